@@ -1,0 +1,8 @@
+"""dietnerf: a scene to fly through, from a few photos."""
+
+from dietnerf.errors import UserError
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rays, Rendering, Samples
+
+__version__ = "0.1.0"
+__all__ = ["Cameras", "Rays", "Rendering", "Samples", "UserError", "__version__"]

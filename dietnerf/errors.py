@@ -1,0 +1,34 @@
+"""Mistakes that a user can mend: one sentence on the screen, a non-zero exit, and no traceback."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+P = ParamSpec("P")
+
+
+class UserError(Exception):
+    """A wrong file or option; the message names it and says what to do.
+
+    Not a `ValueError`: the command line's parser would take that for "try another type".
+    """
+
+
+def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
+    """Turn a `UserError` that leaves `main`, or caused what does, into its sentence on stderr and exit status 2."""
+
+    @functools.wraps(main)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            main(*args, **kwargs)
+        except Exception as error:
+            mistake: BaseException | None = error
+            while mistake is not None and not isinstance(mistake, UserError):
+                mistake = mistake.__cause__
+            if mistake is None:
+                raise
+            print(f"error: {mistake}", file=sys.stderr)
+            sys.exit(2)
+
+    return guarded

@@ -1,0 +1,95 @@
+"""Pinhole cameras in the OpenGL convention: x right, y up, the camera looks along -z; `c2w` maps camera to world."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from dietnerf.geometry.rays import Rays
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of cameras with one image size.
+
+    Args:
+        c2w: rigid camera-to-world matrices, (n, 3, 4), float32.
+        focal: focal lengths in pixels along x and y, (n, 2).
+        centre: principal points in pixels from the upper left corner of the image, (n, 2). The centre of pixel
+            (column i, row j) lies at (i + 0.5, j + 0.5).
+        near: nearest distance along the camera axis, scene units, (n,).
+        far: farthest distance along the camera axis, scene units, (n,).
+        width, height: size of the images in pixels.
+    """
+
+    c2w: Tensor
+    focal: Tensor
+    centre: Tensor
+    near: Tensor
+    far: Tensor
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return self.c2w.shape[0]
+
+    def __getitem__(self, index: slice | Tensor | list[int]) -> Self:
+        """A batch of the chosen cameras; an index that picks one camera is a slice of length one."""
+        return replace(
+            self,
+            c2w=self.c2w[index],
+            focal=self.focal[index],
+            centre=self.centre[index],
+            near=self.near[index],
+            far=self.far[index],
+        )
+
+    @property
+    def positions(self) -> Tensor:
+        """Centres of projection, (n, 3)."""
+        return self.c2w[:, :, 3]
+
+    def with_poses(self, c2w: Tensor) -> Self:
+        """The first camera, put at other poses (m, 3, 4)."""
+        m = c2w.shape[0]
+        first = self[:1]
+        return replace(
+            first,
+            c2w=c2w,
+            focal=first.focal.expand(m, 2),
+            centre=first.centre.expand(m, 2),
+            near=first.near.expand(m),
+            far=first.far.expand(m),
+        )
+
+    def resized(self, width: int, height: int) -> Self:
+        """The same view with another number of pixels."""
+        scale = torch.tensor([width / self.width, height / self.height])
+        return replace(
+            self, focal=self.focal * scale, centre=self.centre * scale, width=width, height=height
+        )
+
+    def rays(self, ids: Tensor, columns: Tensor, rows: Tensor) -> Rays:
+        """Rays through pixel centres, with directions of length one along the camera axis.
+
+        So t is the distance along the axis (z-depth), as in the NeRF authors' code.
+
+        Args:
+            ids: which camera, int64, (n_rays,).
+            columns, rows: pixel indices, (n_rays,).
+        """
+        pixels = torch.stack([columns, rows], dim=-1) + 0.5
+        x, y = ((pixels - self.centre[ids]) / self.focal[ids]).unbind(-1)
+        in_camera = torch.stack([x, -y, -torch.ones_like(x)], dim=-1)
+        c2w = self.c2w[ids]
+        rays_d = (c2w[:, :, :3] @ in_camera[:, :, None]).squeeze(-1)
+        return Rays(c2w[:, :, 3], rays_d, self.near[ids], self.far[ids])
+
+    def image_rays(self, index: int) -> Rays:
+        """All rays of one image, row by row: (height * width) of them."""
+        rows, columns = torch.meshgrid(
+            torch.arange(self.height), torch.arange(self.width), indexing="ij"
+        )
+        ids = torch.full((self.height * self.width,), index)
+        return self.rays(ids, columns.flatten(), rows.flatten())

@@ -1,0 +1,134 @@
+"""Camera poses: where a capture looks at, and paths to fly through it. Poses are (n, 3, 4), OpenGL axes."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.geometry.cameras import Cameras
+
+
+def look_at(positions: Tensor, target: Tensor, up: Tensor) -> Tensor:
+    """Poses at `positions` (n, 3) that look at `target` (3,), with `up` (3,) pointing up in the image.
+
+    Looking straight along `up` there is no such pose; some upright one is returned.
+    """
+    backward = F.normalize(positions - target, dim=-1)
+    right = torch.cross(up.expand_as(backward), backward, dim=-1)
+    spare = torch.cross(up.roll(1).expand_as(backward), backward, dim=-1)
+    right = F.normalize(torch.where(right.norm(dim=-1, keepdim=True) > 1e-6, right, spare), dim=-1)
+    upward = torch.cross(backward, right, dim=-1)
+    return torch.stack([right, upward, backward, positions], dim=-1)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """How a set of cameras stands around what it looks at.
+
+    Args:
+        centre: the point nearest to all optical axes, (3,), scene units.
+        up: unit vector out of the ground, (3,).
+        radius: mean distance of the cameras from the centre.
+        elevation: mean angle of the cameras above the plane through the centre, radians.
+    """
+
+    centre: Tensor
+    up: Tensor
+    radius: float
+    elevation: float
+
+    @classmethod
+    def of(cls, cameras: Cameras) -> Self:
+        """Measured from cameras that are held level: their x axes lie in the ground plane."""
+        positions, c2w = cameras.positions.double(), cameras.c2w.double()
+        right, upward = c2w[:, :, 0], c2w[:, :, 1]
+        backward = F.normalize(c2w[:, :, 2], dim=-1)
+        # The weak second terms decide where the first leave it open: for one camera, or parallel ones, the centre
+        # lies in the middle of near and far, and up is up in the image.
+        eye, weak = torch.eye(3, dtype=torch.float64), 1e-5
+        middle = (cameras.near + cameras.far)[:, None] / 2
+        across = eye - backward[:, :, None] * backward[:, None, :] + weak * eye  # (n, 3, 3)
+        goals = across @ positions[:, :, None] - weak * (middle * backward)[:, :, None]
+        centre = torch.linalg.solve(across.sum(dim=0), goals.sum(dim=0)[:, 0])
+        up = torch.linalg.eigh(right.mT @ right - weak * upward.mT @ upward).eigenvectors[:, 0]
+        up = up * torch.sign((upward @ up).sum())
+        offsets = positions - centre
+        radii = offsets.norm(dim=-1)
+        elevation = torch.asin(((offsets @ up) / radii).clamp(-1, 1)).mean()
+        return cls(centre.float(), up.float(), float(radii.mean()), float(elevation))
+
+    def positions(self, azimuths: Tensor, elevations: Tensor, radii: Tensor | float) -> Tensor:
+        """Points (n, 3) around the centre; angles in radians, azimuth counter-clockwise seen from above."""
+        helper = torch.eye(3)[int(self.up.abs().argmin())]
+        east = F.normalize(torch.linalg.cross(helper, self.up), dim=0)
+        north = torch.linalg.cross(self.up, east)
+        level = torch.cos(azimuths)[:, None] * east + torch.sin(azimuths)[:, None] * north
+        directions = torch.cos(elevations)[:, None] * level + torch.sin(elevations)[:, None] * self.up
+        return self.centre + torch.as_tensor(radii).reshape(-1, 1) * directions
+
+
+def orbit(
+    around: Surroundings,
+    n_frames: int,
+    elevation: float | None = None,
+    radius: float | None = None,
+) -> Tensor:
+    """One full turn at a constant height; the last frame comes just before the first again."""
+    azimuths = torch.arange(n_frames) * (2 * math.pi / n_frames)
+    elevations = torch.full((n_frames,), around.elevation if elevation is None else elevation)
+    positions = around.positions(azimuths, elevations, radius or around.radius)
+    return look_at(positions, around.centre, around.up)
+
+
+def spiral(
+    around: Surroundings,
+    n_frames: int,
+    elevation: float | None = None,
+    radius: float | None = None,
+    turns: int = 2,
+) -> Tensor:
+    """`turns` turns that rise to 1.5 times the elevation and sink to half of it, and come closer by a fifth."""
+    phase = torch.arange(n_frames) * (2 * math.pi / n_frames)
+    elevations = (around.elevation if elevation is None else elevation) * (1 + 0.5 * phase.sin())
+    radii = (radius or around.radius) * (0.9 + 0.1 * phase.cos())
+    positions = around.positions(turns * phase, elevations, radii)
+    return look_at(positions, around.centre, around.up)
+
+
+def interpolate(poses: Tensor, n_frames: int) -> Tensor:
+    """A smooth path through poses (m, 3, 4) in their order: cubic in position, slerp in rotation."""
+    if len(poses) == 1:
+        return poses.expand(n_frames, 3, 4)
+    knots, times = np.arange(len(poses)), np.linspace(0, len(poses) - 1, n_frames)
+    rotations = Slerp(knots, Rotation.from_matrix(poses[:, :, :3].numpy()))(times).as_matrix()
+    positions = CubicSpline(knots, poses[:, :, 3].numpy())(times)
+    return torch.from_numpy(np.concatenate([rotations, positions[:, :, None]], axis=2)).float()
+
+
+def nearest_neighbour_order(positions: Tensor) -> list[int]:
+    """A tour of positions (n, 3) that starts with the first and goes on to the nearest one left."""
+    distances = torch.cdist(positions, positions)
+    order = [0]
+    while len(order) < len(positions):
+        to_next = distances[order[-1]].clone()
+        to_next[order] = math.inf
+        order.append(int(to_next.argmin()))
+    return order
+
+
+def fly(cameras: Cameras, poses: Tensor, around: Surroundings) -> Cameras:
+    """The first camera at other poses (n, 3, 4); near and far follow its distance from the centre.
+
+    A camera that comes closer than it was trained sees from 1% of that distance on, never from behind itself.
+    """
+    moved = cameras.with_poses(poses)
+    reference = (cameras.positions[0] - around.centre).norm()
+    shift = (moved.positions - around.centre).norm(dim=-1) - reference
+    near = torch.maximum(moved.near + shift, 0.01 * reference)
+    return replace(moved, near=near, far=torch.maximum(moved.far + shift, near + 0.01 * reference))

@@ -1,0 +1,136 @@
+"""The data model: `Rays` go in, `Samples` lie along them, a `Rendering` comes out.
+
+Distances `ts` are in units of `rays_d`, which need not have unit length: a point is `rays_o + t * rays_d`.
+Samples are ragged: flat tensors, ray after ray, where ray `i` owns `ray_offsets[i]:ray_offsets[i + 1]`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rays:
+    """A bundle of rays.
+
+    Args:
+        rays_o: origins, (n_rays, 3), scene units.
+        rays_d: directions, (n_rays, 3), of any length.
+        near: first distance of interest in units of `rays_d`, (n_rays,).
+        far: last distance of interest in units of `rays_d`, (n_rays,).
+    """
+
+    rays_o: Tensor
+    rays_d: Tensor
+    near: Tensor
+    far: Tensor
+
+    def __len__(self) -> int:
+        return self.rays_o.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> Self:
+        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    @classmethod
+    def cat(cls, bundles: Sequence[Self]) -> Self:
+        return cls(
+            *(torch.cat([getattr(b, f.name) for b in bundles]) for f in fields(cls)),
+        )
+
+    def split(self, n_rays: int) -> Iterator[Self]:
+        """Consecutive bundles of at most `n_rays` rays."""
+        return (self[start : start + n_rays] for start in range(0, len(self), n_rays))
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """Lengths of the directions, (n_rays,): scene units per unit of t."""
+        return self.rays_d.norm(dim=-1)
+
+    @cached_property
+    def viewdirs(self) -> Tensor:
+        """Unit directions, (n_rays, 3)."""
+        return self.rays_d / self.norms[:, None]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where a field is asked along each ray, and the length that each answer stands for.
+
+    Args:
+        rays: the rays that are sampled.
+        ts: distances at which the field is asked, (n_samples,), ascending within a ray.
+        deltas: lengths of the intervals in units of t, (n_samples,).
+        ray_offsets: int64, (n_rays + 1,), from 0 to n_samples.
+    """
+
+    rays: Rays
+    ts: Tensor
+    deltas: Tensor
+    ray_offsets: Tensor
+
+    @classmethod
+    def dense(cls, rays: Rays, ts: Tensor, last_delta: float | None = None) -> Self:
+        """The same number of samples on every ray, from sorted ts (n_rays, n_per_ray).
+
+        Each sample stands for the interval up to the next one (NeRF, section 4, eq. 3), the last for `last_delta`,
+        or without it for what is left up to `far`.
+        """
+        n_rays, n_per_ray = ts.shape
+        end = rays.far[:, None] if last_delta is None else ts[:, -1:] + last_delta
+        deltas = torch.cat([ts, end], dim=1).diff(dim=1)
+        ray_offsets = torch.arange(0, n_rays * n_per_ray + 1, n_per_ray, device=ts.device)
+        return cls(rays, ts.flatten(), deltas.flatten(), ray_offsets)
+
+    def __len__(self) -> int:
+        return self.ts.shape[0]
+
+    @cached_property
+    def ray_indices(self) -> Tensor:
+        """The ray that each sample lies on, int64, (n_samples,)."""
+        counts = self.ray_offsets.diff()
+        ray_ids = torch.arange(len(self.rays), device=counts.device)
+        return ray_ids.repeat_interleave(counts, output_size=len(self))
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Points in scene units, (n_samples, 3)."""
+        rays = self.rays
+        return rays.rays_o[self.ray_indices] + self.ts[:, None] * rays.rays_d[self.ray_indices]
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Lengths of the intervals in scene units, (n_samples,)."""
+        return self.deltas * self.rays.norms[self.ray_indices]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What the rays see.
+
+    Args:
+        rgb: colours in [0, 1], (n_rays, 3).
+        opacity: light stopped before the last sample ends, in [0, 1], (n_rays,).
+        depth: sum of weights times ts, in units of `rays_d`, (n_rays,); the background adds nothing.
+        weights: share of each sample in its ray's colour, (n_samples,), empty where whole images were rendered.
+    """
+
+    rgb: Tensor
+    opacity: Tensor
+    depth: Tensor
+    weights: Tensor
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    def over(self, background: Tensor) -> Self:
+        """Blend over a background colour, (3,) or (n_rays, 3)."""
+        rgb = self.rgb + (1 - self.opacity[:, None]) * background
+        return type(self)(rgb, self.opacity, self.depth, self.weights)

@@ -1,0 +1,83 @@
+import math
+
+import pytest
+import torch
+
+from dietnerf.geometry.cameras import Cameras
+
+
+def camera(width=6, height=4, focal=5.0, centre=(3.0, 2.0), c2w=None):
+    """Two cameras at (1, 2, 3) that look along -z, or with another pose."""
+    if c2w is None:
+        c2w = torch.cat([torch.eye(3), torch.tensor([[1.0], [2.0], [3.0]])], dim=1)
+    return Cameras(
+        c2w=c2w.expand(2, 3, 4),
+        focal=torch.full((2, 2), focal),
+        centre=torch.tensor(centre).expand(2, 2),
+        near=torch.tensor([2.0, 2.5]),
+        far=torch.tensor([6.0, 6.5]),
+        width=width,
+        height=height,
+    )
+
+
+def test_the_middle_ray_looks_along_minus_z():
+    cameras = camera(width=5, height=3, centre=(2.5, 1.5))
+    rays = cameras.rays(torch.tensor([1]), torch.tensor([2]), torch.tensor([1]))
+    assert rays.rays_o.tolist() == [[1.0, 2.0, 3.0]]
+    assert rays.rays_d.tolist() == [[0.0, 0.0, -1.0]]
+    assert (rays.near.item(), rays.far.item()) == (2.5, 6.5)
+
+
+def test_corner_rays_look_left_up_and_right_down():
+    rays = camera().image_rays(0)
+    torch.testing.assert_close(rays.rays_d[0], torch.tensor([-2.5 / 5, 1.5 / 5, -1.0]))
+    torch.testing.assert_close(rays.rays_d[-1], torch.tensor([2.5 / 5, -1.5 / 5, -1.0]))
+
+
+def test_image_rays_go_row_by_row():
+    cameras = camera()
+    rows, columns = torch.tensor([0, 0, 1, 3]), torch.tensor([0, 5, 0, 5])
+    expected = cameras.rays(torch.zeros(4, dtype=torch.int64), columns, rows)
+    rays = cameras.image_rays(0)
+    assert len(rays) == 24
+    torch.testing.assert_close(rays[rows * 6 + columns].rays_d, expected.rays_d)
+
+
+def test_t_is_the_distance_along_the_camera_axis():
+    angle = 0.7
+    turn = torch.tensor(
+        [[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]]
+    )
+    c2w = torch.cat([turn @ turn.T.roll(1, 0), torch.zeros(3, 1)], dim=1)
+    rays = camera(c2w=c2w).image_rays(0)
+    torch.testing.assert_close(rays.rays_d @ -c2w[:, 2], torch.ones(24))
+
+
+def test_half_a_pixel_of_principal_point_is_the_authors_convention():
+    width, height, focal = 6, 4, 5.0
+    cameras = camera(width, height, focal, centre=(width / 2 + 0.5, height / 2 + 0.5))
+    rays_d = cameras.image_rays(0).rays_d.reshape(height, width, 3)
+    for row in range(height):
+        for column in range(width):
+            expected = [(column - width / 2) / focal, -(row - height / 2) / focal, -1.0]
+            assert rays_d[row, column].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_resized_cameras_see_the_same_corners():
+    cameras = camera()
+    small = cameras.resized(3, 2)
+    # The middle of 2x2 large pixels is the centre of a small one.
+    large_d = cameras.image_rays(0).rays_d.reshape(2, 2, 3, 2, 3).mean(dim=(1, 3))
+    torch.testing.assert_close(small.image_rays(0).rays_d.reshape(2, 3, 3), large_d)
+
+
+def test_indexing_keeps_a_batch():
+    cameras = camera()
+    assert len(cameras[[1]]) == len(cameras[:1]) == 1
+    assert cameras[[1]].near.tolist() == [2.5]
+    poses = torch.rand(5, 3, 4)
+    moved = cameras.with_poses(poses)
+    assert len(moved) == 5
+    assert torch.equal(moved.positions, poses[:, :, 3])
+    assert moved.far.tolist() == [6.0] * 5

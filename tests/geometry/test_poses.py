@@ -1,0 +1,97 @@
+import math
+
+import pytest
+import torch
+
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import (
+    Surroundings,
+    fly,
+    interpolate,
+    look_at,
+    nearest_neighbour_order,
+    orbit,
+    spiral,
+)
+
+CENTRE = torch.tensor([0.3, -0.2, 0.5])
+UP = torch.nn.functional.normalize(torch.tensor([0.1, 0.2, 1.0]), dim=0)
+
+
+def around(elevation: float = 0.4, radius: float = 3.0) -> Surroundings:
+    return Surroundings(CENTRE, UP, radius, elevation)
+
+
+def cameras(poses: torch.Tensor) -> Cameras:
+    n = len(poses)
+    half = torch.full((n, 2), 8.0)
+    return Cameras(poses, 4 * half, half, torch.full((n,), 2.0), torch.full((n,), 6.0), 16, 16)
+
+
+def assert_rigid(poses: torch.Tensor) -> None:
+    rotations = poses[:, :, :3]
+    identity = torch.eye(3).expand_as(rotations)
+    torch.testing.assert_close(rotations.mT @ rotations, identity, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(rotations), torch.ones(len(poses)), atol=1e-5, rtol=0)
+
+
+def test_look_at_puts_the_target_on_the_axis_and_up_upwards():
+    pose = look_at(torch.tensor([[4.0, 0, 1]]), torch.zeros(3), torch.tensor([0.0, 0, 1]))
+    assert_rigid(pose)
+    along = -pose[0, :, 2] * torch.tensor([4.0, 0, 1]).norm()
+    torch.testing.assert_close(pose[0, :, 3] + along, torch.zeros(3), atol=1e-6, rtol=0)
+    assert pose[0, 2, 1] > 0
+
+
+def test_look_at_straight_down_is_still_a_pose():
+    assert_rigid(look_at(torch.tensor([[0.0, 0, 5]]), torch.zeros(3), torch.tensor([0.0, 0, 1])))
+
+
+@pytest.mark.parametrize("path", [orbit, spiral])
+def test_paths_look_at_the_centre(path):
+    poses = path(around(), 12)
+    assert_rigid(poses)
+    to_centre = torch.nn.functional.normalize(CENTRE - poses[:, :, 3], dim=-1)
+    torch.testing.assert_close(-poses[:, :, 2], to_centre, atol=1e-5, rtol=0)
+
+
+def test_orbit_keeps_height_and_distance_and_does_not_repeat_the_first_frame():
+    poses = orbit(around(), 8, elevation=0.2, radius=2.0)
+    offsets = poses[:, :, 3] - CENTRE
+    torch.testing.assert_close(offsets.norm(dim=-1), torch.full((8,), 2.0))
+    torch.testing.assert_close(offsets @ UP, torch.full((8,), 2 * math.sin(0.2)))
+    steps = (offsets - offsets.roll(1, dims=0)).norm(dim=-1)
+    torch.testing.assert_close(steps, steps[:1].expand(8), atol=1e-5, rtol=1e-5)
+
+
+def test_surroundings_are_recovered_from_cameras():
+    found = Surroundings.of(cameras(spiral(around(), 9)))
+    torch.testing.assert_close(found.centre, CENTRE, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.up, UP, atol=1e-3, rtol=0)
+    assert 2.4 < found.radius < 3.0 and 0.2 < found.elevation < 0.6
+
+
+def test_surroundings_of_one_camera_are_in_the_middle_of_its_range():
+    found = Surroundings.of(cameras(orbit(around(radius=4.0), 1)))
+    torch.testing.assert_close(found.centre, CENTRE, atol=1e-3, rtol=0)
+
+
+def test_interpolation_goes_through_its_poses():
+    poses = orbit(around(), 4)
+    path = interpolate(poses, 7)
+    assert_rigid(path)
+    torch.testing.assert_close(path[::2], poses, atol=1e-5, rtol=0)
+
+
+def test_tour_goes_to_the_nearest():
+    assert nearest_neighbour_order(torch.tensor([[0.0], [5.0], [1.0], [4.0]])) == [0, 2, 3, 1]
+
+
+def test_near_and_far_follow_the_distance():
+    """A camera twice as far away sees the same piece of space."""
+    seen_from = cameras(orbit(around(radius=4.0), 3))
+    moved = fly(seen_from, orbit(around(radius=8.0), 2), around())
+    torch.testing.assert_close(moved.near, torch.full((2,), 6.0))
+    torch.testing.assert_close(moved.far, torch.full((2,), 10.0))
+    close = fly(seen_from, orbit(around(radius=1.0), 2), around())
+    assert (close.near > 0).all() and (close.far > close.near).all()
