@@ -1,0 +1,115 @@
+"""Image files in, 8-bit tensors out; and the one way in which images are made smaller."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch import Tensor
+
+from dietnerf.errors import UserError
+
+ResizeAlpha = Literal["straight", "premultiplied"]
+READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for broken files
+
+
+def read_image(path: Path) -> Tensor:
+    """One image file as sRGB with straight alpha, or without alpha: (height, width, 4 or 3), uint8.
+
+    Grey and palette images become colour; 16-bit ones are rounded to 8 bit.
+
+    Raises:
+        UserError: the file is no image, is cut short, is animated, or holds no 8- or 16-bit
+            integers.
+    """
+    try:
+        mode = _decoded_mode(iio.immeta(path, plugin="pillow"))
+        pixels = iio.imread(path, plugin="pillow", mode=mode)
+    except READ_ERRORS as error:
+        raise _unreadable(path) from error
+    return torch.from_numpy(_to_colour(_to_8_bit(pixels, path), path))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, from its header."""
+    try:
+        height, width = iio.improps(path, plugin="pillow").shape[:2]
+    except READ_ERRORS as error:
+        raise _unreadable(path) from error
+    return width, height
+
+
+def _unreadable(path: Path) -> UserError:
+    return UserError(
+        f"{path} cannot be read as an image, it may be truncated or of another type: "
+        "copy or export it again"
+    )
+
+
+def _decoded_mode(metadata: dict[str, Any]) -> str | None:
+    """What Pillow shall convert the file to; None leaves it as it is."""
+    if "transparency" in metadata:  # one palette entry or colour that stands for "clear"
+        return "RGBA"
+    return "RGB" if metadata.get("mode") == "CMYK" else None
+
+
+def _to_8_bit(pixels: np.ndarray, path: Path) -> np.ndarray:
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.uint8) * 255
+    if pixels.dtype == np.uint16:
+        return np.rint(pixels / 257.0).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise UserError(f"{path} holds {pixels.dtype} pixels: export it with 8 bits a channel")
+    return pixels
+
+
+def _to_colour(pixels: np.ndarray, path: Path) -> np.ndarray:
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 2, 3, 4):
+        raise UserError(f"{path} has shape {pixels.shape}: export it as one RGB or RGBA image")
+    channels = {1: [0, 0, 0], 2: [0, 0, 0, 1], 3: [0, 1, 2], 4: [0, 1, 2, 3]}
+    return np.ascontiguousarray(pixels[:, :, channels[pixels.shape[-1]]])
+
+
+def resize_area(image: Tensor, width: int, height: int) -> Tensor:
+    """Exact average over the area of each new pixel, as OpenCV's INTER_AREA: (height, width, c).
+
+    Args:
+        image: float, (h, w, c).
+        width, height: the new size, at most the old one and not necessarily a divisor of it.
+    """
+    columns_first = _average_rows(image, height).transpose(0, 1)
+    return _average_rows(columns_first, width).transpose(0, 1)
+
+
+def _average_rows(image: Tensor, n_out: int) -> Tensor:
+    """Rows weighted by the share of each new row that they cover: a band matrix times the image."""
+    n_in = image.shape[0]
+    edges = torch.arange(n_out + 1, dtype=torch.float64) * n_in / n_out
+    first = edges[:-1].floor().long()
+    mean = torch.zeros(n_out, *image.shape[1:])
+    for k in range(math.ceil(n_in / n_out) + 1):
+        row = first + k
+        overlap = torch.minimum(edges[1:], row + 1) - torch.maximum(edges[:-1], row)
+        share = (overlap.clamp(min=0) * n_out / n_in).float()
+        mean += share[:, None, None] * image[row.clamp(max=n_in - 1)]
+    return mean
+
+
+def shrink(image: Tensor, width: int, height: int, resize_alpha: ResizeAlpha) -> Tensor:
+    """A smaller 8-bit image, (height, width, 3 or 4), rounded once at the end.
+
+    Args:
+        image: uint8, (h, w, 3 or 4), straight alpha.
+        width, height: the new size in pixels, at most the old one.
+        resize_alpha: "straight" averages the colours as they are stored: what the published NeRF
+            and DietNeRF results were measured with, although the hidden colours of clear pixels
+            darken the edges. "premultiplied" weights them by alpha first and returns them so.
+    """
+    pixels = image.float()
+    if resize_alpha == "premultiplied":
+        pixels[..., :3] *= pixels[..., 3:] / 255
+    return resize_area(pixels, width, height).round().to(torch.uint8)

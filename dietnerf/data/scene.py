@@ -1,0 +1,119 @@
+"""A scene: photographs with their cameras. Readers make it; others ask it for colours and rays."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.geometry.cameras import Cameras
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One split of a capture.
+
+    Args:
+        images: 8-bit sRGB with straight alpha, or without alpha, (n, height, width, 4 or 3), uint8.
+            With `is_premultiplied` the colours are already weighted by alpha.
+        cameras: one for each image.
+        view_ids: number of each view in its split's full list, int64, (n,).
+        names: what each view is called in messages and metrics.
+        depths: distance along the camera axis, 0 where nothing is hit, (n, height, width), or None.
+        is_premultiplied: colours were weighted by alpha before they were averaged.
+    """
+
+    images: Tensor
+    cameras: Cameras
+    view_ids: Tensor
+    names: tuple[str, ...]
+    depths: Tensor | None = None
+    is_premultiplied: bool = False
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.images.shape[-1] == 4
+
+    def subset(self, keep: list[int]) -> Self:
+        """The views at positions `keep`, in that order."""
+        return replace(
+            self,
+            images=self.images[keep],
+            cameras=self.cameras[keep],
+            view_ids=self.view_ids[keep],
+            names=tuple(self.names[i] for i in keep),
+            depths=None if self.depths is None else self.depths[keep],
+        )
+
+    def rgb(self, pixels: Tensor, background: Tensor) -> Tensor:
+        """8-bit pixels (..., 3 or 4) over a background (3,) or (..., 3): colours in [0, 1]."""
+        colours = pixels.float() / 255
+        if not self.has_alpha:
+            return colours
+        rgb, alpha = colours[..., :3], colours[..., 3:]
+        return (rgb if self.is_premultiplied else rgb * alpha) + (1 - alpha) * background
+
+    def image(self, index: int, background: Tensor) -> Tensor:
+        """View `index` over a background (3,): (height, width, 3) in [0, 1]."""
+        return self.rgb(self.images[index], background)
+
+
+class AbstractReader(ABC):
+    """Reads a capture in one format. To add a format, write one file with one final subclass."""
+
+    @abstractmethod
+    def read(self, split: Split) -> Scene | None:
+        """All views of a split, or None where the capture has no such split.
+
+        Raises:
+            UserError: a file is missing, broken, or says something impossible.
+        """
+
+    def cameras(self, split: Split) -> Cameras | None:
+        """The cameras of `read(split)`; to be overridden where they do not need the pixels."""
+        scene = self.read(split)
+        return None if scene is None else scene.cameras
+
+
+def require_alpha(scene: Scene, option: str) -> None:
+    """Refuse photographs without alpha for an option that needs it, as "background: random"."""
+    if not scene.has_alpha:
+        raise UserError(
+            f"{option} needs images with an alpha channel, but {scene.names[0]} has none: "
+            "export RGBA images or use another background"
+        )
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a checkpoint keeps of a capture, so that it can be rendered without the photographs.
+
+    Args:
+        cameras: of each split that is known.
+        view_ids: numbers of the views of each split that was read.
+        background: the colour behind the scene, (3,).
+    """
+
+    cameras: dict[Split, Cameras]
+    view_ids: dict[Split, list[int]]
+    background: Tensor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers and tensors, which load without running code."""
+        return {
+            "cameras": {split: vars(cameras) for split, cameras in self.cameras.items()},
+            "view_ids": self.view_ids,
+            "background": self.background,
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Self:
+        cameras = {split: Cameras(**values) for split, values in saved["cameras"].items()}
+        return cls(cameras, saved["view_ids"], saved["background"])
