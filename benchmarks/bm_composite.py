@@ -1,0 +1,121 @@
+"""Compositing, forward and backward, against nerfacc and the paper authors' arithmetic.
+
+    python benchmarks/bm_composite.py [--device cuda]
+
+16,384 rays of 64 samples, float32, two CPU threads; rgb, opacity and depth come out, gradients of
+density and colour come back. All candidates run in one process, under one allocator, in turns.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from common import median_seconds, report
+from torch import Tensor
+
+from dietnerf.ops import composite
+
+N_RAYS = 16_384
+N_PER_RAY = 64
+STEP = 4.0 / N_PER_RAY
+
+
+class Scene:
+    """Random densities and colours on even samples, random gradients of what is rendered."""
+
+    def __init__(self, device: str) -> None:
+        draw = torch.Generator().manual_seed(0)
+        shape = (N_RAYS, N_PER_RAY)
+        self.sigmas = (torch.rand(shape, generator=draw) * 3).to(device).requires_grad_()
+        self.rgbs = torch.rand((*shape, 3), generator=draw).to(device).requires_grad_()
+        self.ts = (2 + STEP * torch.arange(N_PER_RAY)).expand(shape).contiguous().to(device)
+        self.deltas = torch.full(shape, STEP, device=device)
+        self.deltas[:, -1] = 1e10
+        self.ray_offsets = torch.arange(0, N_RAYS * N_PER_RAY + 1, N_PER_RAY, device=device)
+        self.grads = (
+            torch.rand((N_RAYS, 3), generator=draw).to(device),
+            torch.rand(N_RAYS, generator=draw).to(device),
+            torch.rand(N_RAYS, generator=draw).to(device),
+        )
+
+    def step(self, render: Callable[["Scene"], tuple[Tensor, Tensor, Tensor]]) -> None:
+        torch.autograd.grad(render(self), (self.sigmas, self.rgbs), self.grads)
+
+
+def ours(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+    _, rgb, opacity, depth = composite(
+        scene.sigmas.flatten(),
+        scene.rgbs.flatten(0, 1),
+        scene.deltas.flatten(),
+        scene.ts.flatten(),
+        scene.ray_offsets,
+    )
+    return rgb, opacity, depth
+
+
+def raw2outputs(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+    """The arithmetic of the paper authors' function; its density is that before the relu."""
+    dists = torch.cat([scene.ts.diff(dim=-1), torch.full_like(scene.ts[:, :1], 1e10)], -1)
+    alpha = 1.0 - torch.exp(-torch.relu(scene.sigmas) * dists)
+    ones = torch.ones((alpha.shape[0], 1), device=alpha.device)
+    trans = torch.cumprod(torch.cat([ones, 1.0 - alpha + 1e-10], -1), -1)[:, :-1]
+    weights = alpha * trans
+    rgb = torch.sum(weights[..., None] * scene.rgbs, -2)
+    return rgb, torch.sum(weights, -1), torch.sum(weights * scene.ts, -1)
+
+
+def nerfacc_dense() -> Callable[[Scene], tuple[Tensor, Tensor, Tensor]] | None:
+    try:
+        import nerfacc
+    except ImportError:
+        print("nerfacc is not installed: no baseline. `pip install nerfacc==0.5.3` adds it.")
+        return None
+
+    def render(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+        weights, _, _ = nerfacc.render_weight_from_density(
+            scene.ts, scene.ts + scene.deltas, scene.sigmas
+        )
+        rgb = nerfacc.accumulate_along_rays(weights, scene.rgbs)
+        opacity = nerfacc.accumulate_along_rays(weights, None).squeeze(-1)
+        depth = nerfacc.accumulate_along_rays(weights, scene.ts[..., None]).squeeze(-1)
+        return rgb, opacity, depth
+
+    return render
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=30)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+
+    scene = Scene(args.device)
+    renders = {"ours": ours, "raw2outputs": raw2outputs}
+    rival = nerfacc_dense()
+    if rival is not None:
+        renders["nerfacc"] = rival
+    for name, render in renders.items():
+        for got, expected in zip(render(scene), ours(scene), strict=True):
+            # raw2outputs adds 1e-10 to every factor; sums of 64 differ in their last digits.
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=name)
+    seconds = median_seconds(
+        {name: lambda render=render: scene.step(render) for name, render in renders.items()},
+        rounds=args.rounds,
+    )
+    for name, value in seconds.items():
+        print(f"{name:12s} {1e3 * value:8.2f} ms")
+    report(
+        "composite_forward_backward",
+        1e3 * seconds["ours"],
+        "ms",
+        1e3 * seconds["nerfacc"] if rival else None,
+        device=args.device,
+        n_rays=N_RAYS,
+        n_samples=N_RAYS * N_PER_RAY,
+        ratio_raw2outputs=round(seconds["ours"] / seconds["raw2outputs"], 4),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+// What every op shares: the tensor alias, the host+device macro, contract checks and the dtype
+// switch. The only place that includes torch; the stable ABI keeps one binary valid over several
+// torch releases.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cassert>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <tuple>
+
+#if defined(__CUDACC__)
+#define DIETNERF_HD __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+// Must end up inside the function that carries DIETNERF_CLONES, or it is compiled for the baseline
+// processor.
+#define DIETNERF_HD inline __attribute__((always_inline))
+#else
+#define DIETNERF_HD inline
+#endif
+
+// One copy of the function a processor generation, chosen when the library is loaded. Levels rather
+// than names of processors: `arch=haswell` would be taken on those of one maker only.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && \
+    !defined(__clang__) && !defined(__CUDACC__)
+#define DIETNERF_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DIETNERF_CLONES
+#endif
+
+#define DIETNERF_SIMD _Pragma("omp simd")
+
+namespace dietnerf {
+
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using torch::headeronly::ScalarType;
+
+inline std::string shape_text(const int64_t* sizes, int64_t n_dims) {
+  std::ostringstream text;
+  text << "(";
+  for (int64_t i = 0; i < n_dims; ++i) text << (i ? ", " : "") << sizes[i];
+  text << (n_dims == 1 ? ",)" : ")");
+  return text.str();
+}
+
+// The contiguous form of an argument that has the sizes given and the dtype and device of `like`.
+inline Tensor checked(const char* op, const char* name, const Tensor& tensor, const Tensor& like,
+                      std::initializer_list<int64_t> sizes) {
+  const int64_t n_dims = static_cast<int64_t>(sizes.size());
+  bool fits = tensor.dim() == n_dims;
+  for (int64_t i = 0; fits && i < n_dims; ++i) fits = tensor.size(i) == sizes.begin()[i];
+  STD_TORCH_CHECK(fits, op, ": ", name, " must be ", shape_text(sizes.begin(), n_dims), ", got ",
+                  shape_text(tensor.sizes().data(), tensor.dim()));
+  STD_TORCH_CHECK(tensor.scalar_type() == like.scalar_type(), op, ": ", name,
+                  " must have the dtype of the other floating arguments");
+  STD_TORCH_CHECK(tensor.device() == like.device(), op, ": ", name,
+                  " must be on the device of the other arguments");
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+inline OptionalTensor checked(const char* op, const char* name, const OptionalTensor& tensor,
+                              const Tensor& like, std::initializer_list<int64_t> sizes) {
+  if (!tensor.has_value()) return std::nullopt;
+  return checked(op, name, *tensor, like, sizes);
+}
+
+// Offsets on the GPU are not looked at: that would wait for it. The kernels assert the range
+// instead.
+inline Tensor checked_offsets(const char* op, const Tensor& ray_offsets, const Tensor& like,
+                              int64_t n_samples) {
+  STD_TORCH_CHECK(ray_offsets.dim() == 1 && ray_offsets.size(0) >= 1, op,
+                  ": ray_offsets must be (n_rays+1,)");
+  STD_TORCH_CHECK(ray_offsets.scalar_type() == ScalarType::Long, op, ": ray_offsets must be int64");
+  STD_TORCH_CHECK(ray_offsets.device() == like.device(), op,
+                  ": ray_offsets must be on the device of the other arguments");
+  const Tensor offsets =
+      ray_offsets.is_contiguous() ? ray_offsets : torch::stable::contiguous(ray_offsets);
+  if (offsets.is_cpu()) {
+    const int64_t* values = offsets.const_data_ptr<int64_t>();
+    const int64_t n_rays = offsets.size(0) - 1;
+    bool ascends = values[0] == 0 && values[n_rays] == n_samples;
+    for (int64_t i = 0; i < n_rays; ++i) ascends &= values[i] <= values[i + 1];
+    STD_TORCH_CHECK(ascends, op, ": ray_offsets must ascend from 0 to n_samples = ", n_samples);
+  }
+  return offsets;
+}
+
+// Number of columns where there are rows; a wrong number of dimensions is for checked() to refuse.
+inline int64_t last_size(const Tensor& tensor) {
+  return tensor.dim() ? tensor.size(tensor.dim() - 1) : 0;
+}
+
+inline Tensor empty_sized(const Tensor& like, std::initializer_list<int64_t> sizes) {
+  return torch::stable::new_empty(like, sizes);
+}
+
+template <typename T>
+T* writable(const Tensor& tensor) {
+  return tensor.numel() ? tensor.mutable_data_ptr<T>() : nullptr;
+}
+
+template <typename T>
+const T* readable(const OptionalTensor& tensor) {
+  return tensor.has_value() ? tensor->const_data_ptr<T>() : nullptr;
+}
+
+// Calls `body(T())` with the floating type T of `like`.
+template <typename Body>
+void with_floating_type(const char* op, const Tensor& like, const Body& body) {
+  if (like.scalar_type() == ScalarType::Float) {
+    body(float());
+  } else if (like.scalar_type() == ScalarType::Double) {
+    body(double());
+  } else {
+    STD_TORCH_CHECK(false, op, ": floating arguments must be float32 or float64");
+  }
+}
+
+// Where a ray's samples lie.
+struct Range {
+  int64_t start, count;
+};
+
+DIETNERF_HD Range range_of(const int64_t* ray_offsets, int64_t ray) {
+  const int64_t start = ray_offsets[ray], end = ray_offsets[ray + 1];
+#if defined(__CUDA_ARCH__)
+  assert(0 <= start && start <= end);  // checked_offsets() has not looked at offsets on the GPU
+#endif
+  return {start, end - start};
+}
+
+}  // namespace dietnerf

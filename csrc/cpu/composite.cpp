@@ -1,0 +1,38 @@
+// Compositing on the CPU: rays in parallel, each one's samples in vector registers.
+#include "../composite.h"
+
+#include "spread.h"
+
+namespace dietnerf {
+
+DIETNERF_CPU_JOB(Composite<float>)
+DIETNERF_CPU_JOB(Composite<double>)
+DIETNERF_CPU_JOB(CompositeBackward<float>)
+DIETNERF_CPU_JOB(CompositeBackward<double>)
+
+namespace {
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> composite_cpu(Tensor sigmas, Tensor rgbs, Tensor deltas,
+                                                         Tensor ts, Tensor ray_offsets,
+                                                         double early_stop) {
+  const CompositeInputs in("composite", sigmas, rgbs, deltas, ts, ray_offsets);
+  return composite(SpreadOverCores{in.n_samples}, in, early_stop);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> composite_backward_cpu(
+    int64_t wanted, OptionalTensor grad_weights, OptionalTensor grad_rgb,
+    OptionalTensor grad_opacity, OptionalTensor grad_depth, Tensor sigmas, Tensor rgbs,
+    Tensor deltas, Tensor ts, Tensor ray_offsets, double early_stop) {
+  const CompositeInputs in("composite_backward", sigmas, rgbs, deltas, ts, ray_offsets);
+  return composite_backward(SpreadOverCores{in.n_samples}, wanted, grad_weights, grad_rgb,
+                            grad_opacity, grad_depth, in, early_stop);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dietnerf, CPU, m) {
+  m.impl("composite", TORCH_BOX(&composite_cpu));
+  m.impl("composite_backward", TORCH_BOX(&composite_backward_cpu));
+}
+
+}  // namespace dietnerf

@@ -1,0 +1,33 @@
+// Compositing on a GPU: one thread a ray.
+#include "../composite.h"
+
+#include "launch.cuh"
+
+namespace dietnerf {
+
+namespace {
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> composite_cuda(Tensor sigmas, Tensor rgbs, Tensor deltas,
+                                                          Tensor ts, Tensor ray_offsets,
+                                                          double early_stop) {
+  const CompositeInputs in("composite", sigmas, rgbs, deltas, ts, ray_offsets);
+  return composite(SpreadOverThreads{in.ray_offsets}, in, early_stop);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> composite_backward_cuda(
+    int64_t wanted, OptionalTensor grad_weights, OptionalTensor grad_rgb,
+    OptionalTensor grad_opacity, OptionalTensor grad_depth, Tensor sigmas, Tensor rgbs,
+    Tensor deltas, Tensor ts, Tensor ray_offsets, double early_stop) {
+  const CompositeInputs in("composite_backward", sigmas, rgbs, deltas, ts, ray_offsets);
+  return composite_backward(SpreadOverThreads{in.ray_offsets}, wanted, grad_weights, grad_rgb,
+                            grad_opacity, grad_depth, in, early_stop);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dietnerf, CUDA, m) {
+  m.impl("composite", TORCH_BOX(&composite_cuda));
+  m.impl("composite_backward", TORCH_BOX(&composite_backward_cuda));
+}
+
+}  // namespace dietnerf

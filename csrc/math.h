@@ -1,0 +1,48 @@
+// exp(-tau) and 1 - exp(-tau) together. On the host in float a polynomial, which the compiler
+// vectorises; libm calls would keep the loop scalar.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#include "common.h"
+
+namespace dietnerf {
+
+// What is left of the light behind an optical thickness, and what is stopped in it.
+template <typename T>
+struct Decay {
+  T kept, stopped;
+};
+
+#if defined(__CUDA_ARCH__)
+DIETNERF_HD Decay<float> decay(float tau) { return {expf(-tau), -expm1f(-tau)}; }
+#else
+DIETNERF_HD Decay<float> decay(float tau) {
+  // exp(x) = 2^n exp(r) with |r| <= ln(2) / 2, and exp(r) - 1 by a polynomial, 2.5e-8 of it off at
+  // most. The bounds keep 2^n far from denormal numbers, also after products; NaN passes both.
+  float x = -tau;
+  x = x < -80.0f ? -80.0f : x;
+  x = x > 80.0f ? 80.0f : x;
+  const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the low mantissa bits hold n
+  const float n = shifted - 12582912.0f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 0.00139338232f;
+  p = p * r + 0.00836329535f;
+  p = p * r + 0.041666463f;
+  p = p * r + 0.166665763f;
+  p = p * r + 0.5f;
+  p = p * (r * r) + r;
+  uint32_t bits;
+  std::memcpy(&bits, &shifted, sizeof(bits));
+  bits = (bits << 23) + 0x3F800000u;
+  float scale;
+  std::memcpy(&scale, &bits, sizeof(scale));
+  const float scaled = scale * p;
+  return {scaled + scale, (1.0f - scale) - scaled};
+}
+#endif
+
+DIETNERF_HD Decay<double> decay(double tau) { return {std::exp(-tau), -std::expm1(-tau)}; }
+
+}  // namespace dietnerf

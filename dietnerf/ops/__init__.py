@@ -1,0 +1,14 @@
+"""Ops on ragged samples along rays: PyTorch references, and compiled kernels where they were built.
+
+Flat tensors hold the samples ray after ray; `ray_offsets (n_rays + 1,)` says where each ray begins.
+Dense is `arange * n_samples`.
+"""
+
+from dietnerf.ops._load import load_kernels
+from dietnerf.ops.composite import composite
+from dietnerf.ops.sample_pdf import sample_pdf
+from dietnerf.ops.sample_stratified import sample_stratified
+
+__all__ = ["composite", "sample_pdf", "sample_stratified"]
+
+load_kernels()

@@ -1,0 +1,29 @@
+"""Ragged samples as a padded matrix, for the references: row r holds ray r, then filling."""
+
+import torch
+from torch import Tensor
+
+
+class Padding:
+    """Moves values between flat `(n_samples, ...)` and padded `(n_rays, width, ...)`.
+
+    A scan along a row never meets another ray, so a last delta of 1e10 cannot cost the next ray
+    its digits.
+    """
+
+    def __init__(self, ray_offsets: Tensor, n_samples: int) -> None:
+        self.counts = ray_offsets.diff()  # (n_rays,)
+        ends = (int(ray_offsets[0]), int(ray_offsets[-1]))
+        if ends != (0, n_samples) or bool((self.counts < 0).any()):
+            raise ValueError(f"ray_offsets must ascend from 0 to n_samples = {n_samples}")
+        self.width = int(self.counts.max()) if len(self.counts) else 0
+        slots = torch.arange(self.width, device=ray_offsets.device)
+        self.is_sample = slots < self.counts[:, None]  # (n_rays, width)
+        self._index = (ray_offsets[:-1, None] + slots).clamp(max=max(n_samples - 1, 0))
+
+    def pad(self, values: Tensor, fill: float = 0.0) -> Tensor:
+        is_sample = self.is_sample.reshape(self.is_sample.shape + (1,) * (values.dim() - 1))
+        return torch.where(is_sample, values[self._index], fill)
+
+    def flatten(self, rows: Tensor) -> Tensor:
+        return rows[self.is_sample]

@@ -1,0 +1,196 @@
+"""What holds for every op. A test file describes its op as `Op` and runs all `CHECKS` on it."""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+COUNTS = {
+    "dense": [64] * 9,
+    "ragged": torch.randint(0, 40, (50,), generator=torch.Generator().manual_seed(1)).tolist(),
+    "around the block of 64": [63, 64, 65, 127, 128, 129, 200],
+    "one sample": [1] * 5,
+    "empty rays": [0, 3, 0, 0, 2, 0],
+    "no samples": [0, 0, 0],
+    "no rays": [],
+}
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op and how to call it.
+
+    Args:
+        name: as in torch.ops.dietnerf.
+        public: the function that users call.
+        reference: the PyTorch reference, with the arguments of `torch.ops.dietnerf.<name>`.
+        make: (counts per ray, dtype) -> arguments of `public` on the CPU.
+        raw: arguments of `public` -> arguments of `reference`.
+        atol: by how much a float32 kernel may differ from a float32 reference.
+        wrong: (position of an argument, its wrong value, message).
+    """
+
+    name: str
+    public: Callable[..., Any]
+    reference: Callable[..., Any]
+    make: Callable[[list[int], torch.dtype], tuple[Any, ...]]
+    wrong: Sequence[tuple[int, Any, str]]
+    raw: Callable[..., tuple[Any, ...]] = lambda *args: args
+    atol: float = 2e-5
+
+    @property
+    def overload(self) -> Any:
+        return getattr(torch.ops.dietnerf, self.name).default
+
+    def inputs(
+        self, counts: list[int], device: str, dtype: torch.dtype = torch.float64
+    ) -> tuple[Any, ...]:
+        return tuple(
+            value.to(device).requires_grad_(value.is_floating_point())
+            if isinstance(value, Tensor)
+            else value
+            for value in self.make(counts, dtype)
+        )
+
+
+def offsets(counts: list[int]) -> Tensor:
+    return torch.tensor([0, *counts]).cumsum(0)
+
+
+def position_of_offsets(args: tuple[Any, ...]) -> int:
+    return next(i for i, a in enumerate(args) if isinstance(a, Tensor) and a.dtype == torch.int64)
+
+
+def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def gradients(outputs: tuple[Tensor, ...], args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Of a random combination of all outputs, the same one at every call."""
+    draw = torch.Generator().manual_seed(2)
+    grads = [torch.rand(o.shape, dtype=o.dtype, generator=draw).to(o.device) for o in outputs]
+    wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+    return torch.autograd.grad(outputs, wanted, grads, materialize_grads=True)
+
+
+def equals_reference(op: Op, device: str) -> None:
+    # Sums of up to 200 terms in another order; the exp of the float32 kernels is off by 3e-8.
+    tolerances = {torch.float32: (1e-4, op.atol), torch.float64: (1e-9, 1e-11)}
+    for dtype, (rtol, atol) in tolerances.items():
+        for name, counts in COUNTS.items():
+            args = op.inputs(counts, device, dtype)
+            found = as_tuple(op.public(*args))
+            expected = as_tuple(op.reference(*op.raw(*args)))
+            where = f"{op.name}, {name}, {dtype}"
+            pairs = [*zip(found, expected, strict=True)]
+            pairs += zip(gradients(found, args), gradients(expected, args), strict=True)
+            for got, wanted in pairs:
+                torch.testing.assert_close(
+                    got, wanted, rtol=rtol, atol=atol, msg=lambda m, where=where: f"{where}: {m}"
+                )
+
+
+def passes_gradcheck(op: Op, device: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gradcheck announces one of its own features
+        for counts in ([3, 0, 1, 5], [70]):
+            args = op.inputs(counts, device)
+            assert torch.autograd.gradcheck(op.public, args, fast_mode=len(counts) == 1)
+
+
+def passes_opcheck(op: Op, device: str) -> None:
+    args = op.raw(*op.inputs([3, 0, 1, 5], device))
+    torch.library.opcheck(op.overload, args)
+
+
+def is_deterministic(op: Op, device: str) -> None:
+    args = op.inputs([64] * 1000, device, torch.float32)
+    threads = torch.get_num_threads()
+    runs = []
+    try:
+        for n_threads in (threads, threads, 1, 2):
+            torch.set_num_threads(n_threads)
+            found = as_tuple(op.public(*args))
+            runs.append([*found, *gradients(found, args)])
+    finally:
+        torch.set_num_threads(threads)
+    for run in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], run, strict=True))
+
+
+def takes_other_strides(op: Op, device: str) -> None:
+    args = op.inputs(COUNTS["ragged"], device)
+
+    def spread(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return torch.stack([value, value], dim=-1)[..., 0]
+
+    for found, expected in zip(
+        as_tuple(op.public(*map(spread, args))), as_tuple(op.public(*args)), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+def runs_in_float32_under_autocast(op: Op, device: str) -> None:
+    args = op.inputs(COUNTS["ragged"], device, torch.bfloat16)
+    with torch.autocast(torch.device(device).type, torch.bfloat16):
+        found = as_tuple(op.public(*args))
+    full = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
+    for got, expected in zip(found, as_tuple(op.public(*full)), strict=True):
+        assert got.dtype == torch.float32
+        assert torch.equal(got, expected)
+    assert all(g.dtype == torch.bfloat16 for g in gradients(found, args))
+
+
+def compiles_without_graph_breaks(op: Op, device: str) -> None:
+    args = op.inputs(COUNTS["ragged"], device)
+    compiled = torch.compile(op.public, fullgraph=True, backend="aot_eager")
+    found, expected = as_tuple(compiled(*args)), as_tuple(op.public(*args))
+    for got, wanted in zip(
+        [*found, *gradients(found, args)], [*expected, *gradients(expected, args)], strict=True
+    ):
+        assert torch.equal(got, wanted)
+
+
+def names_what_is_wrong(op: Op, device: str) -> None:
+    args = op.inputs([3, 0, 1, 5], device)
+    at = position_of_offsets(args)
+    general = (at, args[at].int(), "ray_offsets must be int64, got torch.int32")
+    for position, value, message in [*op.wrong, general]:
+        if isinstance(value, Tensor):
+            value = value.to(device)
+        changed = (*args[:position], value, *args[position + 1 :])
+        with pytest.raises(ValueError, match=f"^{re.escape(f'{op.name}: {message}')}$"):
+            op.public(*changed)
+
+
+def refuses_offsets_that_do_not_fit(op: Op, device: str) -> None:
+    if torch.device(device).type == "cuda":
+        return  # looking at them would wait for the GPU; its kernels assert
+    args = op.inputs([3, 0, 1, 5], device)
+    at = position_of_offsets(args)
+    message = "ray_offsets must ascend from 0 to n_samples = 9"
+    for wrong in ([0, 3, 2, 4, 9], [1, 3, 3, 4, 9], [0, 3, 3, 4, 8], [0, 3, 3, 4, 10]):
+        changed = (*args[:at], torch.tensor(wrong), *args[at + 1 :])
+        for call in (op.public, lambda *a: op.reference(*op.raw(*a))):
+            with pytest.raises((RuntimeError, ValueError), match=message):
+                call(*changed)
+
+
+CHECKS = [
+    equals_reference,
+    passes_gradcheck,
+    passes_opcheck,
+    is_deterministic,
+    takes_other_strides,
+    runs_in_float32_under_autocast,
+    compiles_without_graph_breaks,
+    names_what_is_wrong,
+    refuses_offsets_that_do_not_fit,
+]
