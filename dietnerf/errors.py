@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
-    """Turn a `UserError` that leaves `main`, or caused what does, into its sentence on stderr and exit status 2."""
+    """Turn a `UserError` that leaves `main`, or caused what does, into its sentence and exit 2."""
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A temporary name with the same ending; the file takes the place of `path` only if the block succeeds."""
+    """A temporary name with the same ending, which becomes `path` only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{os.getpid()}{path.suffix}")
     try:

@@ -1,4 +1,4 @@
-"""Pinhole cameras in the OpenGL convention: x right, y up, the camera looks along -z; `c2w` maps camera to world."""
+"""Pinhole cameras in the OpenGL convention: x right, y up, the camera looks along -z."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -16,8 +16,8 @@ class Cameras:
     Args:
         c2w: rigid camera-to-world matrices, (n, 3, 4), float32.
         focal: focal lengths in pixels along x and y, (n, 2).
-        centre: principal points in pixels from the upper left corner of the image, (n, 2). The centre of pixel
-            (column i, row j) lies at (i + 0.5, j + 0.5).
+        centre: principal points in pixels from the upper left corner of the image, (n, 2). The
+            centre of pixel (column i, row j) lies at (i + 0.5, j + 0.5).
         near: nearest distance along the camera axis, scene units, (n,).
         far: farthest distance along the camera axis, scene units, (n,).
         width, height: size of the images in pixels.
@@ -35,7 +35,7 @@ class Cameras:
         return self.c2w.shape[0]
 
     def __getitem__(self, index: slice | Tensor | list[int]) -> Self:
-        """A batch of the chosen cameras; an index that picks one camera is a slice of length one."""
+        """A batch of the chosen cameras; to pick one, give a slice or a list of length one."""
         return replace(
             self,
             c2w=self.c2w[index],

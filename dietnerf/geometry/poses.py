@@ -1,4 +1,4 @@
-"""Camera poses: where a capture looks at, and paths to fly through it. Poses are (n, 3, 4), OpenGL axes."""
+"""Where a capture looks at, and paths to fly through it. Poses are (n, 3, 4), OpenGL axes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from dietnerf.geometry.cameras import Cameras
 
 
 def look_at(positions: Tensor, target: Tensor, up: Tensor) -> Tensor:
-    """Poses at `positions` (n, 3) that look at `target` (3,), with `up` (3,) pointing up in the image.
+    """Poses at `positions` (n, 3) that look at `target` (3,) with `up` (3,) up in the image.
 
     Looking straight along `up` there is no such pose; some upright one is returned.
     """
@@ -49,8 +49,8 @@ class Surroundings:
         positions, c2w = cameras.positions.double(), cameras.c2w.double()
         right, upward = c2w[:, :, 0], c2w[:, :, 1]
         backward = F.normalize(c2w[:, :, 2], dim=-1)
-        # The weak second terms decide where the first leave it open: for one camera, or parallel ones, the centre
-        # lies in the middle of near and far, and up is up in the image.
+        # The weak second terms decide where the first leave it open: for one camera, or parallel
+        # ones, the centre lies in the middle of near and far, and up is up in the image.
         eye, weak = torch.eye(3, dtype=torch.float64), 1e-5
         middle = (cameras.near + cameras.far)[:, None] / 2
         across = eye - backward[:, :, None] * backward[:, None, :] + weak * eye  # (n, 3, 3)
@@ -64,12 +64,14 @@ class Surroundings:
         return cls(centre.float(), up.float(), float(radii.mean()), float(elevation))
 
     def positions(self, azimuths: Tensor, elevations: Tensor, radii: Tensor | float) -> Tensor:
-        """Points (n, 3) around the centre; angles in radians, azimuth counter-clockwise seen from above."""
+        """Points (n, 3) around the centre; radians, azimuth counter-clockwise seen from above."""
         helper = torch.eye(3)[int(self.up.abs().argmin())]
         east = F.normalize(torch.linalg.cross(helper, self.up), dim=0)
         north = torch.linalg.cross(self.up, east)
         level = torch.cos(azimuths)[:, None] * east + torch.sin(azimuths)[:, None] * north
-        directions = torch.cos(elevations)[:, None] * level + torch.sin(elevations)[:, None] * self.up
+        directions = (
+            torch.cos(elevations)[:, None] * level + torch.sin(elevations)[:, None] * self.up
+        )
         return self.centre + torch.as_tensor(radii).reshape(-1, 1) * directions
 
 
@@ -93,7 +95,7 @@ def spiral(
     radius: float | None = None,
     turns: int = 2,
 ) -> Tensor:
-    """`turns` turns that rise to 1.5 times the elevation and sink to half of it, and come closer by a fifth."""
+    """Turns that rise to 1.5 times the elevation, sink to half, and come closer by a fifth."""
     phase = torch.arange(n_frames) * (2 * math.pi / n_frames)
     elevations = (around.elevation if elevation is None else elevation) * (1 + 0.5 * phase.sin())
     radii = (radius or around.radius) * (0.9 + 0.1 * phase.cos())
@@ -102,7 +104,7 @@ def spiral(
 
 
 def interpolate(poses: Tensor, n_frames: int) -> Tensor:
-    """A smooth path through poses (m, 3, 4) in their order: cubic in position, slerp in rotation."""
+    """A smooth path through poses (m, 3, 4) in order: cubic in position, slerp in rotation."""
     if len(poses) == 1:
         return poses.expand(n_frames, 3, 4)
     knots, times = np.arange(len(poses)), np.linspace(0, len(poses) - 1, n_frames)
@@ -125,7 +127,8 @@ def nearest_neighbour_order(positions: Tensor) -> list[int]:
 def fly(cameras: Cameras, poses: Tensor, around: Surroundings) -> Cameras:
     """The first camera at other poses (n, 3, 4); near and far follow its distance from the centre.
 
-    A camera that comes closer than it was trained sees from 1% of that distance on, never from behind itself.
+    A camera that comes closer than it was trained sees from 1% of that distance on, never from
+    behind itself.
     """
     moved = cameras.with_poses(poses)
     reference = (cameras.positions[0] - around.centre).norm()

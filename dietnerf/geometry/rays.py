@@ -1,7 +1,8 @@
 """The data model: `Rays` go in, `Samples` lie along them, a `Rendering` comes out.
 
-Distances `ts` are in units of `rays_d`, which need not have unit length: a point is `rays_o + t * rays_d`.
-Samples are ragged: flat tensors, ray after ray, where ray `i` owns `ray_offsets[i]:ray_offsets[i + 1]`.
+Distances `ts` are in units of `rays_d`, which need not have unit length: a point is `rays_o + t *
+rays_d`. Samples are ragged: flat tensors, ray after ray, where ray `i` owns
+`ray_offsets[i]:ray_offsets[i + 1]`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -79,8 +80,8 @@ class Samples:
     def dense(cls, rays: Rays, ts: Tensor, last_delta: float | None = None) -> Self:
         """The same number of samples on every ray, from sorted ts (n_rays, n_per_ray).
 
-        Each sample stands for the interval up to the next one (NeRF, section 4, eq. 3), the last for `last_delta`,
-        or without it for what is left up to `far`.
+        Each sample stands for the interval up to the next one (NeRF, section 4, eq. 3), the last
+        for `last_delta`, or without it for what is left up to `far`.
         """
         n_rays, n_per_ray = ts.shape
         end = rays.far[:, None] if last_delta is None else ts[:, -1:] + last_delta
@@ -117,8 +118,10 @@ class Rendering:
     Args:
         rgb: colours in [0, 1], (n_rays, 3).
         opacity: light stopped before the last sample ends, in [0, 1], (n_rays,).
-        depth: sum of weights times ts, in units of `rays_d`, (n_rays,); the background adds nothing.
-        weights: share of each sample in its ray's colour, (n_samples,), empty where whole images were rendered.
+        depth: sum of weights times ts, in units of `rays_d`, (n_rays,); the background adds
+            nothing.
+        weights: share of each sample in its ray's colour, (n_samples,), empty where whole images
+            were rendered.
     """
 
     rgb: Tensor

@@ -32,7 +32,9 @@ def assert_rigid(poses: torch.Tensor) -> None:
     rotations = poses[:, :, :3]
     identity = torch.eye(3).expand_as(rotations)
     torch.testing.assert_close(rotations.mT @ rotations, identity, atol=1e-5, rtol=0)
-    torch.testing.assert_close(torch.linalg.det(rotations), torch.ones(len(poses)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        torch.linalg.det(rotations), torch.ones(len(poses)), atol=1e-5, rtol=0
+    )
 
 
 def test_look_at_puts_the_target_on_the_axis_and_up_upwards():

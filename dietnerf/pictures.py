@@ -1,0 +1,73 @@
+"""Renderings as 8-bit pictures."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dietnerf.geometry.rays import Rendering
+
+Mode = Literal["rgb", "depth", "opacity"]
+
+# Near is bright, far is dark: nine steps of a colour map whose lightness is monotonic.
+_DEPTH_COLOURS = torch.tensor(
+    [
+        [252, 253, 191],
+        [254, 202, 141],
+        [253, 150, 104],
+        [241, 96, 93],
+        [205, 64, 113],
+        [158, 47, 127],
+        [114, 31, 129],
+        [64, 15, 116],
+        [17, 12, 49],
+    ]
+)
+
+
+def to_uint8(colours: Tensor) -> Tensor:
+    """Colours in [0, 1], clamped and rounded to 8 bit."""
+    return (colours.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def surface_depth(rendering: Rendering) -> Tensor:
+    """Depth of what is there, (n_rays,), whatever its opacity: the mean of t under the weights."""
+    tiny = torch.finfo(rendering.opacity.dtype).tiny
+    return rendering.depth / rendering.opacity.clamp_min(tiny)
+
+
+def depth_range(rendering: Rendering) -> tuple[float, float]:
+    """The middle 96% of the depths of opaque pixels, or (0, 1) if nothing is opaque."""
+    depths = surface_depth(rendering)[rendering.opacity > 0.5]
+    if len(depths) == 0:
+        return 0.0, 1.0
+    low, high = depths.quantile(torch.tensor([0.02, 0.98], device=depths.device)).tolist()
+    return low, max(high, low + 1e-6)
+
+
+def colour_depth(rendering: Rendering, low: float, high: float) -> Tensor:
+    """Depths from `low` (bright) to `high` (dark) as colours over white, (n_rays, 3) in [0, 1]."""
+    colours = _DEPTH_COLOURS.to(rendering.depth) / 255
+    place = ((surface_depth(rendering) - low) / (high - low)).clamp(0, 1) * (len(colours) - 1)
+    left = place.floor().long().clamp(max=len(colours) - 2)
+    mixed = torch.lerp(colours[left], colours[left + 1], (place - left)[:, None])
+    opacity = rendering.opacity[:, None]
+    return mixed * opacity + (1 - opacity)
+
+
+def picture(rendering: Rendering, mode: Mode, height: int, depths: tuple[float, float]) -> Tensor:
+    """One picture of a rendering, (height, width, 3), 8 bit.
+
+    Args:
+        rendering: of a whole image, row by row.
+        mode: which quantity.
+        height: rows of the image.
+        depths: the depths drawn brightest and darkest.
+    """
+    if mode == "rgb":
+        colours = rendering.rgb
+    elif mode == "depth":
+        colours = colour_depth(rendering, *depths)
+    else:
+        colours = rendering.opacity[:, None].expand(-1, 3)
+    return to_uint8(colours).unflatten(0, (height, -1))

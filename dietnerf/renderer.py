@@ -1,0 +1,62 @@
+"""From rays and a field to colours: bundles of rays, and whole images in chunks of them."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dietnerf.fields.base import AbstractField
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rays, Rendering
+from dietnerf.sampling.base import AbstractSampler
+
+# On a CPU the activations of a chunk should stay in the cache (measured by benchmarks/bm_step.py);
+# on a GPU a chunk should be large enough to fill it, and small enough to fit beside everything
+# else.
+SAMPLES_PER_CHUNK = {"cpu": 6144, "cuda": 2**20}
+
+
+def rays_per_chunk(sampler: AbstractSampler, device: torch.device) -> int:
+    """How many rays are rendered at a time."""
+    return max(1, SAMPLES_PER_CHUNK.get(device.type, 2**18) // sampler.n_samples)
+
+
+def render_rays(
+    rays: Rays,
+    field: AbstractField,
+    sampler: AbstractSampler,
+    background: Tensor,
+    generator: torch.Generator | None = None,
+) -> tuple[Rendering, Rendering | None]:
+    """Render a bundle of rays over a background colour, (3,) or (n_rays, 3).
+
+    Without a generator nothing is random. Differentiable in the parameters of field and sampler.
+
+    Returns:
+        The rendering, and the coarse one that guided its samples where the sampler made one.
+    """
+    samples, coarse = sampler.sample(rays, field, generator)
+    fine = field.render(samples).over(background)
+    return fine, None if coarse is None else coarse.over(background)
+
+
+@torch.no_grad()
+def render_image(
+    cameras: Cameras,
+    index: int,
+    field: AbstractField,
+    sampler: AbstractSampler,
+    background: Tensor,
+) -> Rendering:
+    """Render the whole image of one camera, without randomness and without keeping weights.
+
+    Returns:
+        A rendering of height * width rays, row by row, on the device of the background.
+    """
+    device = background.device
+    chunks = cameras.image_rays(index).split(rays_per_chunk(sampler, device))
+    parts = []
+    for rays in chunks:
+        rendering, _ = render_rays(rays.to(device), field, sampler, background)
+        parts.append(replace(rendering, weights=rendering.weights[:0]))
+    return Rendering.cat(parts)

@@ -1,0 +1,7 @@
+"""Samplers."""
+
+from dietnerf.sampling.base import AbstractSampler
+from dietnerf.sampling.importance import Importance
+from dietnerf.sampling.stratified import Stratified
+
+__all__ = ["AbstractSampler", "Importance", "Stratified"]

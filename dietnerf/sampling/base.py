@@ -1,0 +1,44 @@
+"""Where along a ray a field is asked."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from dietnerf.fields.base import AbstractField
+from dietnerf.geometry.rays import Rays, Rendering, Samples
+
+
+class AbstractSampler(nn.Module, ABC):
+    """Places samples on rays. To add one, write one file with one final subclass."""
+
+    @abstractmethod
+    def sample(
+        self, rays: Rays, field: AbstractField, generator: torch.Generator | None
+    ) -> tuple[Samples, Rendering | None]:
+        """Choose samples.
+
+        Args:
+            rays: (n_rays).
+            field: the field that will be asked.
+            generator: source of random jitter; None places the samples without any, as for test
+                views.
+
+        Returns:
+            The samples, without a gradient, and the coarse rendering that guided them where there
+            was one.
+        """
+
+    @property
+    @abstractmethod
+    def n_samples(self) -> int:
+        """The most samples on one ray: what a chunk of rays is measured by."""
+
+
+def draw_uniform(
+    shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+) -> Tensor | None:
+    """Uniform numbers in [0, 1) from the generator, or None without one."""
+    if generator is None:
+        return None
+    return torch.rand(shape, generator=generator, device=device)

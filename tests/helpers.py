@@ -1,0 +1,60 @@
+"""Rays, fields and runs that tests share."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.fields import AbstractField
+from dietnerf.geometry.rays import Rays, Samples
+from dietnerf.training.cli import main
+
+
+def inward_rays(n_rays: int, near: float = 2.0, far: float = 6.0, seed: int = 0) -> Rays:
+    """Rays from a sphere of radius 4 towards the origin, with directions that are not unit."""
+    generator = torch.Generator().manual_seed(seed)
+    rays_o = 4 * F.normalize(torch.randn(n_rays, 3, generator=generator), dim=-1)
+    rays_d = -rays_o / 4 + 0.1 * torch.randn(n_rays, 3, generator=generator)
+    return Rays(rays_o, rays_d, torch.full((n_rays,), near), torch.full((n_rays,), far))
+
+
+class Ball(AbstractField):
+    """A red ball of constant density around the origin, whose brightness is one parameter."""
+
+    def __init__(self, radius: float = 1.0, sigma: float = 50.0) -> None:
+        super().__init__()
+        self.radius = radius
+        self.sigma = sigma
+        self.brightness = torch.nn.Parameter(torch.tensor(0.8))
+
+    def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
+        is_inside = samples.positions.norm(dim=-1) < self.radius
+        return self.sigma * is_inside.float(), samples.positions
+
+    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+        red = torch.tensor([1.0, 0.0, 0.0], device=features.device)
+        return self.brightness * red.expand(len(features), 3)
+
+
+SMALL_RUN = [
+    *("--config", "quickstart"),
+    *("--data.reader.init_args.resolution", "16"),
+    *("--data.reader.init_args.n_test", "3"),
+    *("--data.rays_per_step", "64"),
+    *("--model.field.init_args.width", "32"),
+    *("--model.sampler.init_args.n_samples", "16"),
+    *("--trainer.max_steps", "12"),
+    *("--trainer.val_check_interval", "6"),
+    *("--trainer.enable_progress_bar", "false"),
+    *("--save_every", "4"),
+]
+
+
+def fit(run: Path, *options: str) -> None:
+    """`train.py fit`: twelve steps on the procedural scene at 16x16, a checkpoint every four."""
+    main(["fit", *SMALL_RUN, "--run", str(run), *options])
+
+
+def weights(checkpoint: Path) -> dict[str, Tensor]:
+    return torch.load(checkpoint, weights_only=True)["state_dict"]

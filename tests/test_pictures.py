@@ -1,0 +1,37 @@
+import torch
+
+from dietnerf.geometry.rays import Rendering
+from dietnerf.pictures import colour_depth, depth_range, picture, surface_depth, to_uint8
+
+
+def rendering(depths, opacities):
+    n = len(depths)
+    opacity = torch.tensor(opacities)
+    return Rendering(torch.zeros(n, 3), opacity, torch.tensor(depths) * opacity, torch.empty(0))
+
+
+def test_8_bit_is_rounded_and_clamped():
+    assert to_uint8(torch.tensor([-0.1, 0.499 / 255, 0.5, 1.7])).tolist() == [0, 0, 128, 255]
+
+
+def test_depth_does_not_depend_on_opacity():
+    torch.testing.assert_close(
+        surface_depth(rendering([3.0, 3.0], [1.0, 0.25])), torch.tensor([3.0, 3.0])
+    )
+
+
+def test_near_is_brighter_than_far_and_nothing_is_white():
+    colours = colour_depth(rendering([2.0, 4.0, 6.0, 0.0], [1.0, 1.0, 1.0, 0.0]), 2.0, 6.0)
+    brightness = colours.mean(dim=1)
+    assert brightness[0] > brightness[1] > brightness[2]
+    assert (colours[3] == 1).all()
+
+
+def test_range_of_an_empty_picture():
+    assert depth_range(rendering([0.0], [0.0])) == (0.0, 1.0)
+
+
+def test_rows_come_first():
+    drawn = picture(rendering([1.0] * 6, [1.0] * 3 + [0.0] * 3), "opacity", 2, (0, 1))
+    assert drawn.shape == (2, 3, 3)
+    assert (drawn[0] == 255).all() and (drawn[1] == 0).all()

@@ -1,0 +1,51 @@
+import math
+
+import torch
+
+from dietnerf import renderer
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import look_at
+from dietnerf.renderer import render_image, render_rays
+from dietnerf.sampling import Stratified
+from tests.helpers import Ball, inward_rays
+
+
+def camera(size: int = 24) -> Cameras:
+    pose = look_at(torch.tensor([[4.0, 0, 0]]), torch.zeros(3), torch.tensor([0.0, 0, 1]))
+    one = torch.ones(1)
+    return Cameras(
+        pose,
+        torch.full((1, 2), 2.0 * size),
+        torch.full((1, 2), size / 2),
+        2 * one,
+        6 * one,
+        size,
+        size,
+    )
+
+
+def test_ball_is_red_before_a_white_background_and_as_near_as_it_is():
+    field, background = Ball(), torch.ones(3)
+    rendering = render_image(camera(25), 0, field, Stratified(512), background)
+    centre, corner = rendering.rgb[25 * 12 + 12], rendering.rgb[0]
+    torch.testing.assert_close(centre, torch.tensor([0.8, 0, 0]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(corner, background)
+    # The front of the ball is 3 away; a sample every 4/511, and a mean free path of 1/50.
+    assert abs(rendering.depth[25 * 12 + 12].item() - 3.0) < 0.03
+
+
+def test_chunks_do_not_change_the_picture(monkeypatch):
+    args = camera(), 0, Ball(), Stratified(64), torch.ones(3)
+    whole = render_image(*args)
+    monkeypatch.setattr(renderer, "SAMPLES_PER_CHUNK", {"cpu": 64 * 7})
+    assert torch.equal(render_image(*args).rgb, whole.rgb)
+
+
+def test_constant_density_stops_the_light_that_physics_says():
+    """Directions that are not unit: the opacity depends on lengths in scene units."""
+    rays = inward_rays(10)
+    field = Ball(radius=100.0, sigma=0.3)
+    rendering, _ = render_rays(rays, field, Stratified(128), torch.ones(3))
+    expected = 1 - torch.exp(-0.3 * 4 * rays.norms)
+    torch.testing.assert_close(rendering.opacity, expected, atol=1e-5, rtol=0)
+    assert math.isclose(rendering.rgb[0, 1].item(), 1 - expected[0].item(), abs_tol=1e-5)
