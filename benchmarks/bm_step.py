@@ -1,0 +1,129 @@
+"""One optimisation step at the paper's setting (1,024 rays, 64 + 128 samples, two 8x256 MLPs,
+fp32), as a user gets it.
+
+The rival is the authors' arithmetic in plain PyTorch. Both sides take turns, step by step, each in
+a process of its own; once as they come, and once with glibc's allocator tuned for both.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.nn import functional as F
+
+from benchmarks import authors
+from benchmarks.common import matmul_gflops, print_result
+
+ROUNDS = 3
+TUNED = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
+    ":glibc.malloc.trim_threshold=34359738368"
+)
+
+
+class TakeTurns(pl.Callback):
+    """Waits for a line before each step, and answers with the seconds that the step took."""
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        wait_for_turn()
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        answer(time.perf_counter() - self.started)
+
+
+def wait_for_turn() -> None:
+    if not sys.stdin.readline():
+        sys.exit()
+
+
+def answer(seconds: float) -> None:
+    print(f"seconds {seconds}", file=sys.stderr, flush=True)
+
+
+def our_steps() -> None:
+    """`train.py fit` with the config of the paper, on the project's own scene."""
+    from dietnerf.training.cli import main
+
+    with tempfile.TemporaryDirectory() as run:
+        main(
+            ["fit", "--config", "nerf", "--run", run]
+            + ["--data.reader", "dietnerf.data.Procedural"]
+            + ["--trainer.callbacks", "[{class_path: benchmarks.bm_step.TakeTurns}]"]
+            + ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+        )
+
+
+def authors_steps() -> None:
+    """The same model and losses as the authors wrote them."""
+    networks = torch.nn.ModuleList([authors.Network(), authors.Network()])
+    optimizer = torch.optim.Adam(networks.parameters(), lr=5e-4)
+    rays_o = F.normalize(torch.randn(1024, 3), dim=-1) * 4
+    rays_d = -rays_o / 4 + 0.1 * torch.randn(1024, 3)
+    target = torch.rand(1024, 3)
+    while True:
+        wait_for_turn()
+        started = time.perf_counter()
+        u, u_fine = torch.rand(1024, 64), torch.rand(1024, 128)
+        coarse, fine = authors.render(*networks, rays_o, rays_d, u, u_fine)
+        loss = F.mse_loss(fine, target) + F.mse_loss(coarse, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        answer(time.perf_counter() - started)
+
+
+def start(side: str, tunables: str) -> subprocess.Popen[str]:
+    root = str(Path(__file__).parents[1])
+    env = os.environ | {
+        "GLIBC_TUNABLES": tunables,
+        "PYTHONPATH": root,
+        "OMP_WAIT_POLICY": "passive",
+    }
+    command = [sys.executable, "-m", "benchmarks.bm_step", side]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True, env=env, cwd=root)
+
+
+def step(worker: subprocess.Popen[str]) -> float:
+    assert worker.stdin is not None and worker.stderr is not None
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    for line in worker.stderr:
+        if line.startswith("seconds "):
+            return float(line.split()[1])
+    raise RuntimeError("a side of the benchmark ended early")
+
+
+def main() -> None:
+    workers = {
+        (side, how): start(side, tunables)
+        for how, tunables in (("default", ""), ("tuned", TUNED))
+        for side in ("ours", "authors")
+    }
+    rounds = [{key: step(worker) for key, worker in workers.items()} for _ in range(ROUNDS + 1)]
+    for worker in workers.values():
+        worker.kill()
+    seconds = {key: median(found[key] for found in rounds[1:]) for key in workers}
+    print_result(
+        name="step",
+        value=seconds["ours", "default"],
+        unit="s",
+        baseline=seconds["authors", "default"],
+        value_tuned=seconds["ours", "tuned"],
+        baseline_tuned=seconds["authors", "tuned"],
+        ratio_tuned=seconds["ours", "tuned"] / seconds["authors", "tuned"],
+        matmul_gflops=matmul_gflops(),
+    )
+
+
+if __name__ == "__main__":
+    sides = {"ours": our_steps, "authors": authors_steps}
+    sides[sys.argv[1]]() if len(sys.argv) > 1 else main()

@@ -1,0 +1,1 @@
+"""What leaves the project: pictures and films."""

@@ -1,0 +1,151 @@
+"""`render.py`: a checkpoint and a camera path in, a film or pictures out."""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dietnerf.data.scene import Capture
+from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.export.film import check_output, write_film
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import (
+    Surroundings,
+    fly,
+    interpolate,
+    nearest_neighbour_order,
+    orbit,
+    spiral,
+)
+from dietnerf.pictures import Mode, depth_range, picture
+from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.training.process import prepare_process
+from dietnerf.training.system import DietNeRF
+
+BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
+
+
+def parse(args: list[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(prog="render.py", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="folder of a run, or a .ckpt file")
+    add(
+        "--path",
+        default="orbit",
+        choices=("orbit", "spiral", "interpolate", "train", "val", "test"),
+        help="orbit, spiral: around the scene; interpolate: through the training cameras, or "
+        "--poses; train, val, test: the cameras of that split",
+    )
+    add("--poses", type=Path, help="JSON with frames[].transform_matrix to interpolate through")
+    add("--modes", nargs="+", default=["rgb", "depth"], choices=("rgb", "depth", "opacity"))
+    add(
+        "--out", type=Path, help=".gif, .mp4, or a folder for PNGs (default: <path>.gif in the run)"
+    )
+    add("--frames", type=int, default=60)
+    add("--fps", type=float, default=20)
+    add("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="default: as trained")
+    add("--background", choices=tuple(BACKGROUNDS), help="default: as trained")
+    add(
+        "--elevation_deg",
+        type=float,
+        help="of orbit and spiral (default: the training cameras' mean)",
+    )
+    add("--radius", type=float, help="of orbit and spiral, scene units (default: their mean)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args(args)
+    for name, least in (("frames", 1), ("fps", 1e-3), ("radius", 1e-6)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} is {value}; it must be positive")
+    if options.size and min(options.size) < 1:
+        raise UserError(f"--size is {options.size[0]} {options.size[1]}; both must be positive")
+    return options
+
+
+def camera_path(capture: Capture, options: argparse.Namespace) -> Cameras:
+    """The cameras of the frames, at the size asked for."""
+    if options.path in ("train", "val", "test"):
+        cameras = capture.cameras.get(options.path)
+        if cameras is None:
+            known = ", ".join(capture.cameras)
+            raise UserError(f"--path {options.path}: the checkpoint has cameras of {known} only")
+    else:
+        cameras = _fly_through(capture.cameras["train"], options)
+    return cameras.resized(*options.size) if options.size else cameras
+
+
+def _fly_through(train: Cameras, options: argparse.Namespace) -> Cameras:
+    around = Surroundings.of(train)
+    elevation = None if options.elevation_deg is None else math.radians(options.elevation_deg)
+    if options.path == "interpolate":
+        stops = train.c2w[nearest_neighbour_order(train.positions)]
+        if options.poses is not None:
+            stops = read_poses(options.poses)
+        return fly(train, interpolate(stops, options.frames), around)
+    path = orbit if options.path == "orbit" else spiral
+    return fly(train, path(around, options.frames, elevation, options.radius), around)
+
+
+def read_poses(path: Path) -> Tensor:
+    """Camera poses (n, 3, 4) from a JSON in the manner of `transforms.json`.
+
+    Raises:
+        UserError: the file is missing or holds no poses.
+    """
+    try:
+        frames = json.loads(path.read_text())["frames"]
+        poses = torch.tensor([frame["transform_matrix"] for frame in frames])[:, :3]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(
+            f"--poses {path}: no frames[].transform_matrix to read in it ({error})"
+        ) from error
+    if poses.shape[1:] != (3, 4) or len(poses) == 0:
+        raise UserError(
+            f"--poses {path}: every transform_matrix must be 4x4, and there must be one"
+        )
+    return poses
+
+
+def render_frames(
+    system: DietNeRF, cameras: Cameras, modes: list[Mode], background: Tensor
+) -> Iterator[dict[str, Tensor]]:
+    """The pictures of one frame after the other, with one scale of depth colours for all."""
+    depths = _depths_along(system, cameras, background) if "depth" in modes else (0.0, 1.0)
+    for i in tqdm(range(len(cameras)), unit="frame", desc="rendering"):
+        rendering = system.render(cameras, i, background)
+        yield {mode: picture(rendering, mode, cameras.height, depths).cpu() for mode in modes}
+
+
+def _depths_along(system: DietNeRF, cameras: Cameras, background: Tensor) -> tuple[float, float]:
+    """Nearest and farthest depth in small previews of up to eight frames."""
+    shrink = max(1, min(cameras.width, cameras.height) // 32)
+    small = cameras.resized(cameras.width // shrink, cameras.height // shrink)
+    stops = range(0, len(cameras), max(1, len(cameras) // 8))
+    ranges = [depth_range(system.render(small, i, background)) for i in stops]
+    seen = [r for r in ranges if r != (0.0, 1.0)] or [(0.0, 1.0)]
+    return min(low for low, _ in seen), max(high for _, high in seen)
+
+
+@exit_on_user_error
+def main(args: list[str] | None = None) -> None:
+    """Render a checkpoint; `args` defaults to the command line."""
+    options = parse(args)
+    prepare_process()
+    checkpoint = find_checkpoint(options.checkpoint)
+    run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    out = options.out or run / f"{options.path}.gif"
+    check_output(out)
+    system = load_system(checkpoint).to(options.device)
+    assert system.capture is not None
+    cameras = camera_path(system.capture, options)
+    background = system.capture.background
+    if options.background is not None:
+        background = torch.tensor(BACKGROUNDS[options.background])
+    write_film(render_frames(system, cameras, options.modes, background), out, options.fps)
+    print(out)

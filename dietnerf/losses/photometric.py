@@ -1,0 +1,25 @@
+"""The rendered colours should be the photographed ones."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.losses.base import AbstractLoss, Step
+
+
+class Photometric(AbstractLoss):
+    """Mean squared error of the fine and the coarse colours (NeRF, section 5.3, eq. 6).
+
+    Args:
+        weight: factor in the sum of all losses.
+        coarse_weight: factor of the coarse rendering in this loss.
+    """
+
+    def __init__(self, weight: float = 1.0, coarse_weight: float = 1.0) -> None:
+        super().__init__(weight)
+        self.coarse_weight = coarse_weight
+
+    def forward(self, step: Step) -> Tensor:
+        loss = F.mse_loss(step.rendering.rgb, step.target)
+        if step.coarse is not None:
+            loss = loss + self.coarse_weight * F.mse_loss(step.coarse.rgb, step.target)
+        return loss

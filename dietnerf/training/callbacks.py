@@ -1,0 +1,214 @@
+"""What happens beside training: progress, pictures for TensorBoard, results of a test."""
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+import dietnerf
+from dietnerf.files import replace_file
+from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
+from dietnerf.pictures import depth_range, picture, to_uint8
+from dietnerf.training.datamodule import RayBatch, View
+from dietnerf.training.system import DietNeRF, RenderedView
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar, without the version number of the logger."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+
+class Stopwatch(Callback):
+    """Times steps alone (no loading, validation or checkpointing) and logs rays per second."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+        self._seconds_per_step: float | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RayBatch,
+        batch_idx: int,
+    ) -> None:
+        seconds = time.perf_counter() - self._started
+        assert isinstance(pl_module, DietNeRF)
+        pl_module.history.steps = trainer.global_step
+        pl_module.history.seconds += seconds
+        previous = self._seconds_per_step or seconds
+        self._seconds_per_step = 0.9 * previous + 0.1 * seconds
+        rate = len(batch) * trainer.world_size / self._seconds_per_step
+        pl_module.log("train/rays_per_second", rate, prog_bar=True, batch_size=len(batch))
+
+
+class ValidationPictures(Callback):
+    """Shows the first validation view in TensorBoard beside its photograph, depth and opacity."""
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx == 0 and isinstance(trainer.logger, TensorBoardLogger):
+            side_by_side = comparison(outputs)
+            trainer.logger.experiment.add_image(
+                "val/photograph_rendering_depth_opacity",
+                side_by_side,
+                trainer.global_step,
+                dataformats="HWC",
+            )
+
+
+def comparison(rendered: RenderedView) -> Tensor:
+    """Photograph, rendering, depth, opacity in a row: (height, 4 * width, 3), 8 bit, on the CPU."""
+    photograph, rendering = rendered.view.image, rendered.rendering
+    height, depths = photograph.shape[0], depth_range(rendering)
+    drawn = [picture(rendering, mode, height, depths) for mode in ("rgb", "depth", "opacity")]
+    return torch.cat([to_uint8(photograph).cpu(), *(p.cpu() for p in drawn)], dim=1)
+
+
+class TestResults(Callback):
+    """Scores every test view, and writes `metrics.json` and the renderings beside the photographs.
+
+    Args:
+        run: folder of the run.
+        lpips_weights: file with torchvision's VGG-16 weights; without it torch's usual cache is
+            used.
+    """
+
+    def __init__(self, run: str, lpips_weights: str | None = None) -> None:
+        self.run = Path(run)
+        self.metrics = ImageMetrics(lpips_weights)
+        self._scored: list[tuple[View, Scores]] = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._scored = []
+        self._started = time.perf_counter()
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        view = outputs.view
+        scores = self.metrics(outputs.rgb, view.image)
+        self._scored.append((view, scores))
+        save_picture(self.run / "test" / f"{view.name}.png", comparison(outputs))
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        mean = mean_metrics([scores for _, scores in self._scored])
+        results = {
+            "protocol": trainer.datamodule.protocol(),  # type: ignore[attr-defined]
+            "mean": mean,
+            "unavailable": self.metrics.unavailable,
+            **provenance(pl_module),
+            "test_seconds": round(time.perf_counter() - self._started, 2),
+            "per_view": [
+                {"view": view.name, "view_id": view.view_id, **scores}
+                for view, scores in self._scored
+            ],
+        }
+        with replace_file(self.run / "metrics.json") as part:
+            part.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+        if trainer.logger is not None:
+            found = {f"test/{name}": value for name, value in mean.items() if value is not None}
+            trainer.logger.log_metrics(found, pl_module.history.steps)
+        print(summary(mean, self.metrics.unavailable, self.run))
+
+
+class PredictedPictures(Callback):
+    """Writes the renderings of `predict` as PNG files.
+
+    Args:
+        run: folder of the run.
+    """
+
+    def __init__(self, run: str) -> None:
+        self.run = Path(run)
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        save_picture(self.run / "predict" / f"{outputs.view.name}.png", to_uint8(outputs.rgb).cpu())
+
+
+def save_picture(path: Path, pixels: Tensor) -> None:
+    """Write 8-bit pixels (height, width, 3) as a PNG."""
+    with replace_file(path) as part:
+        iio.imwrite(part, pixels.numpy())
+
+
+def provenance(system: DietNeRF) -> dict[str, Any]:
+    """Where a result comes from: views, seed, steps, time, device, versions."""
+    assert system.capture is not None, "a system that was trained or loaded has its capture"
+    is_cuda = system.device.type == "cuda"
+    return {
+        "train_view_ids": system.capture.view_ids["train"],
+        "seed": system.history.seed,
+        "steps": system.history.steps,
+        "train_seconds": round(system.history.seconds, 2),
+        "device": torch.cuda.get_device_name(system.device) if is_cuda else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "dietnerf": dietnerf.__version__,
+            "torch": torch.__version__,
+            "pytorch_lightning": pl.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def summary(mean: Scores, unavailable: dict[str, str], run: Path) -> str:
+    """The mean scores for the terminal."""
+    lines = [
+        f"  {name:16} {'-' if value is None else f'{value:.4f}'}" for name, value in mean.items()
+    ]
+    reasons = [f"  {name}: {reason}" for name, reason in unavailable.items()]
+    return "\n".join([f"{run / 'metrics.json'}:", *lines, *reasons])
+
+
+class FinalMetrics(Callback):
+    """Logs the hyper-parameters with the scores that training ended with."""
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        final = {
+            f"final/{name}": float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name in ("train/psnr", "train/loss", "val/psnr")
+        }
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.log_hyperparams(dict(pl_module.hparams), final)

@@ -1,0 +1,243 @@
+"""Photographs as batches: random training rays, whole views for validation and test."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from dietnerf.data import AbstractReader, AbstractViews, AllViews, FirstViews, Scene
+from dietnerf.data.scene import Capture, Split, require_alpha
+from dietnerf.errors import UserError
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rays
+from dietnerf.training.randomness import step_generator
+
+Background = Literal["white", "black", "random"]
+
+
+@dataclass(frozen=True)
+class RayBatch:
+    """Training rays with the colours that were photographed.
+
+    Args:
+        rays: (n_rays).
+        rgb: colours over the background, (n_rays, 3).
+        background: the colour behind each ray, (n_rays, 3).
+    """
+
+    rays: Rays
+    rgb: Tensor
+    background: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rays)
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(self.rays.to(device), self.rgb.to(device), self.background.to(device))
+
+    def split(self, n_rays: int) -> list[Self]:
+        """Consecutive batches of at most `n_rays` rays."""
+        slices = [slice(i, i + n_rays) for i in range(0, len(self), n_rays)]
+        return [type(self)(self.rays[s], self.rgb[s], self.background[s]) for s in slices]
+
+
+@dataclass(frozen=True)
+class View:
+    """A whole photograph.
+
+    Args:
+        name: what it is called in metrics and file names.
+        view_id: its number in the list of its split.
+        image: over the background, (height, width, 3) in [0, 1].
+        cameras: its camera, a batch of one.
+    """
+
+    name: str
+    view_id: int
+    image: Tensor
+    cameras: Cameras
+
+    def to(self, device: torch.device | str) -> Self:
+        """The photograph on a device; cameras stay where they are."""
+        return replace(self, image=self.image.to(device))
+
+
+class RandomRays(IterableDataset[RayBatch]):
+    """One batch of random rays after the other, going on where the Trainer stands.
+
+    Args:
+        scene: the training views.
+        settings: how rays are drawn.
+        trainer: how far the run is, and how far it goes.
+    """
+
+    def __init__(self, scene: Scene, settings: "SceneDataModule", trainer: pl.Trainer) -> None:
+        self.scene = scene
+        self.settings = settings
+        self.trainer = trainer
+
+    def __len__(self) -> int:
+        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+
+    def __iter__(self) -> Iterator[RayBatch]:
+        first = self.trainer.global_step * self.trainer.accumulate_grad_batches
+        return (self.batch(index) for index in range(first, len(self)))
+
+    def batch(self, index: int) -> RayBatch:
+        """The rays of one batch: the same whenever they are asked for."""
+        settings, scene = self.settings, self.scene
+        generator = step_generator("rays", index, self.trainer.global_rank)
+        n_rays = settings.rays_per_step
+
+        def draw(low: int, high: int, n: int = n_rays) -> Tensor:
+            return torch.randint(low, high, (n,), generator=generator)
+
+        if settings.one_image_per_step:
+            ids = draw(0, len(scene), 1).expand(n_rays)
+        else:
+            ids = draw(0, len(scene))
+        share = settings.precrop_fraction if index < settings.precrop_steps else 1.0
+        columns = draw(*_central(scene.cameras.width, share))
+        rows = draw(*_central(scene.cameras.height, share))
+        background = settings.background
+        if settings.has_random_background:
+            background = torch.rand(n_rays, 3, generator=generator)
+        rgb = scene.rgb(scene.images[ids, rows, columns], background)
+        return RayBatch(scene.cameras.rays(ids, columns, rows), rgb, background.expand(n_rays, 3))
+
+
+def _central(size: int, share: float) -> tuple[int, int]:
+    """The range of the middle `share` of `size` pixels, at least one of them."""
+    margin = min(math.floor(size * (1 - share) / 2), (size - 1) // 2)
+    return margin, size - margin
+
+
+class Views(Dataset[View]):
+    """All views of a split, one after the other."""
+
+    def __init__(self, scene: Scene, background: Tensor) -> None:
+        self.scene = scene
+        self.background = background
+
+    def __len__(self) -> int:
+        return len(self.scene)
+
+    def __getitem__(self, index: int) -> View:
+        scene = self.scene
+        return View(
+            scene.names[index],
+            int(scene.view_ids[index]),
+            scene.image(index, self.background),
+            scene.cameras[[index]],
+        )
+
+
+class SceneDataModule(pl.LightningDataModule):
+    """A capture, the few views of it that are trained on, and how rays are drawn from them.
+
+    Args:
+        reader: reads the capture.
+        views: which training views are kept.
+        val_views: which views validation renders, out of the capture's own validation split, or
+            without one out of the training photographs that `views` left over.
+        rays_per_step: rays in a training batch.
+        one_image_per_step: draw all rays of a step from one photograph, as the paper does, not from
+            all.
+        background: what stands behind transparent pixels. `random` draws a colour for each ray and
+            so teaches the field which pixels are transparent (that is more supervision than the
+            paper has: photographs with alpha only); validation and test are then on white.
+        precrop_steps: take rays from the middle of the photographs during the first steps.
+        precrop_fraction: share of the width and height that this middle is.
+    """
+
+    def __init__(
+        self,
+        reader: AbstractReader,
+        views: AbstractViews | None = None,
+        val_views: AbstractViews | None = None,
+        rays_per_step: int = 1024,
+        one_image_per_step: bool = False,
+        background: Background = "white",
+        precrop_steps: int = 0,
+        precrop_fraction: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if rays_per_step < 1:
+            raise UserError(f"rays_per_step is {rays_per_step}; it must be at least 1")
+        if not 0 < precrop_fraction <= 1:
+            raise UserError(f"precrop_fraction is {precrop_fraction}; it must be in (0, 1]")
+        self.reader = reader
+        self.views = views or AllViews()
+        self.val_views = val_views or FirstViews(1)
+        self.rays_per_step = rays_per_step
+        self.one_image_per_step = one_image_per_step
+        self.has_random_background = background == "random"
+        self.background = torch.zeros(3) if background == "black" else torch.ones(3)
+        self.precrop_steps = precrop_steps
+        self.precrop_fraction = precrop_fraction
+        self.scenes: dict[Split, Scene] = {}
+
+    def setup(self, stage: str) -> None:
+        if stage in ("fit", "validate") and "train" not in self.scenes:
+            self._read_train_and_val()
+        if stage in ("test", "predict"):
+            self._read_test()
+
+    def _read_train_and_val(self) -> None:
+        train = self._read_needed("train")
+        kept = self.views.choose(train.cameras, train.view_ids)
+        self.scenes["train"] = train.subset(kept)
+        if self.has_random_background:
+            require_alpha(train, "background: random")
+        val = self.reader.read("val")
+        if val is None:
+            left_over = sorted(set(range(len(train))) - set(kept))
+            val = train.subset(left_over)
+        if len(val) > 0:
+            self.scenes["val"] = val.subset(self.val_views.choose(val.cameras, val.view_ids))
+
+    def _read_test(self) -> None:
+        self.scenes["test"] = self._read_needed("test")
+
+    def _read_needed(self, split: Split) -> Scene:
+        scene = self.reader.read(split)
+        if scene is None:
+            raise UserError(f"this capture has no {split} split, which this command needs")
+        return scene
+
+    def capture(self) -> Capture:
+        """What a checkpoint keeps: the cameras of all splits, the photographs of none."""
+        cameras = {split: scene.cameras for split, scene in self.scenes.items()}
+        test = cameras.get("test", self.reader.cameras("test"))
+        if test is not None:
+            cameras["test"] = test
+        view_ids = {split: scene.view_ids.tolist() for split, scene in self.scenes.items()}
+        return Capture(cameras, view_ids, self.background)
+
+    def protocol(self) -> str:
+        """What the test views are, in words, for a table of results."""
+        test = self.scenes["test"]
+        size = f"{test.cameras.width}x{test.cameras.height}"
+        tone = "black" if self.background.sum() == 0 else "white"
+        return f"{type(self.reader).__name__}, {len(test)} test views at {size} on {tone}"
+
+    def train_dataloader(self) -> DataLoader[RayBatch]:
+        assert self.trainer is not None, "the Trainer asks for batches"
+        return DataLoader(RandomRays(self.scenes["train"], self, self.trainer), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[View] | list[DataLoader[View]]:
+        return self._views("val") if "val" in self.scenes else []
+
+    def test_dataloader(self) -> DataLoader[View]:
+        return self._views("test")
+
+    def predict_dataloader(self) -> DataLoader[View]:
+        return self._views("test")
+
+    def _views(self, split: Split) -> DataLoader[View]:
+        return DataLoader(Views(self.scenes[split], self.background), batch_size=None)

@@ -1,0 +1,72 @@
+"""How the learning rate falls."""
+
+import math
+from abc import ABC, abstractmethod
+
+
+class AbstractLearningRate(ABC):
+    """A law for the learning rate. To add one, write one final subclass here.
+
+    Args:
+        initial: learning rate at step 0.
+    """
+
+    def __init__(self, initial: float = 5e-4) -> None:
+        self.initial = initial
+
+    @abstractmethod
+    def __call__(self, step: int, max_steps: int) -> float:
+        """Learning rate at a step of a run of `max_steps`."""
+
+
+class Exponential(AbstractLearningRate):
+    """initial * rate^(step / decay_steps): the DietNeRF authors' law, 2.0e-4 after their 200,000
+    steps.
+
+    Args:
+        initial: learning rate at step 0.
+        rate: factor after `decay_steps`.
+        decay_steps: in steps, whatever the length of the run.
+    """
+
+    def __init__(
+        self, initial: float = 5e-4, rate: float = 0.1, decay_steps: int = 500_000
+    ) -> None:
+        super().__init__(initial)
+        self.rate = rate
+        self.decay_steps = decay_steps
+
+    def __call__(self, step: int, max_steps: int) -> float:
+        return self.initial * self.rate ** (step / self.decay_steps)
+
+
+class LogLinear(AbstractLearningRate):
+    """Straight in the logarithm from `initial` to `final` over the run: JaxNeRF's law.
+
+    Args:
+        initial: learning rate at step 0 (but for the delay).
+        final: learning rate at the last step.
+        delay_steps: length of a warm-up along a quarter of a sine.
+        delay_factor: factor at the start of the warm-up.
+    """
+
+    def __init__(
+        self,
+        initial: float = 5e-4,
+        final: float = 5e-6,
+        delay_steps: int = 0,
+        delay_factor: float = 1.0,
+    ) -> None:
+        super().__init__(initial)
+        self.final = final
+        self.delay_steps = delay_steps
+        self.delay_factor = delay_factor
+
+    def __call__(self, step: int, max_steps: int) -> float:
+        share = min(step / max_steps, 1.0)
+        value = math.exp((1 - share) * math.log(self.initial) + share * math.log(self.final))
+        if self.delay_steps > 0:
+            progress = min(step / self.delay_steps, 1.0)
+            rise = math.sin(math.pi / 2 * progress)
+            value *= self.delay_factor + (1 - self.delay_factor) * rise
+        return value

@@ -1,0 +1,47 @@
+"""What a command sets up once for its process: the memory allocator, and what is left unsaid."""
+
+import ctypes
+import logging
+import os
+import platform
+import warnings
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+_NEVER, _PAD_BYTES = -1, 64 << 20
+
+# Advice of Lightning that its users here cannot act on, or that does not hold.
+_UNHELPFUL = (
+    ".*LeafSpec.*",
+    ".*`__len__` defined.*",
+    ".*does not have many workers.*",
+    ".*litlogger.*",
+    ".*skip_none parameter.*",
+    ".*your dataloader is not resumable.*",  # batches follow from the step
+    ".*Checkpoint directory .* exists and is not empty.*",  # only when going on with a run
+    ".*The dirpath has changed.*",
+    ".*callbacks used to create the checkpoint.*",
+    ".*is an instance of `nn.Module`.*",  # the command line saves the config instead
+)
+
+
+def prepare_process() -> None:
+    """Keep freed memory for the next tensor, and silence what nobody can act on."""
+    keep_freed_memory()
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _UNHELPFUL:
+        warnings.filterwarnings("ignore", message)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc not to return freed memory to the kernel, which costs up to half of a CPU step.
+
+    Does nothing elsewhere, or if the user tuned it.
+    """
+    is_tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if platform.libc_ver()[0] != "glibc" or is_tuned:
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, _NEVER)
+    mallopt(_M_TOP_PAD, _PAD_BYTES)

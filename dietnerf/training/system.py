@@ -1,0 +1,188 @@
+"""The LightningModule: holds field, sampler and losses, and adds the losses up.
+
+No formula of NeRF stands here.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import dietnerf
+from dietnerf.data.scene import Capture
+from dietnerf.errors import UserError
+from dietnerf.fields import MLP, AbstractField
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rendering
+from dietnerf.losses import AbstractLoss, Photometric, Step
+from dietnerf.metrics import psnr
+from dietnerf.renderer import rays_per_chunk, render_image, render_rays
+from dietnerf.sampling import AbstractSampler, Stratified
+from dietnerf.training.chunks import sum_in_chunks
+from dietnerf.training.datamodule import RayBatch, SceneDataModule, View
+from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
+from dietnerf.training.randomness import step_generator
+
+CHECKPOINT_FORMAT = 1  # raised whenever older checkpoints can no longer be read
+
+
+@dataclass(frozen=True)
+class RenderedView:
+    """A whole view as it is and as the field sees it: what validation, test and predict hand to
+    callbacks.
+
+    Args:
+        view: the photograph.
+        rendering: of height * width rays, row by row.
+    """
+
+    view: View
+    rendering: Rendering
+
+    @property
+    def rgb(self) -> Tensor:
+        """The rendered colours, (height, width, 3)."""
+        return self.rendering.rgb.view_as(self.view.image)
+
+
+@dataclass
+class History:
+    """How a field came to be.
+
+    Args:
+        seed: of the run; initial weights, rays and jitter follow from it.
+        steps: optimisation steps taken.
+        seconds: spent in those steps.
+    """
+
+    seed: int
+    steps: int = 0
+    seconds: float = 0.0
+
+
+class DietNeRF(pl.LightningModule):
+    """A radiance field in training.
+
+    Args:
+        field: the field that is seen.
+        sampler: where it is asked.
+        losses: what it is judged by.
+        learning_rate: the law of Adam's learning rate.
+    """
+
+    def __init__(
+        self,
+        field: AbstractField | None = None,
+        sampler: AbstractSampler | None = None,
+        losses: list[AbstractLoss] | None = None,
+        learning_rate: AbstractLearningRate | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.field = field or MLP()
+        self.sampler = sampler or Stratified()
+        self.losses = nn.ModuleList(losses or [Photometric()])
+        self.learning_rate = learning_rate or Exponential()
+        self.capture: Capture | None = None
+        self.history = History(torch.initial_seed())
+
+    def setup(self, stage: str) -> None:
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and isinstance(datamodule, SceneDataModule):
+            self.capture = datamodule.capture()
+
+    def configure_optimizers(self) -> Any:
+        law, max_steps = self.learning_rate, self.trainer.max_steps
+        optimizer = torch.optim.Adam(self.parameters(), lr=law.initial)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: law(step, max_steps) / law.initial
+        )
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def training_step(self, batch: RayBatch, batch_idx: int) -> Tensor:
+        step = self.global_step
+        generator = step_generator("samples", step, self.global_rank, self.device)
+
+        def loss_and_stats(chunk: RayBatch) -> tuple[Tensor, Tensor]:
+            rendering, coarse = render_rays(
+                chunk.rays, self.field, self.sampler, chunk.background, generator
+            )
+            made = Step(step, chunk.rays, chunk.rgb, rendering, coarse)
+            share = len(chunk) / len(batch)
+            terms = torch.stack([loss.weight * loss(made) * share for loss in self.losses])
+            mse = F.mse_loss(rendering.rgb, chunk.rgb) * share
+            return terms.sum(), torch.cat([terms, mse[None]])
+
+        loss, stats = sum_in_chunks(loss_and_stats, batch.split(self._chunk_size(batch)), self)
+        self._log_step(loss.detach(), stats, len(batch))
+        return loss
+
+    def _chunk_size(self, batch: RayBatch) -> int:
+        # A loss scale for half precision is applied after chunks are differentiated: too late.
+        if self.trainer.precision == "16-mixed":
+            return len(batch)
+        return rays_per_chunk(self.sampler, self.device)
+
+    def _log_step(self, loss: Tensor, stats: Tensor, n_rays: int) -> None:
+        *terms, mse = stats.unbind()
+        rate = self.learning_rate(self.global_step, self.trainer.max_steps)
+        scalars = {"train/loss": loss, "train/learning_rate": torch.tensor(rate)}
+        scalars |= {
+            f"train/{module.name}": term for module, term in zip(self.losses, terms, strict=True)
+        }
+        self.log_dict(scalars, batch_size=n_rays)
+        self.log("train/psnr", -10 * mse.log10(), prog_bar=True, batch_size=n_rays)
+
+    def render(self, cameras: Cameras, index: int, background: Tensor) -> Rendering:
+        """One whole image of the field, (height * width) rays row by row."""
+        return render_image(cameras, index, self.field, self.sampler, background.to(self.device))
+
+    def _render_view(self, view: View) -> RenderedView:
+        assert self.capture is not None, "a field without a capture has nothing to compare with"
+        return RenderedView(view, self.render(view.cameras, 0, self.capture.background))
+
+    def validation_step(self, view: View, batch_idx: int) -> RenderedView:
+        rendered = self._render_view(view)
+        score = psnr(rendered.rgb, view.image)
+        self.log("val/psnr", score, prog_bar=True, batch_size=1)
+        return rendered
+
+    def test_step(self, view: View, batch_idx: int) -> RenderedView:
+        return self._render_view(view)
+
+    def predict_step(self, view: View, batch_idx: int) -> RenderedView:
+        return self._render_view(view)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["dietnerf"] = {
+            "format": CHECKPOINT_FORMAT,
+            "version": dietnerf.__version__,
+            "capture": None if self.capture is None else self.capture.to_dict(),
+            "history": asdict(self.history),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_format(checkpoint, "this checkpoint")
+        saved = checkpoint["dietnerf"]
+        self.capture = Capture.from_dict(saved["capture"])
+        self.history = History(**saved["history"])
+
+
+def check_format(checkpoint: dict[str, Any], name: str) -> None:
+    """Refuse a checkpoint that this version cannot read.
+
+    Raises:
+        UserError: it is not one of dietnerf's, or of another format.
+    """
+    saved = checkpoint.get("dietnerf")
+    if saved is None:
+        raise UserError(f"{name} was not written by dietnerf; train one with `train.py fit`")
+    if saved["format"] != CHECKPOINT_FORMAT:
+        raise UserError(
+            f"{name} was written by dietnerf {saved['version']} (format {saved['format']}), but "
+            f"this is {dietnerf.__version__} (format {CHECKPOINT_FORMAT}); "
+            "use that version or train it again"
+        )

@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from dietnerf.data import Procedural
+from dietnerf.export import render
+from dietnerf.training.checkpoints import find_checkpoint, load_system
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        render.main(list(args))
+    assert ended.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_gif_shows_colour_beside_depth(finished_run: Path, tmp_path: Path):
+    out = tmp_path / "orbit.gif"
+    render.main([str(finished_run), "--frames", "3", "--out", str(out)])
+    frames = iio.imread(out)
+    assert frames.shape == (3, 16, 32, 3)
+    assert frames[0].std() > 0 and (frames[0] != frames[1]).any()
+    assert [path.name for path in tmp_path.iterdir()] == ["orbit.gif"], "no temporary file is left"
+
+
+def test_mp4_has_size_and_rate(finished_run: Path, tmp_path: Path):
+    out = tmp_path / "spiral.mp4"
+    args = ["--path", "spiral", "--frames", "4", "--fps", "12", "--size", "40", "30"]
+    modes = ["--modes", "rgb", "depth", "opacity"]
+    render.main([str(finished_run), *args, *modes, "--out", str(out)])
+    assert iio.imread(out).shape == (4, 30, 120, 3)
+    assert iio.immeta(out, plugin="FFMPEG")["fps"] == pytest.approx(12)
+
+
+def test_pngs_of_the_test_cameras_are_what_the_field_shows(finished_run: Path, tmp_path: Path):
+    """From the checkpoint alone: the same pixels as the trained system."""
+    render.main([str(finished_run), "--path", "test", "--modes", "rgb", "--out", str(tmp_path)])
+    system = load_system(find_checkpoint(finished_run))
+    cameras = Procedural(resolution=16, n_test=3).cameras("test")
+    for i in range(3):
+        expected = system.render(cameras, i, torch.ones(3)).rgb.clamp(0, 1).view(16, 16, 3)
+        found = iio.imread(tmp_path / f"rgb_{i:03d}.png")
+        np.testing.assert_array_equal(found, (expected * 255).round().numpy())
+
+
+def test_interpolation_through_given_poses(finished_run: Path, tmp_path: Path):
+    poses = Procedural(resolution=16, n_test=3).cameras("test").c2w
+    frames = [{"transform_matrix": [*pose.tolist(), [0, 0, 0, 1]]} for pose in poses]
+    (tmp_path / "path.json").write_text(json.dumps({"frames": frames}))
+    args = ["--path", "interpolate", "--poses", str(tmp_path / "path.json"), "--frames", "3"]
+    render.main([str(finished_run), *args, "--modes", "rgb", "--out", str(tmp_path / "a")])
+    render.main(
+        [str(finished_run), "--path", "test", "--modes", "rgb", "--out", str(tmp_path / "b")]
+    )
+    for i in range(3):
+        a, b = (iio.imread(tmp_path / name / f"rgb_{i:03d}.png").astype(int) for name in "ab")
+        # Interpolated near and far follow the distance, which rounds differently.
+        assert abs(a - b).max() <= 2
+
+
+def test_background(finished_run: Path, tmp_path: Path):
+    args = ["--path", "test", "--modes", "rgb", "--background", "black", "--out", str(tmp_path)]
+    render.main([str(finished_run), *args])
+    system = load_system(find_checkpoint(finished_run))
+    assert system.capture is not None
+    black = system.render(system.capture.cameras["test"], 0, torch.zeros(3)).rgb.view(16, 16, 3)
+    found = iio.imread(tmp_path / "rgb_000.png")
+    np.testing.assert_array_equal(found, (black * 255).round().numpy())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--out", "film.avi"], "cannot write .avi"),
+        (["--frames", "0"], "--frames is 0"),
+        (["--fps", "-1"], "--fps is -1"),
+        (["--size", "0", "4"], "--size is 0 4"),
+        (["--path", "interpolate", "--poses", "nowhere.json"], "nowhere.json"),
+        (["--path", "sideways"], "invalid choice: 'sideways'"),
+    ],
+)
+def test_mistakes_are_one_sentence(finished_run: Path, options, sentence, capsys):
+    assert sentence in refused(capsys, str(finished_run), *options)
+
+
+def test_missing_checkpoint(tmp_path: Path, capsys):
+    assert "there is no checkpoint at" in refused(capsys, str(tmp_path))
+
+
+def test_a_failure_leaves_the_good_film(finished_run: Path, tmp_path: Path, monkeypatch):
+    out = tmp_path / "orbit.gif"
+    out.write_bytes(b"good")
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(render, "picture", fail)
+    with pytest.raises(KeyboardInterrupt):
+        render.main([str(finished_run), "--frames", "2", "--out", str(out)])
+    assert out.read_bytes() == b"good"
+    assert list(tmp_path.iterdir()) == [out]

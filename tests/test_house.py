@@ -1,0 +1,82 @@
+"""The layout of the code: which folder may import which, and that ops and configs are complete."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from dietnerf.training import cli
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "dietnerf"
+
+# A file imports from smaller numbers, and from its own folder.
+LAYERS = {
+    "errors": 0,
+    "files": 0,
+    "ops": 1,
+    "geometry": 2,
+    "data": 3,
+    "fields": 3,
+    "sampling": 4,
+    "renderer": 5,
+    "losses": 6,
+    "metrics": 6,
+    "pictures": 6,
+    "training": 7,
+    "export": 8,
+}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def room(module: str) -> str:
+    return module.removeprefix("dietnerf.").split(".")[0]
+
+
+def imported_modules(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    whole = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    return whole | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path):
+    here = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    for module in imported_modules(path):
+        if module.startswith("dietnerf."):
+            assert room(module) == here or LAYERS[room(module)] < LAYERS[here], module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_frameworks_stay_in_their_rooms(path: Path):
+    here = path.relative_to(PACKAGE).parts[0]
+    found = {module.split(".")[0] for module in imported_modules(path)}
+    if here not in ("training", "export"):
+        assert "pytorch_lightning" not in found
+    if here == "ops":
+        assert not found & {"numpy", "scipy", "imageio"}
+
+
+def test_every_op_has_its_five_files():
+    shared = {"common", "math"}
+    ops = {path.stem for path in (ROOT / "csrc").glob("*.h")} - shared
+    assert ops
+    for op in ops:
+        for file in (
+            f"csrc/cpu/{op}.cpp", f"csrc/cuda/{op}.cu", f"dietnerf/ops/{op}.py",
+            f"tests/ops/test_{op}.py",
+        ):  # fmt: skip
+            assert (ROOT / file).is_file(), file
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_parses(config: Path, capsys, monkeypatch):
+    """An overlay is parsed on top of the config that it is made for."""
+    base = (
+        []
+        if config.stem in ("nerf", "quickstart")
+        else ["--config", str(ROOT / "configs/nerf.yaml")]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fit", *base, "--config", str(config), "--print_config"])
+    assert ended.value.code in (0, None), capsys.readouterr().err

@@ -1,0 +1,116 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dietnerf.data import ExplicitViews, FirstViews, Procedural
+from dietnerf.errors import UserError
+from dietnerf.training.datamodule import RandomRays, SceneDataModule
+
+READER = Procedural(resolution=16, n_train=6, n_val=3, n_test=2)
+
+
+def module(**settings) -> SceneDataModule:
+    settings = {"views": FirstViews(3), "rays_per_step": 64} | settings
+    data = SceneDataModule(READER, **settings)
+    data.setup("fit")
+    return data
+
+
+def rays(data: SceneDataModule, **trainer) -> RandomRays:
+    state = {"max_steps": 10, "global_step": 0, "accumulate_grad_batches": 1, "global_rank": 0}
+    return RandomRays(data.scenes["train"], data, SimpleNamespace(**state | trainer))
+
+
+def test_colours_belong_to_their_rays():
+    """Every ray's colour is found in the photographs at the pixel that the ray goes through."""
+    data = module()
+    scene, batch = data.scenes["train"], rays(data).batch(0)
+    for i in range(3):
+        on_this = (batch.rays.rays_o == scene.cameras.positions[i]).all(dim=1)
+        everything = scene.cameras.image_rays(i).rays_d
+        nearest = torch.cdist(batch.rays.rays_d[on_this], everything).argmin(dim=1)
+        expected = scene.image(i, data.background).view(-1, 3)[nearest]
+        torch.testing.assert_close(batch.rgb[on_this], expected)
+
+
+def test_same_batch_whenever_it_is_asked_for():
+    dataset = rays(module())
+    first = [batch.rgb for batch in dataset]
+    resumed = list(rays(module(), global_step=7))
+    assert len(first) == 10 and len(resumed) == 3
+    assert torch.equal(resumed[0].rgb, first[7])
+    assert not torch.equal(first[0], first[1])
+
+
+def test_ranks_draw_different_rays():
+    data = module()
+    assert not torch.equal(rays(data).batch(0).rgb, rays(data, global_rank=1).batch(0).rgb)
+
+
+def test_one_image_per_step():
+    batch = rays(module(one_image_per_step=True)).batch(0)
+    assert len(batch.rays.rays_o.unique(dim=0)) == 1
+    assert len(rays(module()).batch(0).rays.rays_o.unique(dim=0)) > 1
+
+
+def test_precrop_takes_the_middle():
+    data = module(precrop_steps=5, precrop_fraction=0.5)
+    focal = data.scenes["train"].cameras.focal[0, 0]
+    for step, widest in ((4, 4), (5, 8)):
+        batch = rays(data).batch(step)
+        # Rotation keeps lengths: the squared offset from the axis in pixels is focal^2 (|d|^2 - 1).
+        offsets = focal**2 * (batch.rays.norms**2 - 1)
+        assert offsets.max() <= 2 * widest**2
+        assert offsets.max() > 2 * (widest - 2) ** 2
+
+
+def test_random_background_shows_through_alpha_alone():
+    data = module(background="random")
+    batch = rays(data).batch(0)
+    white = rays(module()).batch(0)
+    is_opaque = white.rgb.sum(dim=1) < 2.5
+    assert len(batch.background.unique(dim=0)) == 64
+    empty = (white.rgb == 1).all(dim=1)
+    torch.testing.assert_close(batch.rgb[empty], batch.background[empty])
+    assert is_opaque.any()
+
+
+def test_kept_views_and_validation_views():
+    data = module(views=ExplicitViews([4, 1]), val_views=FirstViews(2))
+    assert data.scenes["train"].view_ids.tolist() == [4, 1]
+    assert len(data.scenes["val"]) == 2
+
+
+def test_validation_falls_back_on_photographs_that_were_left_over():
+    class WithoutVal(Procedural):
+        def read(self, split):
+            return None if split == "val" else super().read(split)
+
+    data = SceneDataModule(WithoutVal(16, 6), views=ExplicitViews([0, 2]), val_views=FirstViews(2))
+    data.setup("fit")
+    assert data.scenes["val"].view_ids.tolist() == [1, 3]
+    everything = SceneDataModule(WithoutVal(16, 3))
+    everything.setup("fit")
+    assert everything.val_dataloader() == []
+
+
+def test_capture_knows_the_test_cameras_without_their_photographs():
+    capture = module().capture()
+    assert set(capture.cameras) == {"train", "val", "test"}
+    assert capture.view_ids["train"] == [0, 1, 2]
+    restored = type(capture).from_dict(capture.to_dict())
+    assert torch.equal(restored.cameras["test"].c2w, capture.cameras["test"].c2w)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"rays_per_step": 0}, "rays_per_step is 0; it must be at least 1"),
+        ({"precrop_fraction": 0.0}, "precrop_fraction is 0.0"),
+        ({"views": FirstViews(7)}, "7"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        module(**settings)
