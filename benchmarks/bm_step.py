@@ -10,16 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+import authors
 import pytorch_lightning as pl
 import torch
+from common import report
 from torch.nn import functional as F
 
-from benchmarks import authors
-from benchmarks.common import matmul_gflops, print_result
 
 ROUNDS = 3
 TUNED = (
@@ -56,7 +55,7 @@ def our_steps() -> None:
         main(
             ["fit", "--config", "nerf", "--run", run]
             + ["--data.reader", "dietnerf.data.Procedural"]
-            + ["--trainer.callbacks", "[{class_path: benchmarks.bm_step.TakeTurns}]"]
+            + ["--trainer.callbacks", "[{class_path: bm_step.TakeTurns}]"]
             + ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
         )
 
@@ -81,15 +80,11 @@ def authors_steps() -> None:
 
 
 def start(side: str, tunables: str) -> subprocess.Popen[str]:
-    root = str(Path(__file__).parents[1])
-    env = os.environ | {
-        "GLIBC_TUNABLES": tunables,
-        "PYTHONPATH": root,
-        "OMP_WAIT_POLICY": "passive",
-    }
-    command = [sys.executable, "-m", "benchmarks.bm_step", side]
+    env = os.environ | {"GLIBC_TUNABLES": tunables, "OMP_WAIT_POLICY": "passive"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True, env=env, cwd=root)
+    return subprocess.Popen(
+        [sys.executable, __file__, side], stdin=pipe, stderr=pipe, text=True, env=env
+    )
 
 
 def step(worker: subprocess.Popen[str]) -> float:
@@ -112,18 +107,20 @@ def main() -> None:
     for worker in workers.values():
         worker.kill()
     seconds = {key: median(found[key] for found in rounds[1:]) for key in workers}
-    print_result(
-        name="step",
-        value=seconds["ours", "default"],
-        unit="s",
-        baseline=seconds["authors", "default"],
-        value_tuned=seconds["ours", "tuned"],
-        baseline_tuned=seconds["authors", "tuned"],
-        ratio_tuned=seconds["ours", "tuned"] / seconds["authors", "tuned"],
-        matmul_gflops=matmul_gflops(),
+    for (side, how), value in seconds.items():
+        print(f"{side:8s} {how:8s} {value:8.2f} s")
+    report(
+        "step",
+        seconds["ours", "default"],
+        "s",
+        seconds["authors", "default"],
+        ratio_tuned=round(seconds["ours", "tuned"] / seconds["authors", "tuned"], 4),
+        value_tuned=round(seconds["ours", "tuned"], 4),
+        baseline_tuned=round(seconds["authors", "tuned"], 4),
     )
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(2)
     sides = {"ours": our_steps, "authors": authors_steps}
     sides[sys.argv[1]]() if len(sys.argv) > 1 else main()
