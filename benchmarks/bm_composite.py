@@ -31,6 +31,7 @@ class Scene:
         self.ts = (2 + STEP * torch.arange(N_PER_RAY)).expand(shape).contiguous().to(device)
         self.deltas = torch.full(shape, STEP, device=device)
         self.deltas[:, -1] = 1e10
+        self.t_ends = self.ts + self.deltas
         self.ray_offsets = torch.arange(0, N_RAYS * N_PER_RAY + 1, N_PER_RAY, device=device)
         self.grads = (
             torch.rand((N_RAYS, 3), generator=draw).to(device),
@@ -72,9 +73,7 @@ def nerfacc_dense() -> Callable[[Scene], tuple[Tensor, Tensor, Tensor]] | None:
         return None
 
     def render(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
-        weights, _, _ = nerfacc.render_weight_from_density(
-            scene.ts, scene.ts + scene.deltas, scene.sigmas
-        )
+        weights, _, _ = nerfacc.render_weight_from_density(scene.ts, scene.t_ends, scene.sigmas)
         rgb = nerfacc.accumulate_along_rays(weights, scene.rgbs)
         opacity = nerfacc.accumulate_along_rays(weights, None).squeeze(-1)
         depth = nerfacc.accumulate_along_rays(weights, scene.ts[..., None]).squeeze(-1)

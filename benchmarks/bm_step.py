@@ -1,8 +1,9 @@
-"""One optimisation step at the paper's setting (1,024 rays, 64 + 128 samples, two 8x256 MLPs,
-fp32), as a user gets it.
+"""One optimisation step at the paper's setting, as a user gets it, against the authors' arithmetic.
 
-The rival is the authors' arithmetic in plain PyTorch. Both sides take turns, step by step, each in
-a process of its own; once as they come, and once with glibc's allocator tuned for both.
+    python benchmarks/bm_step.py
+
+1,024 rays, 64 + 128 samples, two 8x256 MLPs, fp32, two threads. Both sides take turns, step by
+step, each in a process of its own: once as they come, once with glibc's allocator tuned for both.
 """
 
 import os
@@ -18,7 +19,6 @@ import pytorch_lightning as pl
 import torch
 from common import report
 from torch.nn import functional as F
-
 
 ROUNDS = 3
 TUNED = (

@@ -12,20 +12,23 @@ DIETNERF_CPU_JOB(CompositeBackward<double>)
 
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> composite_cpu(Tensor sigmas, Tensor rgbs, Tensor deltas,
-                                                         Tensor ts, Tensor ray_offsets,
-                                                         double early_stop) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_cpu(Tensor sigmas, Tensor rgbs,
+                                                                 Tensor deltas, Tensor ts,
+                                                                 Tensor ray_offsets,
+                                                                 double early_stop) {
   const CompositeInputs in("composite", sigmas, rgbs, deltas, ts, ray_offsets);
   return composite(SpreadOverCores{in.n_samples}, in, early_stop);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> composite_backward_cpu(
     int64_t wanted, OptionalTensor grad_weights, OptionalTensor grad_rgb,
-    OptionalTensor grad_opacity, OptionalTensor grad_depth, Tensor sigmas, Tensor rgbs,
-    Tensor deltas, Tensor ts, Tensor ray_offsets, double early_stop) {
+    OptionalTensor grad_opacity, OptionalTensor grad_depth, OptionalTensor grad_trans,
+    Tensor weights, Tensor trans, Tensor sigmas, Tensor rgbs, Tensor deltas, Tensor ts,
+    Tensor ray_offsets, double early_stop) {
   const CompositeInputs in("composite_backward", sigmas, rgbs, deltas, ts, ray_offsets);
-  return composite_backward(SpreadOverCores{in.n_samples}, wanted, grad_weights, grad_rgb,
-                            grad_opacity, grad_depth, in, early_stop);
+  const CompositeGrads grads{grad_weights, grad_rgb, grad_opacity, grad_depth, grad_trans};
+  return composite_backward(SpreadOverCores{in.n_samples}, wanted, grads, weights, trans, in,
+                            early_stop);
 }
 
 }  // namespace

@@ -7,20 +7,23 @@ namespace dietnerf {
 
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> composite_cuda(Tensor sigmas, Tensor rgbs, Tensor deltas,
-                                                          Tensor ts, Tensor ray_offsets,
-                                                          double early_stop) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_cuda(Tensor sigmas, Tensor rgbs,
+                                                                  Tensor deltas, Tensor ts,
+                                                                  Tensor ray_offsets,
+                                                                  double early_stop) {
   const CompositeInputs in("composite", sigmas, rgbs, deltas, ts, ray_offsets);
   return composite(SpreadOverThreads{in.ray_offsets}, in, early_stop);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> composite_backward_cuda(
     int64_t wanted, OptionalTensor grad_weights, OptionalTensor grad_rgb,
-    OptionalTensor grad_opacity, OptionalTensor grad_depth, Tensor sigmas, Tensor rgbs,
-    Tensor deltas, Tensor ts, Tensor ray_offsets, double early_stop) {
+    OptionalTensor grad_opacity, OptionalTensor grad_depth, OptionalTensor grad_trans,
+    Tensor weights, Tensor trans, Tensor sigmas, Tensor rgbs, Tensor deltas, Tensor ts,
+    Tensor ray_offsets, double early_stop) {
   const CompositeInputs in("composite_backward", sigmas, rgbs, deltas, ts, ray_offsets);
-  return composite_backward(SpreadOverThreads{in.ray_offsets}, wanted, grad_weights, grad_rgb,
-                            grad_opacity, grad_depth, in, early_stop);
+  const CompositeGrads grads{grad_weights, grad_rgb, grad_opacity, grad_depth, grad_trans};
+  return composite_backward(SpreadOverThreads{in.ray_offsets}, wanted, grads, weights, trans, in,
+                            early_stop);
 }
 
 }  // namespace

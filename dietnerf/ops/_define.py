@@ -8,6 +8,7 @@ first one.
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ def define(
     fake: Callable[..., Outputs],
     outputs: Sequence[str],
     differentiable: Sequence[str],
+    kept: Sequence[str] = (),
 ) -> Callable[..., Any]:
     """Register `dietnerf::<name>` and `dietnerf::<name>_backward`, and return the first.
 
@@ -31,50 +33,115 @@ def define(
         name: what the op is called, the same word in Python, C++ and the tests.
         reference: the op in PyTorch, its parameters annotated; the schema is read from it.
         fake: outputs without values, for the arguments of `reference`.
-        outputs: names of the outputs; the backward op takes `grad_<output>`, None where no
-            gradient arrives.
-        differentiable: names of the inputs that receive a gradient. The backward op takes
-            `wanted`, a bit mask over them, and returns one tensor for each, empty where the bit
-            is not set.
+        outputs: names of the outputs.
+        differentiable: names of the inputs that receive a gradient.
+        kept: outputs that the backward op is handed as well, so that kernels need not redo them.
     """
-    name = f"dietnerf::{name}"
     schema = torch.library.infer_schema(reference, mutates_args=())
     parameters, _ = schema[1:].split(") -> ")
     names = [parameter.split("=")[0].split()[-1] for parameter in parameters.split(", ")]
-    positions = [names.index(n) for n in differentiable]
-
-    op = torch.library.custom_op(name, _saying_so(reference), mutates_args=(), schema=schema)
+    op = torch.library.custom_op(
+        f"dietnerf::{name}", _announcing(reference), mutates_args=(), schema=schema
+    )
     op.register_fake(fake)
 
-    grads = ", ".join(f"Tensor? grad_{output}" for output in outputs)
-    results = ", ".join(["Tensor"] * len(positions))
-    backward_op = torch.library.custom_op(
-        f"{name}_backward",
-        functools.partial(_vjp, reference, len(outputs), positions),
-        mutates_args=(),
-        schema=f"(int wanted, {grads}, {parameters}) -> ({results})",
+    vjp = _Vjp(
+        reference,
+        n_outputs=len(outputs),
+        n_kept=len(kept),
+        positions=[names.index(n) for n in differentiable],
     )
-    backward_op.register_fake(functools.partial(_fake_vjp, len(outputs), positions))
+    grads = [f"Tensor? grad_{n}" for n in outputs] + [f"Tensor {n}" for n in kept]
+    results = ", ".join("Tensor" for _ in differentiable)
+    backward_op = torch.library.custom_op(
+        f"dietnerf::{name}_backward",
+        vjp.__call__,
+        mutates_args=(),
+        schema=f"(int wanted, {', '.join(grads)}, {parameters}) -> ({results})",
+    )
+    backward_op.register_fake(vjp.fake)
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+        # An output that nobody uses gives None, not a tensor of zeros to fill and to read.
+        ctx.set_materialize_grads(False)
+        tensors = [value if isinstance(value, Tensor) else None for value in inputs]
+        ctx.save_for_backward(*(output[outputs.index(n)] for n in kept), *tensors)
+        ctx.constants = [None if isinstance(value, Tensor) else value for value in inputs]
 
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if all(g is None for g in grads):
             return tuple(None for _ in ctx.needs_input_grad)
-        wanted = sum(ctx.needs_input_grad[p] << bit for bit, p in enumerate(positions))
+        needed = ctx.needs_input_grad
+        wanted = sum(needed[p] << bit for bit, p in enumerate(vjp.positions))
+        saved, tensors = ctx.saved_tensors[: len(kept)], ctx.saved_tensors[len(kept) :]
+        inputs = [c if t is None else t for t, c in zip(tensors, ctx.constants, strict=True)]
         contiguous = [None if g is None else g.contiguous() for g in grads]
-        found = backward_op(wanted, *contiguous, *_inputs(ctx))
-        by_position = dict(zip(positions, found, strict=True))
-        return tuple(
-            by_position[p] if needed else None for p, needed in enumerate(ctx.needs_input_grad)
-        )
+        found = backward_op(wanted, *contiguous, *saved, *inputs)
+        by_position = dict(zip(vjp.positions, found, strict=True))
+        return tuple(by_position[p] if is_needed else None for p, is_needed in enumerate(needed))
 
-    op.register_autograd(backward, setup_context=_save_inputs)
+    op.register_autograd(backward, setup_context=setup_context)
     for device_type in COMPILED_DEVICES:
         op.register_autocast(device_type, torch.float32)
     return op
 
 
-def _saying_so(reference: Callable[..., Outputs]) -> Callable[..., Outputs]:
-    """The reference, announcing that it runs where a compiled kernel could."""
+@dataclass(frozen=True)
+class _Vjp:
+    """The reference of a backward op, whose arguments are
+
+    `wanted`, a bit mask over the differentiable inputs; the gradient of each output, None where
+    none arrives; the outputs that are kept; the inputs. It returns a gradient for each
+    differentiable input, an empty tensor where the bit is not set.
+    """
+
+    reference: Callable[..., Outputs]
+    n_outputs: int
+    n_kept: int
+    positions: Sequence[int]
+
+    def __call__(self, *args: Any) -> tuple[Tensor, ...]:
+        picked, inputs = self._read(args)
+        with torch.enable_grad():
+            values, pullback, *_ = torch.func.vjp(
+                functools.partial(self._of_picked, picked, inputs),
+                *(inputs[p].detach() for p in picked),
+            )
+        pairs = zip(values, args[1 : 1 + self.n_outputs], strict=True)
+        cotangents = tuple(torch.zeros_like(v) if g is None else g for v, g in pairs)
+        found = dict(zip(picked, pullback(cotangents), strict=True))
+        return self._collect(inputs, lambda p: found[p].contiguous() if p in found else None)
+
+    def fake(self, *args: Any) -> tuple[Tensor, ...]:
+        picked, inputs = self._read(args)
+        return self._collect(inputs, lambda p: _empty_like(inputs[p]) if p in picked else None)
+
+    def _read(self, args: tuple[Any, ...]) -> tuple[list[int], list[Any]]:
+        picked = [p for bit, p in enumerate(self.positions) if args[0] >> bit & 1]
+        return picked, list(args[1 + self.n_outputs + self.n_kept :])
+
+    def _of_picked(
+        self, picked: list[int], inputs: list[Any], *primals: Tensor
+    ) -> tuple[Tensor, ...]:
+        changed = dict(zip(picked, primals, strict=True))
+        outputs = self.reference(*(changed.get(p, value) for p, value in enumerate(inputs)))
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def _collect(
+        self, inputs: list[Any], find: Callable[[int], Tensor | None]
+    ) -> tuple[Tensor, ...]:
+        found = [find(p) for p in self.positions]
+        floats = (i for i in inputs if isinstance(i, Tensor) and i.is_floating_point())
+        first = next(floats)
+        return tuple(first.new_empty(0) if grad is None else grad for grad in found)
+
+
+def _empty_like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def _announcing(reference: Callable[..., Outputs]) -> Callable[..., Outputs]:
+    """The reference, saying once a device that it runs where a compiled kernel could."""
 
     @functools.wraps(reference)
     def announced(*args: Any) -> Outputs:
@@ -93,59 +160,3 @@ def _announce(device_type: str) -> None:
             "repository builds them",
             stacklevel=2,
         )
-
-
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-    # An output that nothing uses then gives None instead of a tensor of zeros to fill and to read.
-    ctx.set_materialize_grads(False)
-    ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]
-    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
-    ctx.constants = [value for value in inputs if not isinstance(value, Tensor)]
-
-
-def _inputs(ctx: Any) -> list[Any]:
-    tensors, constants = iter(ctx.saved_tensors), iter(ctx.constants)
-    return [next(tensors) if is_tensor else next(constants) for is_tensor in ctx.is_tensor]
-
-
-def _split(
-    args: Sequence[Any], n_outputs: int, positions: Sequence[int]
-) -> tuple[list[int], Sequence[Tensor | None], Sequence[Any]]:
-    """The positions that are wanted, the incoming gradients, and the inputs of the forward op."""
-    wanted, grads, inputs = args[0], args[1 : 1 + n_outputs], args[1 + n_outputs :]
-    return [p for bit, p in enumerate(positions) if wanted >> bit & 1], grads, inputs
-
-
-def _vjp(
-    reference: Callable[..., Outputs], n_outputs: int, positions: Sequence[int], *args: Any
-) -> tuple[Tensor, ...]:
-    picked, grads, inputs = _split(args, n_outputs, positions)
-
-    def of_picked(*primals: Tensor) -> tuple[Tensor, ...]:
-        full = list(inputs)
-        for position, primal in zip(picked, primals, strict=True):
-            full[position] = primal
-        result = reference(*full)
-        return result if isinstance(result, tuple) else (result,)
-
-    primals = [inputs[p].detach() for p in picked]
-    with torch.enable_grad():
-        values, pullback, *_ = torch.func.vjp(of_picked, *primals)
-    pairs = zip(values, grads, strict=True)
-    cotangents = tuple(torch.zeros_like(v) if g is None else g for v, g in pairs)
-    found = dict(zip(picked, pullback(cotangents), strict=True))
-    return tuple(found[p].contiguous() if p in found else _nothing(inputs) for p in positions)
-
-
-def _fake_vjp(n_outputs: int, positions: Sequence[int], *args: Any) -> tuple[Tensor, ...]:
-    picked, _, inputs = _split(args, n_outputs, positions)
-    return tuple(
-        torch.empty_like(inputs[p], memory_format=torch.contiguous_format)
-        if p in picked
-        else _nothing(inputs)
-        for p in positions
-    )
-
-
-def _nothing(inputs: Sequence[Any]) -> Tensor:
-    return next(i for i in inputs if isinstance(i, Tensor) and i.is_floating_point()).new_empty(0)

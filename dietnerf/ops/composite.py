@@ -48,7 +48,7 @@ def composite(
         ray_offsets=(ray_offsets, ("n_rays+1",)),
     )
     check_types("composite", ray_offsets, sigmas=sigmas, rgbs=rgbs, deltas=deltas, ts=ts)
-    weights, rgb, opacity, depth = _op(sigmas, rgbs, deltas, ts, ray_offsets, early_stop)
+    weights, rgb, opacity, depth, _ = _op(sigmas, rgbs, deltas, ts, ray_offsets, early_stop)
     return weights, rgb, opacity, depth
 
 
@@ -59,16 +59,19 @@ def reference(
     ts: Tensor,
     ray_offsets: Tensor,
     early_stop: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Also returns `trans`, (n_rays,): the light that is left behind the samples that count."""
     padding = Padding(ray_offsets, len(sigmas))
     taus = padding.pad(sigmas * deltas)  # (n_rays, width)
     # The sum of the taus in front, not the inclusive one minus tau: 1e10 - 1e10 would lose them.
     taus_before = torch.nn.functional.pad(taus.cumsum(dim=1), (1, 0))[:, :-1]
     trans = torch.exp(-taus_before)
-    weights = torch.where(trans >= early_stop, trans * -torch.expm1(-taus), 0.0)
+    counts = trans >= early_stop
+    weights = torch.where(counts, trans * -torch.expm1(-taus), 0.0)
+    trans_left = torch.exp(-torch.where(counts, taus, 0.0).sum(dim=1))
     rgb = (weights[:, :, None] * padding.pad(rgbs)).sum(dim=1)
     depth = (weights * padding.pad(ts)).sum(dim=1)
-    return padding.flatten(weights), rgb, weights.sum(dim=1), depth
+    return padding.flatten(weights), rgb, weights.sum(dim=1), depth, trans_left
 
 
 def _fake(
@@ -78,21 +81,17 @@ def _fake(
     ts: Tensor,
     ray_offsets: Tensor,
     early_stop: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     n_rays = ray_offsets.shape[0] - 1
-    per_ray = sigmas.new_empty(n_rays)
-    return (
-        sigmas.new_empty(sigmas.shape),
-        sigmas.new_empty((n_rays, 3)),
-        per_ray,
-        torch.empty_like(per_ray),
-    )
+    opacity, depth, trans = (sigmas.new_empty(n_rays) for _ in range(3))
+    return sigmas.new_empty(sigmas.shape), sigmas.new_empty((n_rays, 3)), opacity, depth, trans
 
 
 _op = define(
     "composite",
     reference,
     fake=_fake,
-    outputs=("weights", "rgb", "opacity", "depth"),
+    outputs=("weights", "rgb", "opacity", "depth", "trans"),
     differentiable=("sigmas", "rgbs", "deltas", "ts"),
+    kept=("weights", "trans"),
 )
