@@ -26,6 +26,8 @@ def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
             mistake: BaseException | None = error
             while mistake is not None and not isinstance(mistake, UserError):
                 mistake = mistake.__cause__
+            if mistake is None and isinstance(error, OSError) and error.filename is not None:
+                mistake = UserError(f"{error.filename}: {error.strerror}")
             if mistake is None:
                 raise
             print(f"error: {mistake}", file=sys.stderr)

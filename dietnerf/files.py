@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dietnerf.errors import UserError
+
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
@@ -16,3 +18,16 @@ def replace_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Refuse a folder that cannot be made or written to, before time is spent on its content.
+
+    Raises:
+        UserError: names the option.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{option} {folder}: {existing} is a file; name a folder")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{option} {folder}: {existing} cannot be written to; name another folder")

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "dietnerf"
 # A file imports from smaller numbers, and from its own folder.
 LAYERS = {
     "errors": 0,
-    "files": 0,
+    "files": 1,
     "ops": 1,
     "geometry": 2,
     "data": 3,

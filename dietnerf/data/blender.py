@@ -15,9 +15,9 @@ from dietnerf.data.images import ResizeAlpha, image_size, read_image, shrink
 from dietnerf.data.scene import AbstractReader, Scene, Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import rigid
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-RIGID_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Blender(AbstractReader):
             images=images,
             cameras=self._cameras(frames, angle, size),
             view_ids=torch.tensor([frame.position for frame in frames]),
-            names=tuple(frame.path.stem for frame in frames),
+            names=_names(frames),
             is_premultiplied=self._premultiplies,
         )
 
@@ -209,7 +209,7 @@ def _read_frame(entry: Any, position: int, listing: Path) -> Frame:
     matrix = _get(entry, "transform_matrix", (list,), where)
     if not name.lower().endswith(IMAGE_SUFFIXES):
         name += ".png"
-    return Frame(position, listing.parent / name, _rigid(matrix, f"{where} ({name})"))
+    return Frame(position, listing.parent / name, rigid(matrix, f"{where} ({name})"))
 
 
 def _get(entry: Any, key: str, types: tuple[type, ...], where: Path | str) -> Any:
@@ -221,25 +221,12 @@ def _get(entry: Any, key: str, types: tuple[type, ...], where: Path | str) -> An
     return entry[key]
 
 
-def _rigid(matrix: list[Any], where: str) -> Tensor:
-    what = f"{where}: transform_matrix"
-    try:
-        c2w = torch.tensor(matrix, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{what} must be 4 rows of 4 numbers") from error
-    if c2w.shape != (4, 4):
-        raise UserError(f"{what} must be 4 rows of 4 numbers, got shape {tuple(c2w.shape)}")
-    if not c2w.isfinite().all():
-        raise UserError(f"{what} holds NaN or infinity: export the pose again")
-    if not torch.equal(c2w[3], torch.tensor([0, 0, 0, 1], dtype=torch.float64)):
-        raise UserError(f"{what} must end in the row 0 0 0 1, got {c2w[3].tolist()}")
-    turn = c2w[:3, :3]
-    off = (turn.T @ turn - torch.eye(3, dtype=torch.float64)).abs().max().item()
-    if off > RIGID_TOLERANCE:
-        raise UserError(f"{what} is not a rotation (off by {off:.2g}): remove scale and shear")
-    if turn.det() < 0:
-        raise UserError(f"{what} mirrors the scene (determinant -1): flip one camera axis")
-    return c2w
+def _names(frames: list[Frame]) -> tuple[str, ...]:
+    """File names without their ending, with the folder where the same one comes twice."""
+    stems = [frame.path.stem for frame in frames]
+    if len(set(stems)) == len(stems):
+        return tuple(stems)
+    return tuple(f"{frame.path.parent.name}_{frame.path.stem}" for frame in frames)
 
 
 def _describe(image: Tensor) -> str:

@@ -58,6 +58,8 @@ class SeededViews(AbstractViews):
     """
 
     def __init__(self, n: int, seed: int = 0) -> None:
+        if not 0 <= seed < 2**32:
+            raise UserError(f"the view seed is {seed}; NumPy takes 0 to 2**32 - 1")
         self.n = _checked(n)
         self.seed = seed
 

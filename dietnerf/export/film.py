@@ -27,8 +27,9 @@ def check_output(out: Path) -> None:
 
 
 def write_film(frames: Iterable[dict[str, Tensor]], out: Path, fps: float) -> None:
-    """Write frames as they come: a GIF or MP4 with the pictures of a frame side by side, or PNGs
-    one by one.
+    """Write a GIF or MP4 with the pictures of a frame side by side, or each picture as a PNG.
+
+    PNGs and MP4s are written as frames come; a GIF is kept in memory until its end.
 
     Args:
         frames: for each frame its pictures by name, (height, width, 3), 8 bit, on the CPU.

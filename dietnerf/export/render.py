@@ -13,6 +13,7 @@ from tqdm import tqdm
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.export.film import check_output, write_film
+from dietnerf.files import check_writable
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import (
     Surroundings,
@@ -20,6 +21,7 @@ from dietnerf.geometry.poses import (
     interpolate,
     nearest_neighbour_order,
     orbit,
+    rigid,
     spiral,
 )
 from dietnerf.pictures import Mode, depth_range, picture
@@ -59,13 +61,30 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("--radius", type=float, help="of orbit and spiral, scene units (default: their mean)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(args)
+    _check(options)
+    return options
+
+
+def _check(options: argparse.Namespace) -> None:
     for name, least in (("frames", 1), ("fps", 1e-3), ("radius", 1e-6)):
         value = getattr(options, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name} is {value}; it must be positive")
+        if value is not None and not least <= value < math.inf:
+            raise UserError(f"--{name} is {value}; it must be a positive number")
     if options.size and min(options.size) < 1:
         raise UserError(f"--size is {options.size[0]} {options.size[1]}; both must be positive")
-    return options
+    paths_of = {
+        "poses": ("interpolate",),
+        "radius": ("orbit", "spiral"),
+        "elevation_deg": ("orbit", "spiral"),
+    }
+    for name, paths in paths_of.items():
+        if getattr(options, name) is not None and options.path not in paths:
+            raise UserError(f"--{name} goes with --path {' or '.join(paths)} only")
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {options.device} cannot be used here: {reason}") from error
 
 
 def camera_path(capture: Capture, options: argparse.Namespace) -> Cameras:
@@ -77,7 +96,7 @@ def camera_path(capture: Capture, options: argparse.Namespace) -> Cameras:
             raise UserError(f"--path {options.path}: the checkpoint has cameras of {known} only")
     else:
         cameras = _fly_through(capture.cameras["train"], options)
-    return cameras.resized(*options.size) if options.size else cameras
+    return cameras.framed(*options.size) if options.size else cameras
 
 
 def _fly_through(train: Cameras, options: argparse.Namespace) -> Cameras:
@@ -100,16 +119,13 @@ def read_poses(path: Path) -> Tensor:
     """
     try:
         frames = json.loads(path.read_text())["frames"]
-        poses = torch.tensor([frame["transform_matrix"] for frame in frames])[:, :3]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"--poses {path}: no frames[].transform_matrix to read in it ({error})"
-        ) from error
-    if poses.shape[1:] != (3, 4) or len(poses) == 0:
-        raise UserError(
-            f"--poses {path}: every transform_matrix must be 4x4, and there must be one"
-        )
-    return poses
+        matrices = [frame["transform_matrix"] for frame in frames]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--poses {path}: no frames[].transform_matrix to read in it") from error
+    if not matrices:
+        raise UserError(f"--poses {path}: its list of frames is empty")
+    poses = [rigid(matrix, f"--poses {path}, frame {i}") for i, matrix in enumerate(matrices)]
+    return torch.stack(poses)[:, :3].float()
 
 
 def render_frames(
@@ -126,7 +142,7 @@ def _depths_along(system: DietNeRF, cameras: Cameras, background: Tensor) -> tup
     """Nearest and farthest depth in small previews of up to eight frames."""
     shrink = max(1, min(cameras.width, cameras.height) // 32)
     small = cameras.resized(cameras.width // shrink, cameras.height // shrink)
-    stops = range(0, len(cameras), max(1, len(cameras) // 8))
+    stops = range(0, len(cameras), math.ceil(len(cameras) / 8))
     ranges = [depth_range(system.render(small, i, background)) for i in stops]
     seen = [r for r in ranges if r != (0.0, 1.0)] or [(0.0, 1.0)]
     return min(low for low, _ in seen), max(high for _, high in seen)
@@ -141,6 +157,7 @@ def main(args: list[str] | None = None) -> None:
     run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     out = options.out or run / f"{options.path}.gif"
     check_output(out)
+    check_writable(out.parent if out.suffix else out, "--out")
     system = load_system(checkpoint).to(options.device)
     assert system.capture is not None
     cameras = camera_path(system.capture, options)

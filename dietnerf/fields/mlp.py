@@ -21,7 +21,8 @@ class MLP(AbstractField):
     Args:
         depth: number of hidden layers of the trunk.
         width: units in each; the colour layer has half as many.
-        skip: the encoded position enters again after this layer (counted from 0); None for never.
+        skip: the encoded position enters again after this layer (counted from 0), if another one
+            follows; None for never.
         position_octaves: frequencies of the position encoding.
         direction_octaves: frequencies of the view-direction encoding; None for a colour that is the
             same from everywhere.
@@ -40,10 +41,8 @@ class MLP(AbstractField):
         density_activation: Literal["softplus", "relu"] = "softplus",
     ) -> None:
         super().__init__()
-        if skip is not None and skip == depth - 1:
-            raise UserError(
-                f"MLP: skip {skip} enters after the last of {depth} layers; use less, or null"
-            )
+        if min(depth, width) < 1 or min(position_octaves, direction_octaves or 0) < 0:
+            raise UserError("MLP: depth and width must be at least 1, octaves at least 0")
         self.skip = skip
         self.density_activation = density_activation
         self.encode_position = FrequencyEncoding(position_octaves)
@@ -76,7 +75,7 @@ class MLP(AbstractField):
         hidden = encoded
         for i, layer in enumerate(self.trunk):
             hidden = F.relu(layer(hidden), inplace=True)
-            if i == self.skip:
+            if i == self.skip and i + 1 < len(self.trunk):
                 hidden = torch.cat([encoded.to(hidden.dtype), hidden], dim=-1)
         raw_sigmas = self.sigma_head(hidden).squeeze(-1).float()
         if self.density_activation == "relu":
@@ -87,9 +86,22 @@ class MLP(AbstractField):
 
     def colour(self, features: Tensor, samples: Samples) -> Tensor:
         if self.encode_direction is not None:
-            # Encoded once a ray, then copied to its samples.
-            encoded = self.encode_direction(samples.rays.viewdirs)[samples.ray_indices]
-            bottleneck = self.bottleneck(features)
-            joined = torch.cat([bottleneck, encoded.to(bottleneck.dtype)], dim=-1)
-            features = F.relu(self.colour_layer(joined), inplace=True)
+            features = F.relu(self._toward_colour(features, samples), inplace=True)
         return self.rgb_head(features).float().sigmoid()
+
+    def _toward_colour(self, features: Tensor, samples: Samples) -> Tensor:
+        """colour_layer(cat(bottleneck(features), directions)), with a tenth of the network saved.
+
+        Nothing nonlinear stands between the two layers, so their matrices are multiplied first,
+        once for all samples; and directions are taken once a ray.
+        """
+        assert self.encode_direction is not None
+        width = self.bottleneck.out_features
+        of_bottleneck, of_direction = self.colour_layer.weight.split(
+            [width, self.encode_direction.n_features], dim=1
+        )
+        weight = of_bottleneck @ self.bottleneck.weight
+        bias = of_bottleneck @ self.bottleneck.bias + self.colour_layer.bias
+        directions = self.encode_direction(samples.rays.viewdirs)
+        by_ray = F.linear(directions, of_direction, bias)
+        return F.linear(features, weight) + by_ray[samples.ray_indices]

@@ -70,6 +70,13 @@ class Cameras:
             self, focal=self.focal * scale, centre=self.centre * scale, width=width, height=height
         )
 
+    def framed(self, width: int, height: int) -> Self:
+        """The same vertical field of view in a frame of another shape, with square pixels."""
+        scale = height / self.height
+        margin = (width - self.width * scale) / 2
+        centre = self.centre * scale + torch.tensor([margin, 0.0])
+        return replace(self, focal=self.focal * scale, centre=centre, width=width, height=height)
+
     def rays(self, ids: Tensor, columns: Tensor, rows: Tensor) -> Rays:
         """Rays through pixel centres, with directions of length one along the camera axis.
 
@@ -83,7 +90,7 @@ class Cameras:
         x, y = ((pixels - self.centre[ids]) / self.focal[ids]).unbind(-1)
         in_camera = torch.stack([x, -y, -torch.ones_like(x)], dim=-1)
         c2w = self.c2w[ids]
-        rays_d = (c2w[:, :, :3] @ in_camera[:, :, None]).squeeze(-1)
+        rays_d = (c2w[:, :, :3] * in_camera[:, None]).sum(dim=-1)  # autocast would halve a matmul
         return Rays(c2w[:, :, 3], rays_d, self.near[ids], self.far[ids])
 
     def image_rays(self, index: int) -> Rays:

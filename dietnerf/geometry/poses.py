@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,7 +11,10 @@ from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 from torch.nn import functional as F
 
+from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
+
+RIGID_TOLERANCE = 1e-3
 
 
 def look_at(positions: Tensor, target: Tensor, up: Tensor) -> Tensor:
@@ -135,3 +138,33 @@ def fly(cameras: Cameras, poses: Tensor, around: Surroundings) -> Cameras:
     shift = (moved.positions - around.centre).norm(dim=-1) - reference
     near = torch.maximum(moved.near + shift, 0.01 * reference)
     return replace(moved, near=near, far=torch.maximum(moved.far + shift, near + 0.01 * reference))
+
+
+def rigid(matrix: list[Any], where: str) -> Tensor:
+    """A camera pose (4, 4), float64, from nested lists.
+
+    Args:
+        matrix: four rows of four numbers, camera to world.
+        where: the file and frame, for messages.
+
+    Raises:
+        UserError: it is not a rotation and a translation.
+    """
+    what = f"{where}: transform_matrix"
+    try:
+        c2w = torch.tensor(matrix, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{what} must be 4 rows of 4 numbers") from error
+    if c2w.shape != (4, 4):
+        raise UserError(f"{what} must be 4 rows of 4 numbers, got shape {tuple(c2w.shape)}")
+    if not c2w.isfinite().all():
+        raise UserError(f"{what} holds NaN or infinity: export the pose again")
+    if not torch.equal(c2w[3], torch.tensor([0, 0, 0, 1], dtype=torch.float64)):
+        raise UserError(f"{what} must end in the row 0 0 0 1, got {c2w[3].tolist()}")
+    turn = c2w[:3, :3]
+    off = (turn.T @ turn - torch.eye(3, dtype=torch.float64)).abs().max().item()
+    if off > RIGID_TOLERANCE:
+        raise UserError(f"{what} is not a rotation (off by {off:.2g}): remove scale and shear")
+    if turn.det() < 0:
+        raise UserError(f"{what} mirrors the scene (determinant -1): flip one camera axis")
+    return c2w

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import sample_pdf
@@ -32,6 +33,10 @@ class Importance(AbstractSampler):
         last_delta: float | None = None,
     ) -> None:
         super().__init__()
+        if n_coarse < 3 or n_fine < 1:
+            raise UserError(
+                f"n_coarse is {n_coarse}, n_fine {n_fine}; they must be at least 3 and 1"
+            )
         self.coarse = coarse
         self.stratified = Stratified(n_coarse, lindisp, last_delta)
         self.n_fine = n_fine

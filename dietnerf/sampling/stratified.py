@@ -2,6 +2,7 @@
 
 import torch
 
+from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import sample_stratified
@@ -24,6 +25,8 @@ class Stratified(AbstractSampler):
         self, n_samples: int = 64, lindisp: bool = False, last_delta: float | None = None
     ) -> None:
         super().__init__()
+        if n_samples < 1:
+            raise UserError(f"n_samples is {n_samples}; there must be at least 1 on a ray")
         self._n_samples = n_samples
         self.lindisp = lindisp
         self.last_delta = last_delta

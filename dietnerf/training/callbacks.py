@@ -3,6 +3,7 @@
 import json
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-import dietnerf
 from dietnerf.files import replace_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
 from dietnerf.pictures import depth_range, picture, to_uint8
 from dietnerf.training.datamodule import RayBatch, View
 from dietnerf.training.system import DietNeRF, RenderedView
+
+# Those that a score may depend on.
+PACKAGES = ("dietnerf", "torch", "torchvision", "torchmetrics", "kornia", "pytorch-lightning")
 
 
 class ProgressBar(TQDMProgressBar):
@@ -50,8 +53,10 @@ class Stopwatch(Callback):
         batch: RayBatch,
         batch_idx: int,
     ) -> None:
-        seconds = time.perf_counter() - self._started
         assert isinstance(pl_module, DietNeRF)
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # the step goes on after its call returns
+        seconds = time.perf_counter() - self._started
         pl_module.history.steps = trainer.global_step
         pl_module.history.seconds += seconds
         previous = self._seconds_per_step or seconds
@@ -129,6 +134,8 @@ class TestResults(Callback):
             "protocol": trainer.datamodule.protocol(),  # type: ignore[attr-defined]
             "mean": mean,
             "unavailable": self.metrics.unavailable,
+            "checkpoint": str(trainer.ckpt_path),
+            "views": trainer.datamodule.views_rule(),  # type: ignore[attr-defined]
             **provenance(pl_module),
             "test_seconds": round(time.perf_counter() - self._started, 2),
             "per_view": [
@@ -181,15 +188,21 @@ def provenance(system: DietNeRF) -> dict[str, Any]:
         "seed": system.history.seed,
         "steps": system.history.steps,
         "train_seconds": round(system.history.seconds, 2),
-        "device": torch.cuda.get_device_name(system.device) if is_cuda else platform.machine(),
+        "device": torch.cuda.get_device_name(system.device) if is_cuda else cpu_name(),
         "threads": torch.get_num_threads(),
         "versions": {
-            "dietnerf": dietnerf.__version__,
-            "torch": torch.__version__,
-            "pytorch_lightning": pl.__version__,
             "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
         },
     }
+
+
+def cpu_name() -> str:
+    """The model of the processor, where the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
 
 
 def summary(mean: Scores, unavailable: dict[str, str], run: Path) -> str:

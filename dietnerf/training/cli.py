@@ -20,15 +20,13 @@ from dietnerf.training.callbacks import (
     TestResults,
     ValidationPictures,
 )
-from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
+from dietnerf.training.checkpoints import read_checkpoint
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.process import prepare_process
+from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_weights
 from dietnerf.training.system import DietNeRF
 
-_PACKAGE = Path(__file__).parents[1]
-# Beside the code in an installed package, at the top of a checkout.
-CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
-
+PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
 TRAINER_DEFAULTS = {
     "devices": 1,
     "max_epochs": -1,  # the length of a run is max_steps
@@ -55,7 +53,7 @@ class DietNeRFCLI(LightningCLI):
     """LightningCLI with one folder for each run."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--run", type=str, default="runs/latest", help="folder of all results")
+        parser.add_argument("--run", type=str, default=LATEST, help="folder of all results")
         parser.add_argument(
             "--save_every", type=int, default=5000, help="steps between checkpoints that are kept"
         )
@@ -71,15 +69,20 @@ class DietNeRFCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         options = self._options()
-        options.ckpt_path = _choose_checkpoint(self.subcommand, options)
-        if options.trainer.max_steps < 1:
-            raise UserError(
-                f"trainer.max_steps is {options.trainer.max_steps}; "
-                "give the number of training steps"
-            )
-        if self.subcommand != "fit":
-            self.save_config_callback = None
-        if self.subcommand == "predict":
+        _check_options(options)
+        subcommand = str(self.subcommand)
+        checkpoint = choose_checkpoint(subcommand, Path(options.run), options.ckpt_path)
+        options.ckpt_path = None if checkpoint is None else str(checkpoint)
+        if subcommand == "fit":
+            if checkpoint is not None:  # rays and jitter go on with the seed that they began with
+                options.seed_everything = read_checkpoint(checkpoint)["dietnerf"]["history"]["seed"]
+                pl.seed_everything(options.seed_everything)
+            return
+        self.save_config_callback = None
+        # Results are not gathered over processes.
+        options.trainer.devices, options.trainer.num_nodes = 1, 1
+        options.trainer.strategy = "auto"
+        if subcommand == "predict":
             options.return_predictions = False  # they are written, one by one
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -111,19 +114,39 @@ class DietNeRFCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         # Whatever is wrong with the photographs is found before anything is written.
         self.datamodule.setup(subcommand)
+        if self._options().ckpt_path is not None:
+            load_weights(self.model, Path(self._options().ckpt_path))
         super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
         run = self._options().run
+        train, render = ("python train.py", "python render.py")
+        if Path(sys.argv[0]).name == "dietnerf":
+            train, render = "dietnerf", "dietnerf-render"
         print(
             f"The scene is in {run}. Next:\n"
-            f"  python train.py test --run {run}\n"
-            f"  python render.py {run}\n"
+            f"  {train} test --run {run}\n"
+            f"  {render} {run}\n"
             f"  tensorboard --logdir {run}"
         )
 
     def _options(self) -> Namespace:
         return self.config[self.subcommand]
+
+
+def _check_options(options: Namespace) -> None:
+    """Refuse what no run can do.
+
+    Raises:
+        UserError: an option is out of its range.
+    """
+    steps = {"trainer.max_steps": options.trainer.max_steps, "save_every": options.save_every}
+    for name, value in steps.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}; give a number of steps, at least 1")
+    if options.trainer.precision not in PRECISIONS:
+        known = "32-true, bf16-mixed, 16-mixed"
+        raise UserError(f"trainer.precision is {options.trainer.precision}; use one of {known}")
 
 
 def _checkpoints(options: Namespace) -> list[Callback]:
@@ -136,6 +159,7 @@ def _checkpoints(options: Namespace) -> list[Callback]:
         save_top_k=-1,
         save_last=True,
         every_n_train_steps=options.save_every,
+        save_on_exception=True,
         enable_version_counter=False,
     )
     best = ModelCheckpoint(
@@ -144,65 +168,19 @@ def _checkpoints(options: Namespace) -> list[Callback]:
     return [kept, best]
 
 
-def _choose_checkpoint(subcommand: str | None, options: Namespace) -> str | None:
-    """The checkpoint to start from: none for a new fit, by default the last of the run for
-    everything else.
-
-    Raises:
-        UserError: it is missing or unreadable, or a new fit would write over an old one.
-    """
-    run = Path(options.run)
-    if subcommand == "fit" and options.ckpt_path is None:
-        if (run / "checkpoints").exists():
-            raise UserError(
-                f"{run} holds a run already; "
-                "go on with it by --ckpt_path last, or name another --run"
-            )
-        return None
-    by_name = {None: run, "last": run, "best": run / "checkpoints" / "best.ckpt"}
-    path = find_checkpoint(Path(by_name.get(options.ckpt_path, options.ckpt_path)))
-    read_checkpoint(path)
-    return str(path)
-
-
-def _complete(args: list[str]) -> list[str]:
-    """Find configs that come with the package, and for a finished run the one it began with."""
-    args = [_find_config(before, arg) for before, arg in zip(["", *args], args, strict=False)]
-    if not args or args[0] not in ("validate", "test", "predict"):
-        return args
-    run = next((args[i + 1] for i, arg in enumerate(args[:-1]) if arg == "--run"), None)
-    if run is None or any(arg.split("=")[0] in ("--config", "-c") for arg in args):
-        return args
-    config = Path(run) / "config.yaml"
-    if not config.is_file():
-        raise UserError(
-            f"there is no run at {run}: {config} is missing; train one with `fit --run {run}`"
-        )
-    return [args[0], "--config", str(config), *args[1:]]
-
-
-def _find_config(before: str, arg: str) -> str:
-    if before not in ("--config", "-c") or Path(arg).exists():
-        return arg
-    packaged = CONFIGS / f"{Path(arg).stem}.yaml"
-    if not packaged.is_file():
-        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-        raise UserError(
-            f"there is no config {arg}; give a file, or one of those that come along: {known}"
-        )
-    return str(packaged)
-
-
 @exit_on_user_error
 def main(args: list[str] | None = None) -> None:
     """Run one subcommand; `args` defaults to the command line."""
     prepare_process()
-    given = sys.argv[1:] if args is None else args
-    sys.argv = [sys.argv[0]]  # LightningCLI would warn that arguments came twice
+    if args is None:
+        # Completed in place: further processes of a distributed run are started with the same.
+        sys.argv[1:] = complete(sys.argv[1:])
+    else:
+        args = complete(args)
     DietNeRFCLI(
         DietNeRF,
         SceneDataModule,
-        args=_complete(given),
+        args=args,
         parser_class=Parser,
         trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=0,

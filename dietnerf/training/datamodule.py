@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -28,22 +28,32 @@ class RayBatch:
         rays: (n_rays).
         rgb: colours over the background, (n_rays, 3).
         background: the colour behind each ray, (n_rays, 3).
+        index: number of the batch in the run; what is random in it follows from that.
     """
 
     rays: Rays
     rgb: Tensor
     background: Tensor
+    index: int
 
     def __len__(self) -> int:
         return len(self.rays)
 
     def to(self, device: torch.device | str) -> Self:
-        return type(self)(self.rays.to(device), self.rgb.to(device), self.background.to(device))
+        return replace(
+            self,
+            rays=self.rays.to(device),
+            rgb=self.rgb.to(device),
+            background=self.background.to(device),
+        )
 
     def split(self, n_rays: int) -> list[Self]:
         """Consecutive batches of at most `n_rays` rays."""
-        slices = [slice(i, i + n_rays) for i in range(0, len(self), n_rays)]
-        return [type(self)(self.rays[s], self.rgb[s], self.background[s]) for s in slices]
+        parts = [slice(i, i + n_rays) for i in range(0, len(self), n_rays)]
+        return [
+            replace(self, rays=self.rays[p], rgb=self.rgb[p], background=self.background[p])
+            for p in parts
+        ]
 
 
 @dataclass(frozen=True)
@@ -54,17 +64,19 @@ class View:
         name: what it is called in metrics and file names.
         view_id: its number in the list of its split.
         image: over the background, (height, width, 3) in [0, 1].
+        background: (3,).
         cameras: its camera, a batch of one.
     """
 
     name: str
     view_id: int
     image: Tensor
+    background: Tensor
     cameras: Cameras
 
     def to(self, device: torch.device | str) -> Self:
         """The photograph on a device; cameras stay where they are."""
-        return replace(self, image=self.image.to(device))
+        return replace(self, image=self.image.to(device), background=self.background.to(device))
 
 
 class RandomRays(IterableDataset[RayBatch]):
@@ -92,6 +104,7 @@ class RandomRays(IterableDataset[RayBatch]):
         """The rays of one batch: the same whenever they are asked for."""
         settings, scene = self.settings, self.scene
         generator = step_generator("rays", index, self.trainer.global_rank)
+        step = index // self.trainer.accumulate_grad_batches
         n_rays = settings.rays_per_step
 
         def draw(low: int, high: int, n: int = n_rays) -> Tensor:
@@ -101,14 +114,15 @@ class RandomRays(IterableDataset[RayBatch]):
             ids = draw(0, len(scene), 1).expand(n_rays)
         else:
             ids = draw(0, len(scene))
-        share = settings.precrop_fraction if index < settings.precrop_steps else 1.0
+        share = settings.precrop_fraction if step < settings.precrop_steps else 1.0
         columns = draw(*_central(scene.cameras.width, share))
         rows = draw(*_central(scene.cameras.height, share))
         background = settings.background
         if settings.has_random_background:
             background = torch.rand(n_rays, 3, generator=generator)
         rgb = scene.rgb(scene.images[ids, rows, columns], background)
-        return RayBatch(scene.cameras.rays(ids, columns, rows), rgb, background.expand(n_rays, 3))
+        rays = scene.cameras.rays(ids, columns, rows)
+        return RayBatch(rays, rgb, background.expand(n_rays, 3), index)
 
 
 def _central(size: int, share: float) -> tuple[int, int]:
@@ -133,6 +147,7 @@ class Views(Dataset[View]):
             scene.names[index],
             int(scene.view_ids[index]),
             scene.image(index, self.background),
+            self.background,
             scene.cameras[[index]],
         )
 
@@ -185,7 +200,7 @@ class SceneDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         if stage in ("fit", "validate") and "train" not in self.scenes:
             self._read_train_and_val()
-        if stage in ("test", "predict"):
+        if stage in ("test", "predict") and "test" not in self.scenes:
             self._read_test()
 
     def _read_train_and_val(self) -> None:
@@ -213,9 +228,10 @@ class SceneDataModule(pl.LightningDataModule):
     def capture(self) -> Capture:
         """What a checkpoint keeps: the cameras of all splits, the photographs of none."""
         cameras = {split: scene.cameras for split, scene in self.scenes.items()}
-        test = cameras.get("test", self.reader.cameras("test"))
-        if test is not None:
-            cameras["test"] = test
+        for split in ("val", "test"):
+            everything = self.reader.cameras(split)
+            if everything is not None:
+                cameras[split] = everything
         view_ids = {split: scene.view_ids.tolist() for split, scene in self.scenes.items()}
         return Capture(cameras, view_ids, self.background)
 
@@ -225,6 +241,10 @@ class SceneDataModule(pl.LightningDataModule):
         size = f"{test.cameras.width}x{test.cameras.height}"
         tone = "black" if self.background.sum() == 0 else "white"
         return f"{type(self.reader).__name__}, {len(test)} test views at {size} on {tone}"
+
+    def views_rule(self) -> dict[str, Any]:
+        """How the training views were chosen: the rule's name and its settings, seed included."""
+        return {"rule": type(self.views).__name__, **vars(self.views)}
 
     def train_dataloader(self) -> DataLoader[RayBatch]:
         assert self.trainer is not None, "the Trainer asks for batches"

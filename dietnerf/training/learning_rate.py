@@ -3,6 +3,8 @@
 import math
 from abc import ABC, abstractmethod
 
+from dietnerf.errors import UserError
+
 
 class AbstractLearningRate(ABC):
     """A law for the learning rate. To add one, write one final subclass here.
@@ -12,6 +14,8 @@ class AbstractLearningRate(ABC):
     """
 
     def __init__(self, initial: float = 5e-4) -> None:
+        if not 0 < initial < math.inf:
+            raise UserError(f"the learning rate's initial is {initial}; it must be positive")
         self.initial = initial
 
     @abstractmethod
@@ -58,6 +62,8 @@ class LogLinear(AbstractLearningRate):
         delay_factor: float = 1.0,
     ) -> None:
         super().__init__(initial)
+        if not 0 < final < math.inf:
+            raise UserError(f"the learning rate's final is {final}; it must be positive")
         self.final = final
         self.delay_steps = delay_steps
         self.delay_factor = delay_factor

@@ -16,6 +16,7 @@ _UNHELPFUL = (
     ".*does not have many workers.*",
     ".*litlogger.*",
     ".*skip_none parameter.*",
+    ".*LightningCLI.s args parameter.*",
     ".*your dataloader is not resumable.*",  # batches follow from the step
     ".*Checkpoint directory .* exists and is not empty.*",  # only when going on with a run
     ".*The dirpath has changed.*",

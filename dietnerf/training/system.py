@@ -104,7 +104,7 @@ class DietNeRF(pl.LightningModule):
 
     def training_step(self, batch: RayBatch, batch_idx: int) -> Tensor:
         step = self.global_step
-        generator = step_generator("samples", step, self.global_rank, self.device)
+        generator = step_generator("samples", batch.index, self.global_rank, self.device)
 
         def loss_and_stats(chunk: RayBatch) -> tuple[Tensor, Tensor]:
             rendering, coarse = render_rays(
@@ -141,8 +141,7 @@ class DietNeRF(pl.LightningModule):
         return render_image(cameras, index, self.field, self.sampler, background.to(self.device))
 
     def _render_view(self, view: View) -> RenderedView:
-        assert self.capture is not None, "a field without a capture has nothing to compare with"
-        return RenderedView(view, self.render(view.cameras, 0, self.capture.background))
+        return RenderedView(view, self.render(view.cameras, 0, view.background))
 
     def validation_step(self, view: View, batch_idx: int) -> RenderedView:
         rendered = self._render_view(view)
@@ -178,7 +177,7 @@ def check_format(checkpoint: dict[str, Any], name: str) -> None:
         UserError: it is not one of dietnerf's, or of another format.
     """
     saved = checkpoint.get("dietnerf")
-    if saved is None:
+    if not isinstance(saved, dict) or "format" not in saved:
         raise UserError(f"{name} was not written by dietnerf; train one with `train.py fit`")
     if saved["format"] != CHECKPOINT_FORMAT:
         raise UserError(

@@ -57,6 +57,12 @@ def test_half_precision_leaves_positions_and_compositing_in_float32():
     torch.testing.assert_close(rounded.rgb, exact.rgb, atol=0.03, rtol=0)
 
 
-def test_skip_after_the_last_layer_is_refused():
-    with pytest.raises(UserError, match="skip 3 enters after the last of 4 layers"):
-        MLP(depth=4, skip=3)
+def test_skip_after_the_last_layer_does_nothing():
+    placed = samples()
+    assert MLP(depth=4, width=16, skip=3).render(placed).rgb.shape == (4, 3)
+
+
+def test_impossible_sizes_are_refused():
+    for sizes in ({"depth": 0}, {"width": 0}, {"position_octaves": -1}):
+        with pytest.raises(UserError, match="MLP: depth and width must be at least 1"):
+            MLP(**sizes)

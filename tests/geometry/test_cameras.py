@@ -81,3 +81,18 @@ def test_indexing_keeps_a_batch():
     assert len(moved) == 5
     assert torch.equal(moved.positions, poses[:, :, 3])
     assert moved.far.tolist() == [6.0] * 5
+
+
+def test_frame_of_another_shape_keeps_square_pixels_and_the_vertical_view():
+    framed = camera(8, 8, centre=(4.0, 4.0)).framed(32, 16)
+    assert framed.focal[0, 0] == framed.focal[0, 1]
+    first, edge = torch.tensor([0]), torch.tensor([-0.5])
+    top = framed.rays(first, torch.tensor([15.5]), edge)
+    expected = camera(8, 8, centre=(4.0, 4.0)).rays(first, torch.tensor([3.5]), edge)
+    torch.testing.assert_close(top.rays_d, expected.rays_d)
+
+
+def test_rays_stay_in_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        rays = camera(8, 8, centre=(4.0, 4.0)).image_rays(0)
+    assert torch.equal(rays.rays_d, camera(8, 8, centre=(4.0, 4.0)).image_rays(0).rays_d)

@@ -1,0 +1,104 @@
+"""The folder of a run: its config and checkpoints, and how a command line finds them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dietnerf.errors import UserError
+from dietnerf.files import check_writable
+from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
+
+LATEST = "runs/latest"
+_PACKAGE = Path(__file__).parents[1]
+# Beside the code in an installed package, at the top of a checkout.
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+
+
+def complete(args: list[str]) -> list[str]:
+    """Find configs that come with the package, and the config that a run began with.
+
+    Raises:
+        UserError: there is no such run or config, or it is not YAML.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--run", default=LATEST)
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("-c", "--config", action="append", default=[])
+    if not args or {"-h", "--help"} & set(args):
+        return args
+    known, others = parser.parse_known_args(args[1:])
+    goes_on = args[0] in ("validate", "test", "predict") or known.ckpt_path is not None
+    configs = [_find_config(name) for name in known.config]
+    if not configs and goes_on and "--print_config" not in args:
+        configs = [_config_of(Path(known.run))]
+    for config in configs:
+        _check_yaml(config)
+    chosen = [part for config in configs for part in ("--config", str(config))]
+    going_on = [] if known.ckpt_path is None else ["--ckpt_path", known.ckpt_path]
+    return [args[0], *chosen, "--run", known.run, *going_on, *others]
+
+
+def _find_config(name: str) -> Path:
+    given = Path(name)
+    if given.is_file():
+        return given
+    packaged = CONFIGS / f"{given.stem}.yaml"
+    if str(given.parent) not in (".", "configs") or not packaged.is_file():
+        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+        raise UserError(f"there is no config {name}; give a file, or one that comes along: {known}")
+    return packaged
+
+
+def _config_of(run: Path) -> Path:
+    config = run / "config.yaml"
+    if not config.is_file():
+        raise UserError(f"there is no run at {run}: {config} is missing; train one with `fit`")
+    return config
+
+
+def _check_yaml(config: Path) -> None:
+    try:
+        content = yaml.safe_load(config.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{config} is not a YAML file: {reason}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{config} holds no options; see configs/nerf.yaml for an example")
+
+
+def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | None:
+    """The checkpoint to start from: none for a new fit, by default the last one otherwise.
+
+    Raises:
+        UserError: it is missing or unreadable, or a new fit would write over an old one.
+    """
+    check_writable(run, "--run")
+    if subcommand == "fit" and name is None:
+        if (run / "checkpoints").exists():
+            raise UserError(
+                f"{run} holds a run already; go on with it by --ckpt_path last, "
+                "or name another --run"
+            )
+        return None
+    by_name = {None: run, "last": run, "best": run / "checkpoints" / "best.ckpt"}
+    path = find_checkpoint(Path(by_name.get(name, name or "")))
+    read_checkpoint(path)
+    return path
+
+
+def load_weights(system: Any, checkpoint: Path) -> None:
+    """Load the weights of a checkpoint, to see that they fit before anything is written.
+
+    Raises:
+        UserError: field or sampler have other sizes than those in the checkpoint.
+    """
+    try:
+        system.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{checkpoint} does not fit the model of this command; "
+            f"leave --model and --config as they were in training ({reason})"
+        ) from error
