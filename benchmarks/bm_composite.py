@@ -3,17 +3,19 @@
     python benchmarks/bm_composite.py [--device cuda]
 
 16,384 rays of 64 samples, float32, two CPU threads; rgb, opacity and depth come out, gradients of
-density and colour come back. All candidates run in one process, under one allocator, in turns.
+density and colour come back. The candidates take turns, each in a process of its own: once as its
+user gets it, once with glibc's allocator tuned for all.
 """
 
 import argparse
 from collections.abc import Callable
 
 import torch
-from common import median_seconds, report
+from common import TUNED, report, serve, take_turns
 from torch import Tensor
 
 from dietnerf.ops import composite
+from dietnerf.training.process import keep_freed_memory
 
 N_RAYS = 16_384
 N_PER_RAY = 64
@@ -82,37 +84,64 @@ def nerfacc_dense() -> Callable[[Scene], tuple[Tensor, Tensor, Tensor]] | None:
     return render
 
 
+def side(name: str, device: str) -> None:
+    """One of the candidates, step by step, as its user would run it."""
+    scene = Scene(device)
+    if name == "ours":
+        keep_freed_memory()  # as train.py does
+    render = RENDERS[name]()
+    assert render is not None
+    serve(lambda: scene.step(render))
+
+
+RENDERS = {"ours": lambda: ours, "raw2outputs": lambda: raw2outputs, "nerfacc": nerfacc_dense}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--side", choices=tuple(RENDERS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(2)
+    if args.side:
+        side(args.side, args.device)
 
     scene = Scene(args.device)
-    renders = {"ours": ours, "raw2outputs": raw2outputs}
-    rival = nerfacc_dense()
-    if rival is not None:
-        renders["nerfacc"] = rival
-    for name, render in renders.items():
+    renders = {name: make() for name, make in RENDERS.items()}
+    known = {name: render for name, render in renders.items() if render is not None}
+    for name, render in known.items():
         for got, expected in zip(render(scene), ours(scene), strict=True):
             # raw2outputs adds 1e-10 to every factor; sums of 64 differ in their last digits.
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=name)
-    seconds = median_seconds(
-        {name: lambda render=render: scene.step(render) for name, render in renders.items()},
+    seconds = take_turns(
+        {
+            (name, how): ([__file__, "--side", name, "--device", args.device], env)
+            for how, env in (("default", {}), ("tuned", TUNED))
+            for name in known
+        },
         rounds=args.rounds,
+        warmup=3,
     )
-    for name, value in seconds.items():
-        print(f"{name:12s} {1e3 * value:8.2f} ms")
+    for (name, how), value in seconds.items():
+        print(f"{name:12s} {how:8s} {1e3 * value:8.2f} ms")
+
+    def ratio(rival: str, how: str) -> float | None:
+        if rival not in known:
+            return None
+        return round(seconds["ours", how] / seconds[rival, how], 4)
+
     report(
         "composite_forward_backward",
-        1e3 * seconds["ours"],
+        1e3 * seconds["ours", "default"],
         "ms",
-        1e3 * seconds["nerfacc"] if rival else None,
+        1e3 * seconds["nerfacc", "default"] if "nerfacc" in known else None,
         device=args.device,
         n_rays=N_RAYS,
         n_samples=N_RAYS * N_PER_RAY,
-        ratio_raw2outputs=round(seconds["ours"] / seconds["raw2outputs"], 4),
+        ratio_raw2outputs=ratio("raw2outputs", "default"),
+        ratio_tuned=ratio("nerfacc", "tuned"),
+        ratio_raw2outputs_tuned=ratio("raw2outputs", "tuned"),
     )
 
 

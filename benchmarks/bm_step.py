@@ -6,25 +6,16 @@
 step, each in a process of its own: once as they come, once with glibc's allocator tuned for both.
 """
 
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from statistics import median
 from typing import Any
 
 import authors
 import pytorch_lightning as pl
 import torch
-from common import report
+from common import TUNED, answer, report, serve, take_turns, wait_for_turn
 from torch.nn import functional as F
-
-ROUNDS = 3
-TUNED = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
-    ":glibc.malloc.trim_threshold=34359738368"
-)
 
 
 class TakeTurns(pl.Callback):
@@ -36,15 +27,6 @@ class TakeTurns(pl.Callback):
 
     def on_train_batch_end(self, *args: Any) -> None:
         answer(time.perf_counter() - self.started)
-
-
-def wait_for_turn() -> None:
-    if not sys.stdin.readline():
-        sys.exit()
-
-
-def answer(seconds: float) -> None:
-    print(f"seconds {seconds}", file=sys.stderr, flush=True)
 
 
 def our_steps() -> None:
@@ -67,46 +49,27 @@ def authors_steps() -> None:
     rays_o = F.normalize(torch.randn(1024, 3), dim=-1) * 4
     rays_d = -rays_o / 4 + 0.1 * torch.randn(1024, 3)
     target = torch.rand(1024, 3)
-    while True:
-        wait_for_turn()
-        started = time.perf_counter()
+
+    def step() -> None:
         u, u_fine = torch.rand(1024, 64), torch.rand(1024, 128)
         coarse, fine = authors.render(*networks, rays_o, rays_d, u, u_fine)
         loss = F.mse_loss(fine, target) + F.mse_loss(coarse, target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        answer(time.perf_counter() - started)
 
-
-def start(side: str, tunables: str) -> subprocess.Popen[str]:
-    env = os.environ | {"GLIBC_TUNABLES": tunables, "OMP_WAIT_POLICY": "passive"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, __file__, side], stdin=pipe, stderr=pipe, text=True, env=env
-    )
-
-
-def step(worker: subprocess.Popen[str]) -> float:
-    assert worker.stdin is not None and worker.stderr is not None
-    worker.stdin.write("go\n")
-    worker.stdin.flush()
-    for line in worker.stderr:
-        if line.startswith("seconds "):
-            return float(line.split()[1])
-    raise RuntimeError("a side of the benchmark ended early")
+    serve(step)
 
 
 def main() -> None:
-    workers = {
-        (side, how): start(side, tunables)
-        for how, tunables in (("default", ""), ("tuned", TUNED))
-        for side in ("ours", "authors")
-    }
-    rounds = [{key: step(worker) for key, worker in workers.items()} for _ in range(ROUNDS + 1)]
-    for worker in workers.values():
-        worker.kill()
-    seconds = {key: median(found[key] for found in rounds[1:]) for key in workers}
+    seconds = take_turns(
+        {
+            (side, how): ([__file__, side], env)
+            for how, env in (("default", {}), ("tuned", TUNED))
+            for side in ("ours", "authors")
+        },
+        rounds=3,
+    )
     for (side, how), value in seconds.items():
         print(f"{side:8s} {how:8s} {value:8.2f} s")
     report(

@@ -5,13 +5,23 @@ are the result; times are those of one machine at one moment.
 """
 
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+
+# glibc as somebody would set it by hand for big tensors: kept when freed, in huge pages.
+TUNED = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
+    ":glibc.malloc.trim_threshold=34359738368"
+}
 
 
 def median_seconds(
@@ -28,6 +38,66 @@ def median_seconds(
             if step >= warmup:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def serve(step: Callable[[], object]) -> None:
+    """Take a step whenever a line comes in, and answer with its seconds, until the lines end."""
+    while True:
+        wait_for_turn()
+        synchronize()
+        start = time.perf_counter()
+        step()
+        synchronize()
+        answer(time.perf_counter() - start)
+
+
+def wait_for_turn() -> None:
+    if not sys.stdin.readline():
+        sys.exit()
+
+
+def answer(seconds: float) -> None:
+    print(f"seconds {seconds}", file=sys.stderr, flush=True)
+
+
+def take_turns(
+    sides: Mapping[Hashable, tuple[Sequence[str], Mapping[str, str]]], rounds: int, warmup: int = 1
+) -> dict[Any, float]:
+    """Median seconds of each side, in a process of its own, as its user would run it.
+
+    Args:
+        sides: for each its command line after `python`, and what its environment adds.
+        rounds: steps that count; in every round each side takes one.
+        warmup: steps before.
+    """
+    workers = {name: _start(*side) for name, side in sides.items()}
+    times = [{n: _step(worker) for n, worker in workers.items()} for _ in range(warmup + rounds)]
+    for worker in workers.values():
+        worker.kill()
+    return {name: statistics.median(t[name] for t in times[warmup:]) for name in workers}
+
+
+def _start(command: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"OMP_WAIT_POLICY": "passive"} | dict(env),
+    )
+
+
+def _step(worker: subprocess.Popen[str]) -> float:
+    assert worker.stdin is not None and worker.stderr is not None
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    said = []
+    for line in worker.stderr:
+        if line.startswith("seconds "):
+            return float(line.split()[1])
+        said.append(line)
+    raise RuntimeError("a side of the benchmark ended early:\n" + "".join(said))
 
 
 def synchronize() -> None:

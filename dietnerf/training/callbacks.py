@@ -21,7 +21,7 @@ from dietnerf.training.datamodule import RayBatch, View
 from dietnerf.training.system import DietNeRF, RenderedView
 
 # Those that a score may depend on.
-PACKAGES = ("dietnerf", "torch", "torchvision", "torchmetrics", "kornia", "pytorch-lightning")
+PACKAGES = ("dietnerf", "torchvision", "torchmetrics", "kornia", "pytorch-lightning")
 
 
 class ProgressBar(TQDMProgressBar):
@@ -192,6 +192,7 @@ def provenance(system: DietNeRF) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
+            "torch": torch.__version__,  # with the name of its build
             **{name: version(name) for name in PACKAGES},
         },
     }

@@ -119,6 +119,8 @@ class DietNeRFCLI(LightningCLI):
         super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
         run = self._options().run
         train, render = ("python train.py", "python render.py")
         if Path(sys.argv[0]).name == "dietnerf":

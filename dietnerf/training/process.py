@@ -15,7 +15,8 @@ _UNHELPFUL = (
     ".*`__len__` defined.*",
     ".*does not have many workers.*",
     ".*litlogger.*",
-    ".*skip_none parameter.*",
+    r"\s*.*deprecated in v4.*",  # jsonargparse to Lightning
+    r"\s*.*JsonargparseDeprecationWarning.*",
     ".*LightningCLI.s args parameter.*",
     ".*your dataloader is not resumable.*",  # batches follow from the step
     ".*Checkpoint directory .* exists and is not empty.*",  # only when going on with a run

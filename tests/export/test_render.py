@@ -80,6 +80,10 @@ def test_background(finished_run: Path, tmp_path: Path):
         (["--fps", "-1"], "--fps is -1"),
         (["--size", "0", "4"], "--size is 0 4"),
         (["--path", "interpolate", "--poses", "nowhere.json"], "nowhere.json"),
+        (["--fps", "nan"], "--fps is nan"),
+        (["--device", "abacus"], "--device abacus cannot be used here"),
+        (["--poses", "path.json"], "--poses goes with --path interpolate only"),
+        (["--path", "test", "--radius", "3"], "--radius goes with --path orbit or spiral only"),
         (["--path", "sideways"], "invalid choice: 'sideways'"),
     ],
 )
@@ -103,3 +107,17 @@ def test_a_failure_leaves_the_good_film(finished_run: Path, tmp_path: Path, monk
         render.main([str(finished_run), "--frames", "2", "--out", str(out)])
     assert out.read_bytes() == b"good"
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_poses_that_are_not_rigid(finished_run: Path, tmp_path: Path, capsys):
+    path = tmp_path / "path.json"
+    scaled = [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
+    path.write_text(json.dumps({"frames": [{"transform_matrix": scaled}]}))
+    options = [str(finished_run), "--path", "interpolate", "--poses", str(path)]
+    assert f"{path}, frame 0: transform_matrix is not a rotation" in refused(capsys, *options)
+
+
+def test_output_below_a_file(finished_run: Path, tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("")
+    message = refused(capsys, str(finished_run), "--out", str(tmp_path / "file" / "orbit.gif"))
+    assert "is a file; name a folder" in message

@@ -1,14 +1,20 @@
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
+import imageio.v3 as iio
 import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dietnerf.data import Procedural
+from dietnerf.export import render
 from dietnerf.training import cli
-from dietnerf.training.system import CHECKPOINT_FORMAT
+from dietnerf.training.system import CHECKPOINT_FORMAT, DietNeRF
+from tests.data.blender_folder import write_blender
 from tests.helpers import SMALL_RUN, fit, weights
 
 
@@ -119,13 +125,115 @@ def test_print_config_shows_the_overlaid_values(capsys):
     config = yaml.safe_load(capsys.readouterr().out)
     reader = config["data"]["reader"]["init_args"]
     assert reader["downscale"] == 8 and reader["root"] == "nerf_synthetic/lego"
+    # The overlay's sampler ends the last interval at far, not where the base does.
+    assert config["model"]["sampler"]["init_args"]["last_delta"] is None
+
+
+def test_resume_keeps_the_seed_that_the_run_began_with(tmp_path: Path):
+    run = tmp_path / "run"
+    fit(run, "--seed_everything", "3")
+    begun = weights(run / "checkpoints/last.ckpt")
+    shutil.copy(run / "checkpoints/000004.ckpt", run / "checkpoints/last.ckpt")
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last"])  # with the run's own config
+    found = weights(run / "checkpoints/last.ckpt")
+    assert all(torch.equal(found[key], value) for key, value in begun.items())
+
+
+def test_an_interrupted_run_can_go_on(tmp_path: Path, monkeypatch):
+    run = tmp_path / "run"
+    step = DietNeRF.training_step
+
+    def interrupt_at_six(self, batch, batch_idx):
+        if self.global_step == 6:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DietNeRF, "training_step", interrupt_at_six)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            fit(run, "--save_every", "1000")
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last"])
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 12
+
+
+def test_resuming_with_another_model_leaves_the_run_as_it_is(finished_run: Path, capsys):
+    before = (finished_run / "config.yaml").read_text()
+    options = [*SMALL_RUN, "--run", str(finished_run), "--model.field.init_args.width", "48"]
+    assert "does not fit the model" in refused(capsys, "fit", *options, "--ckpt_path", "last")
+    assert (finished_run / "config.yaml").read_text() == before
+
+
+def test_photographs_and_renderings_stand_on_the_same_background(finished_run: Path, capsys):
+    """A black background darkens both: the field of a white scene is compared with its own."""
+    silent = ["--trainer.enable_progress_bar", "false"]
+    scores = []
+    for background in ("white", "black"):
+        cli.main(["validate", f"--run={finished_run}", f"--data.background={background}", *silent])
+        scores.append(float(re.findall(r"val/psnr.*?([0-9.]+)", capsys.readouterr().out)[0]))
+    assert abs(scores[0] - scores[1]) > 1e-3
+
+
+def test_broken_config_is_named(tmp_path: Path, capsys):
+    config = tmp_path / "broken.yaml"
+    for content in (b"data: [", b"\xff\xfe", b"- 1"):
+        config.write_bytes(content)
+        assert str(config) in refused(capsys, "fit", "--config", str(config))
+
+
+def test_run_that_is_a_file(tmp_path: Path, capsys):
+    (tmp_path / "run").write_text("")
+    message = refused(capsys, "fit", "--config", "quickstart", "--run", str(tmp_path / "run"))
+    assert "is a file; name a folder" in message
+
+
+def end_to_end(root: Path, tmp_path: Path, *options: str) -> dict:
+    """fit, test and render a Blender-format folder; the scores."""
+    run = ["--run", str(tmp_path / "run")]
+    small = [*SMALL_RUN[SMALL_RUN.index("--data.rays_per_step") :]]
+    small[small.index("--model.sampler.init_args.n_samples") :][:2] = []
+    config = ["--config", "nerf", "--config", "cpu", "--data.reader.init_args.root", str(root)]
+    cli.main(["fit", *config, *small, *run, *options])
+    cli.main(["test", *run, "--trainer.enable_progress_bar", "false"])
+    out = tmp_path / "film.gif"
+    render.main([str(tmp_path / "run"), "--frames", "2", "--size", "12", "10", "--out", str(out)])
+    assert iio.imread(out).shape == (2, 10, 24, 3)
+    return json.loads((tmp_path / "run/metrics.json").read_text())
+
+
+def test_blender_folder_end_to_end(tmp_path: Path):
+    """Without a validation split: one is taken from the photographs that are not trained on."""
+    reader = Procedural(resolution=16, n_train=5, n_test=2)
+    for split in ("train", "test"):
+        write_blender(reader.read(split), tmp_path / "scene", split)
+    options = ["--data.views.init_args.n", "3", "--data.reader.init_args.downscale", "1"]
+    found = end_to_end(tmp_path / "scene", tmp_path, *options)
+    assert len(found["train_view_ids"]) == 3 and len(found["per_view"]) == 1
+    assert found["views"] == {"rule": "SeededViews", "n": 3, "seed": 0}
+
+
+def test_lego_end_to_end(tmp_path: Path):
+    """The real scene with the paper's views, at 25x25."""
+    root = Path(os.environ.get("DIETNERF_DATA", "nowhere")) / "nerf_synthetic/lego"
+    if not root.is_dir():
+        pytest.skip("$DIETNERF_DATA has no nerf_synthetic/lego")
+    found = end_to_end(root, tmp_path, "--data.reader.init_args.downscale", "32")
+    assert found["train_view_ids"] == [26, 86, 2, 55, 75, 93, 16, 73]
+    assert found["protocol"] == "Blender, 25 test views at 25x25 on white"
+    assert found["mean"]["psnr"] > 5
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--config", "nowhere.yaml"], "there is no config nowhere.yaml"),
+        (["--config", "missing/nerf.yaml"], "there is no config missing/nerf.yaml"),
         (["--config", "quickstart", "--trainer.max_steps", "0"], "trainer.max_steps is 0"),
+        (["--config", "quickstart", "--save_every", "0"], "save_every is 0"),
+        (["--config", "quickstart", "--trainer.precision", "bf16-true"], "trainer.precision is"),
+        (["--config", "quickstart", "--trainer.accelerator", "gpu"], "gpu"),
+        (["--config", "quickstart", "--model.sampler.init_args.n_samples", "0"], "n_samples is 0"),
+        (["--config", "quickstart", "--model.field.init_args.depth", "0"], "depth and width"),
+        (["--config", "quickstart", "--model.learning_rate.init_args.initial", "0"], "positive"),
         (["--config", "quickstart", "--data.views.init_args.n", "0"], "must be at least 1"),
         (["--config", "quickstart", "--data.views.init_args.n", "99"], "there are 8"),
         (["--config", "quickstart", "--data.rays_per_step", "many"], "data.rays_per_step"),
@@ -160,12 +268,16 @@ def checkpoint_like(finished_run: Path, path: Path, **changes) -> None:
 
 
 def test_broken_checkpoints_are_named(finished_run: Path, tmp_path: Path, capsys):
-    torn, foreign, newer = (tmp_path / name for name in ("torn.ckpt", "foreign.ckpt", "newer.ckpt"))
+    torn, foreign, newer, text = (
+        tmp_path / f"{n}.ckpt" for n in ("torn", "foreign", "newer", "text")
+    )
     torn.write_bytes((finished_run / "checkpoints/last.ckpt").read_bytes()[:1000])
     torch.save({"state_dict": {}}, foreign)
+    text.write_text("101 not a checkpoint")
     checkpoint_like(finished_run, newer, format=CHECKPOINT_FORMAT + 1, version="9.0")
     sentences = {
         torn: "is not a readable checkpoint",
+        text: "is not a readable checkpoint",
         foreign: "was not written by dietnerf",
         newer: "was written by dietnerf 9.0",
     }
