@@ -9,9 +9,10 @@ user gets it, once with glibc's allocator tuned for all.
 
 import argparse
 from collections.abc import Callable
+from statistics import median
 
 import torch
-from common import TUNED, report, serve, take_turns
+from common import TUNED, median_ratio, report, serve, take_turns
 from torch import Tensor
 
 from dietnerf.ops import composite
@@ -114,7 +115,7 @@ def main() -> None:
         for got, expected in zip(render(scene), ours(scene), strict=True):
             # raw2outputs adds 1e-10 to every factor; sums of 64 differ in their last digits.
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=name)
-    seconds = take_turns(
+    times = take_turns(
         {
             (name, how): ([__file__, "--side", name, "--device", args.device], env)
             for how, env in (("default", {}), ("tuned", TUNED))
@@ -123,19 +124,19 @@ def main() -> None:
         rounds=args.rounds,
         warmup=3,
     )
+    seconds = {key: median(t[key] for t in times) for key in times[0]}
     for (name, how), value in seconds.items():
         print(f"{name:12s} {how:8s} {1e3 * value:8.2f} ms")
 
     def ratio(rival: str, how: str) -> float | None:
-        if rival not in known:
-            return None
-        return round(seconds["ours", how] / seconds[rival, how], 4)
+        return median_ratio(times, ("ours", how), (rival, how)) if rival in known else None
 
     report(
         "composite_forward_backward",
         1e3 * seconds["ours", "default"],
         "ms",
         1e3 * seconds["nerfacc", "default"] if "nerfacc" in known else None,
+        ratio=ratio("nerfacc", "default"),
         device=args.device,
         n_rays=N_RAYS,
         n_samples=N_RAYS * N_PER_RAY,

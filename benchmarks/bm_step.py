@@ -9,12 +9,13 @@ step, each in a process of its own: once as they come, once with glibc's allocat
 import sys
 import tempfile
 import time
+from statistics import median
 from typing import Any
 
 import authors
 import pytorch_lightning as pl
 import torch
-from common import TUNED, answer, report, serve, take_turns, wait_for_turn
+from common import TUNED, answer, median_ratio, report, serve, take_turns, wait_for_turn
 from torch.nn import functional as F
 
 
@@ -62,14 +63,15 @@ def authors_steps() -> None:
 
 
 def main() -> None:
-    seconds = take_turns(
+    times = take_turns(
         {
             (side, how): ([__file__, side], env)
             for how, env in (("default", {}), ("tuned", TUNED))
             for side in ("ours", "authors")
         },
-        rounds=3,
+        rounds=5,
     )
+    seconds = {key: median(t[key] for t in times) for key in times[0]}
     for (side, how), value in seconds.items():
         print(f"{side:8s} {how:8s} {value:8.2f} s")
     report(
@@ -77,7 +79,8 @@ def main() -> None:
         seconds["ours", "default"],
         "s",
         seconds["authors", "default"],
-        ratio_tuned=round(seconds["ours", "tuned"] / seconds["authors", "tuned"], 4),
+        ratio=median_ratio(times, ("ours", "default"), ("authors", "default")),
+        ratio_tuned=median_ratio(times, ("ours", "tuned"), ("authors", "tuned")),
         value_tuned=round(seconds["ours", "tuned"], 4),
         baseline_tuned=round(seconds["authors", "tuned"], 4),
     )

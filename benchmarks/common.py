@@ -62,8 +62,8 @@ def answer(seconds: float) -> None:
 
 def take_turns(
     sides: Mapping[Hashable, tuple[Sequence[str], Mapping[str, str]]], rounds: int, warmup: int = 1
-) -> dict[Any, float]:
-    """Median seconds of each side, in a process of its own, as its user would run it.
+) -> list[dict[Any, float]]:
+    """Seconds of each side in each round, in a process of its own, as its user would run it.
 
     Args:
         sides: for each its command line after `python`, and what its environment adds.
@@ -74,7 +74,12 @@ def take_turns(
     times = [{n: _step(worker) for n, worker in workers.items()} for _ in range(warmup + rounds)]
     for worker in workers.values():
         worker.kill()
-    return {name: statistics.median(t[name] for t in times[warmup:]) for name in workers}
+    return times[warmup:]
+
+
+def median_ratio(times: Sequence[Mapping[Any, float]], side: Hashable, rival: Hashable) -> float:
+    """Median over rounds of side / rival, so that a machine whose speed drifts misleads less."""
+    return round(statistics.median(t[side] / t[rival] for t in times), 4)
 
 
 def _start(command: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -129,16 +134,17 @@ def report(
     unit: str,
     baseline: float | None = None,
     *,
+    ratio: float | None = None,
     device: torch.device | str = "cpu",
     **extra: object,
 ) -> None:
-    """Print the run's JSON line; `ratio` is value / baseline, so for times smaller is better."""
+    """Print the run's JSON line; a ratio of times, `ratio` is better when smaller."""
     line = {
         "name": name,
         "value": round(value, 4),
         "unit": unit,
         "baseline": None if baseline is None else round(baseline, 4),
-        "ratio": None if baseline is None else round(value / baseline, 4),
+        "ratio": ratio,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

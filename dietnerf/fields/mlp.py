@@ -93,15 +93,13 @@ class MLP(AbstractField):
         """colour_layer(cat(bottleneck(features), directions)), with a tenth of the network saved.
 
         Nothing nonlinear stands between the two layers, so their matrices are multiplied first,
-        once for all samples; and directions are taken once a ray.
+        once for all samples.
         """
         assert self.encode_direction is not None
-        width = self.bottleneck.out_features
         of_bottleneck, of_direction = self.colour_layer.weight.split(
-            [width, self.encode_direction.n_features], dim=1
+            [self.bottleneck.out_features, self.encode_direction.n_features], dim=1
         )
         weight = of_bottleneck @ self.bottleneck.weight
         bias = of_bottleneck @ self.bottleneck.bias + self.colour_layer.bias
-        directions = self.encode_direction(samples.rays.viewdirs)
-        by_ray = F.linear(directions, of_direction, bias)
-        return F.linear(features, weight) + by_ray[samples.ray_indices]
+        directions = self.encode_direction(samples.rays.viewdirs)[samples.ray_indices]
+        return torch.addmm(F.linear(directions, of_direction, bias), features, weight.T)
