@@ -3,8 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
-# Threads that spin while they wait make a busy machine many times slower.
-export OMP_WAIT_POLICY := passive
 
 INSTALLED := .venv/.installed
 BUILT := .venv/.built
@@ -31,6 +29,8 @@ $(BUILT): $(INSTALLED) $(SOURCES)
 	@$(BIN)/python -m dietnerf.ops
 	@touch $@
 
+# Threads that spin while they wait make a busy machine many times slower.
+test: export OMP_WAIT_POLICY := passive
 test: build
 	$(BIN)/python -m pytest -q
 

@@ -83,13 +83,15 @@ def median_ratio(times: Sequence[Mapping[Any, float]], side: Hashable, rival: Ha
 
 
 def _start(command: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+    # Whatever this process was started with, its user starts without.
+    plain = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     return subprocess.Popen(
         [sys.executable, *command],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        env=os.environ | {"OMP_WAIT_POLICY": "passive"} | dict(env),
+        env=plain | dict(env),
     )
 
 
