@@ -69,7 +69,7 @@ def main() -> None:
             for how, env in (("default", {}), ("tuned", TUNED))
             for side in ("ours", "authors")
         },
-        rounds=5,
+        rounds=3,
     )
     seconds = {key: median(t[key] for t in times) for key in times[0]}
     for (side, how), value in seconds.items():
