@@ -2,9 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import yaml
+from torch import nn
 
 from dietnerf.errors import UserError
 from dietnerf.files import check_writable
@@ -88,7 +88,7 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     return path
 
 
-def load_weights(system: Any, checkpoint: Path) -> None:
+def load_weights(system: nn.Module, checkpoint: Path) -> None:
     """Load the weights of a checkpoint, to see that they fit before anything is written.
 
     Raises:
