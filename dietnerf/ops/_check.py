@@ -57,5 +57,21 @@ def check_types(op: str, ray_offsets: Tensor, **floats: Tensor) -> None:
             raise ValueError(f"{op}: {name} must be {dtype} like {first}, got {tensor.dtype}")
 
 
+def check_in_place(op: str, **tensors: Tensor) -> None:
+    """Check that tensors that are worked on in place are contiguous and else like the first one."""
+    first = next(iter(tensors))
+    like = tensors[first]
+    if like.dtype not in FLOATS:
+        raise ValueError(f"{op}: {first} must be float32 or float64, got {like.dtype}")
+    check_shapes(op, **{name: (tensor, like.shape) for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        if tensor.device != like.device:
+            raise ValueError(f"{op}: {name} is on {tensor.device}, but {first} on {like.device}")
+        if tensor.dtype != like.dtype:
+            raise ValueError(f"{op}: {name} must be {like.dtype} like {first}, got {tensor.dtype}")
+        if not tensor.is_contiguous():
+            raise ValueError(f"{op}: {name} must be contiguous, got strides {tensor.stride()}")
+
+
 def _text(dims: tuple[Dim, ...]) -> str:
     return "(" + ", ".join(map(str, dims)) + ("," if len(dims) == 1 else "") + ")"

@@ -86,6 +86,24 @@ def define(
     return op
 
 
+def define_in_place(
+    name: str, reference: Callable[..., None], *, written: Sequence[str]
+) -> Callable[..., None]:
+    """Register `dietnerf::<name>`, which returns nothing and has no gradient.
+
+    Args:
+        name: as for `define`.
+        reference: as for `define`.
+        written: names of the arguments that are written to.
+    """
+    return torch.library.custom_op(
+        f"dietnerf::{name}",
+        _announcing(reference),
+        mutates_args=written,
+        schema=torch.library.infer_schema(reference, mutates_args=written),
+    )
+
+
 @dataclass(frozen=True)
 class _Vjp:
     """The reference of a backward op, whose arguments are
@@ -140,11 +158,11 @@ def _empty_like(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
-def _announcing(reference: Callable[..., Outputs]) -> Callable[..., Outputs]:
+def _announcing(reference: Callable[..., Any]) -> Callable[..., Any]:
     """The reference, saying once a device that it runs where a compiled kernel could."""
 
     @functools.wraps(reference)
-    def announced(*args: Any) -> Outputs:
+    def announced(*args: Any) -> Any:
         _announce(next(a.device.type for a in args if isinstance(a, Tensor)))
         return reference(*args)
 

@@ -1,0 +1,132 @@
+// One step of Adam in place: what must hold, and the mathematics of a run of elements.
+// See dietnerf/ops/adam_step.py for the arguments.
+#pragma once
+
+#include <cmath>
+
+#include "common.h"
+
+namespace dietnerf {
+
+// What all elements of a step share. Bias corrections are taken in double, whatever T is.
+template <typename T>
+struct AdamRule {
+  T beta1, rest1, beta2, rest2, rate, scale, eps, decay;
+
+  AdamRule(int64_t step, double lr, double beta1_, double beta2_, double eps_, double weight_decay)
+      : beta1(static_cast<T>(beta1_)),
+        rest1(static_cast<T>(1 - beta1_)),
+        beta2(static_cast<T>(beta2_)),
+        rest2(static_cast<T>(1 - beta2_)),
+        rate(static_cast<T>(lr / (1 - std::pow(beta1_, static_cast<double>(step))))),
+        scale(static_cast<T>(1 / std::sqrt(1 - std::pow(beta2_, static_cast<double>(step))))),
+        eps(static_cast<T>(eps_)),
+        decay(static_cast<T>(1 - lr * weight_decay)) {}
+
+  DIETNERF_HD T next_mean(T mean, T g) const { return beta1 * mean + rest1 * g; }
+
+  DIETNERF_HD T next_square(T square, T g) const { return beta2 * square + rest2 * (g * g); }
+
+  DIETNERF_HD T next_value(T value, T mean, T square) const {
+    return decay * value - rate * mean / (std::sqrt(square) * scale + eps);
+  }
+};
+
+// One job is kSize elements: one on a GPU, on the host as many as become vector instructions.
+template <typename T, int kSize_>
+struct AdamStep {
+  static constexpr int kSize = kSize_;
+  T* parameter;  // this and the others: flat, (n,)
+  const T* grad;
+  T *exp_avg, *exp_avg_sq;
+  int64_t n;
+  AdamRule<T> rule;
+
+  DIETNERF_HD void operator()(int64_t job) const {
+    if (is_touched(job)) take(job);
+  }
+
+  DIETNERF_HD bool is_touched(int64_t job) const {
+    const T* g = grad + job * kSize;
+    // A constant count gives loops without ends; only the last job has another one.
+    return (job + 1) * kSize <= n ? has_nonzero(g, kSize) : has_nonzero(g, n_left(job));
+  }
+
+  DIETNERF_HD void take(int64_t job) const {
+    if ((job + 1) * kSize <= n) {
+      take(job * kSize, kSize);
+    } else {
+      take(job * kSize, n_left(job));
+    }
+  }
+
+  DIETNERF_HD int n_left(int64_t job) const { return static_cast<int>(n - job * kSize); }
+
+  static DIETNERF_HD bool has_nonzero(const T* g, int count) {
+    int found = 0;
+#pragma omp simd reduction(| : found)
+    for (int i = 0; i < count; ++i) found |= g[i] != 0;
+    return found != 0;
+  }
+
+  DIETNERF_HD void take(int64_t begin, int count) const {
+    const T* __restrict__ g = grad + begin;
+    T* __restrict__ values = parameter + begin;
+    T* __restrict__ means = exp_avg + begin;
+    T* __restrict__ squares = exp_avg_sq + begin;
+    T value[kSize], mean[kSize], square[kSize];
+    DIETNERF_SIMD
+    for (int i = 0; i < count; ++i) {
+      mean[i] = rule.next_mean(means[i], g[i]);
+      square[i] = rule.next_square(squares[i], g[i]);
+      value[i] = rule.next_value(values[i], mean[i], square[i]);
+    }
+    // A loop each: the compiler would join the three choices to one branch, and that is no vector.
+    DIETNERF_SIMD
+    for (int i = 0; i < count; ++i) means[i] = g[i] != 0 ? mean[i] : means[i];
+    DIETNERF_SIMD
+    for (int i = 0; i < count; ++i) squares[i] = g[i] != 0 ? square[i] : squares[i];
+    DIETNERF_SIMD
+    for (int i = 0; i < count; ++i) values[i] = g[i] != 0 ? value[i] : values[i];
+  }
+};
+
+// Unlike checked(), makes no contiguous copy: what is written to one would be lost.
+inline void check_in_place(const char* op, const char* name, const Tensor& tensor,
+                           const Tensor& like) {
+  STD_TORCH_CHECK(tensor.sizes().equals(like.sizes()), op, ": ", name, " must be ",
+                  shape_text(like.sizes().data(), like.dim()), ", got ",
+                  shape_text(tensor.sizes().data(), tensor.dim()));
+  STD_TORCH_CHECK(tensor.scalar_type() == like.scalar_type(), op, ": ", name,
+                  " must have the dtype of the other floating arguments");
+  STD_TORCH_CHECK(tensor.device() == like.device(), op, ": ", name,
+                  " must be on the device of the other arguments");
+  STD_TORCH_CHECK(tensor.is_contiguous(), op, ": ", name, " must be contiguous");
+}
+
+// Takes `spread(job, n_jobs)`, which calls job(i) for every i on the device at hand; a job is
+// Job<T>::kSize elements and made of the fields of an AdamStep.
+template <template <typename> class Job, typename Spread>
+void adam_step(const Spread& spread, const Tensor& parameter, const Tensor& grad,
+               const Tensor& exp_avg, const Tensor& exp_avg_sq, int64_t step, double lr,
+               double beta1, double beta2, double eps, double weight_decay) {
+  const char* op = "adam_step";
+  check_in_place(op, "parameter", parameter, parameter);
+  check_in_place(op, "grad", grad, parameter);
+  check_in_place(op, "exp_avg", exp_avg, parameter);
+  check_in_place(op, "exp_avg_sq", exp_avg_sq, parameter);
+  const int64_t n = parameter.numel();
+  with_floating_type(op, parameter, [&](auto zero) {
+    using T = decltype(zero);
+    const AdamRule<T> rule(step, lr, beta1, beta2, eps, weight_decay);
+    const Job<T> job{writable<T>(parameter),
+                     readable<T>(grad),
+                     writable<T>(exp_avg),
+                     writable<T>(exp_avg_sq),
+                     n,
+                     rule};
+    spread(job, (n + Job<T>::kSize - 1) / Job<T>::kSize);
+  });
+}
+
+}  // namespace dietnerf

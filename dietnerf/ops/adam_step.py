@@ -1,0 +1,79 @@
+"""A step of Adam on one tensor, as an op that works in place."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from dietnerf.ops._check import check_in_place
+from dietnerf.ops._define import define_in_place
+
+
+def adam_step(
+    parameter: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float = 0.0,
+) -> None:
+    """Move a parameter and its two moments, but for elements whose gradient is exactly zero.
+
+    With m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g^2, the element becomes
+    p (1 - lr weight_decay) - lr m' / (sqrt(v') + eps), where m' = m / (1 - beta1^step) and v' =
+    v / (1 - beta2^step) (Kingma & Ba 2015, algorithm 1; decay as in Loshchilov & Hutter 2019,
+    algorithm 2). Where g = 0, p, m and v keep their bits: most entries of a hash table are seen by
+    no ray of a step (Mueller et al. 2022, section 4).
+
+    In place, not differentiable; deterministic.
+
+    Args:
+        parameter: float32 or float64, contiguous, of any shape; written to.
+        grad: its gradient. This and the moments: of the same shape, dtype and device, contiguous.
+        exp_avg: the first moment m; written to.
+        exp_avg_sq: the second moment v; written to.
+        step: number of this step, counted from 1, for all elements alike.
+        lr: learning rate.
+        beta1: decay of the first moment, in [0, 1).
+        beta2: decay of the second moment, in [0, 1).
+        eps: what is added to the root.
+        weight_decay: decoupled, times `lr`.
+    """
+    check_in_place(
+        "adam_step", parameter=parameter, grad=grad, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq
+    )
+    if step < 1:
+        raise ValueError(f"adam_step: step must be at least 1, got {step}")
+    for name, beta in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= beta < 1:
+            raise ValueError(f"adam_step: {name} must be in [0, 1), got {beta}")
+    with torch.no_grad():
+        _op(parameter, grad, exp_avg, exp_avg_sq, step, lr, beta1, beta2, eps, weight_decay)
+
+
+def reference(
+    parameter: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float = 0.0,
+) -> None:
+    mean = beta1 * exp_avg + (1 - beta1) * grad
+    square = beta2 * exp_avg_sq + (1 - beta2) * grad.square()
+    rate, root = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
+    value = (1 - lr * weight_decay) * parameter - rate * mean / (square.sqrt() / root + eps)
+    is_touched = grad != 0
+    for old, new in ((parameter, value), (exp_avg, mean), (exp_avg_sq, square)):
+        old.copy_(torch.where(is_touched, new, old))
+
+
+_op = define_in_place("adam_step", reference, written=("parameter", "exp_avg", "exp_avg_sq"))
