@@ -1,0 +1,82 @@
+"""Adam for parameters of which a step sees few elements, such as hash tables."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from dietnerf.ops import adam_step
+
+
+class SkippingAdam(torch.optim.Optimizer):
+    """Adam that leaves elements whose gradient is exactly zero, and their moments, as they are.
+
+    See `dietnerf.ops.adam_step` for the formula. Where no gradient is zero, this is
+    `torch.optim.Adam`, or `AdamW` with weight decay. Takes dense float32 and float64 parameters;
+    those that are not contiguous go through a copy.
+
+    Args:
+        params: parameters or groups of them, as for any optimiser.
+        lr: learning rate.
+        betas: decays of the first and the second moment, in [0, 1).
+        eps: what is added to the root; instant-ngp's, so small because a hash table's gradients
+            are.
+        weight_decay: decoupled from the gradient, times `lr`.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-15,
+        weight_decay: float = 0.0,
+    ) -> None:
+        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
+            if not value >= 0:
+                raise ValueError(f"SkippingAdam: {name} must be at least 0, got {value}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"SkippingAdam: betas must be in [0, 1), got {betas}")
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step, and return what `closure` returns, which is called first if given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, parameter.grad, group)
+        return loss
+
+    def _move(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        if grad.layout != torch.strided:
+            raise ValueError(f"SkippingAdam: gradients must be dense, got {grad.layout}")
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        value = parameter.contiguous()
+        adam_step(
+            value,
+            grad.contiguous(),
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            state["step"],
+            group["lr"],
+            beta1,
+            beta2,
+            group["eps"],
+            group["weight_decay"],
+        )
+        if not parameter.is_contiguous():
+            parameter.copy_(value)
