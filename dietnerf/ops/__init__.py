@@ -6,9 +6,10 @@ Dense is `arange * n_samples`.
 
 from dietnerf.ops._load import load_kernels
 from dietnerf.ops.composite import composite
+from dietnerf.ops.hash_encode import hash_encode
 from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
 
-__all__ = ["composite", "sample_pdf", "sample_stratified"]
+__all__ = ["composite", "hash_encode", "sample_pdf", "sample_stratified"]
 
 load_kernels()
