@@ -117,17 +117,20 @@ struct HashTile {
   }
 };
 
-// Calls `run<n_features>(number)` of a job type.
-#define DIETNERF_HASH_SWITCH(n_features, number) \
-  switch (n_features) {                          \
-    case 1:                                      \
-      return run<1>(number);                     \
-    case 2:                                      \
-      return run<2>(number);                     \
-    case 4:                                      \
-      return run<4>(number);                     \
-    default:                                     \
-      return run<8>(number);                     \
+// Calls `method<n_features>(...)`, so that the loop over the features of an entry has no end.
+#define DIETNERF_HASH_SWITCH(n_features, method, ...) \
+  switch (n_features) {                               \
+    case 1:                                           \
+      method<1>(__VA_ARGS__);                         \
+      break;                                          \
+    case 2:                                           \
+      method<2>(__VA_ARGS__);                         \
+      break;                                          \
+    case 4:                                           \
+      method<4>(__VA_ARGS__);                         \
+      break;                                          \
+    default:                                          \
+      method<8>(__VA_ARGS__);                         \
   }
 
 template <typename Entry>
@@ -137,35 +140,38 @@ struct HashEncode {
   HashJobs jobs;
   T* features;  // (n_samples, n_levels * n_features)
 
-  DIETNERF_HD void operator()(int64_t number) const { DIETNERF_HASH_SWITCH(in.n_features, number) }
-
-  template <int kFeatures>
-  DIETNERF_HD void run(int64_t number) const {
+  DIETNERF_HD void operator()(int64_t number) const {
     const HashJob job(jobs, in, number);
     for (int64_t l = job.first_level; l < job.last_level; ++l) {
       const HashLevel level = in.level(l);
       const T scale = in.level_weights[l];
-      const Entry* entries = in.table + level.offset * kFeatures;
+      const Entry* entries = in.table + level.offset * in.n_features;
       for (int64_t begin = job.begin; begin < job.end; begin += kHashTile) {
         T* out = features + in.row(begin, l);
         const int n = job.tile_size(begin);
         if (scale == 0) {
           for (int i = 0; i < n; ++i) {
-            for (int f = 0; f < kFeatures; ++f) out[in.row(i, 0) + f] = 0;
+            for (int64_t f = 0; f < in.n_features; ++f) out[in.row(i, 0) + f] = 0;
           }
           continue;
         }
         const HashTile<T> tile(in.positions + 3 * begin, n, level);
-        for (int i = 0; i < n; ++i) {
-          T sum[kFeatures] = {};
-          for (int corner = 0; corner < 8; ++corner) {
-            const Entry* entry = entries + int64_t{tile.entries[corner][i]} * kFeatures;
-            const T weight = tile.weights[corner][i];
-            for (int f = 0; f < kFeatures; ++f) sum[f] += weight * static_cast<T>(entry[f]);
-          }
-          for (int f = 0; f < kFeatures; ++f) out[in.row(i, 0) + f] = scale * sum[f];
-        }
+        DIETNERF_HASH_SWITCH(in.n_features, gather, tile, n, entries, scale, out)
       }
+    }
+  }
+
+  template <int kFeatures>
+  DIETNERF_HD void gather(const HashTile<T>& tile, int n, const Entry* entries, T scale,
+                          T* out) const {
+    for (int i = 0; i < n; ++i) {
+      T sum[kFeatures] = {};
+      for (int corner = 0; corner < 8; ++corner) {
+        const Entry* entry = entries + int64_t{tile.entries[corner][i]} * kFeatures;
+        const T weight = tile.weights[corner][i];
+        for (int f = 0; f < kFeatures; ++f) sum[f] += weight * static_cast<T>(entry[f]);
+      }
+      for (int f = 0; f < kFeatures; ++f) out[in.row(i, 0) + f] = scale * sum[f];
     }
   }
 };
@@ -179,45 +185,47 @@ struct HashEncodeTableBackward {
   const T* grad_features;  // (n_samples, n_levels * n_features)
   T* grad_table;           // (n_entries, n_features), zeros
 
-  DIETNERF_HD void operator()(int64_t number) const { DIETNERF_HASH_SWITCH(in.n_features, number) }
-
-  template <int kFeatures>
-  DIETNERF_HD void run(int64_t number) const {
+  DIETNERF_HD void operator()(int64_t number) const {
     const HashJob job(jobs, in, number);
     for (int64_t l = job.first_level; l < job.last_level; ++l) {
       const HashLevel level = in.level(l);
       const T scale = in.level_weights[l];
       if (scale == 0) continue;
-      T* grads = grad_table + level.offset * kFeatures;
+      T* grads = grad_table + level.offset * in.n_features;
       for (int64_t begin = job.begin; begin < job.end; begin += kHashTile) {
         const int n = job.tile_size(begin);
         const HashTile<T> tile(in.positions + 3 * begin, n, level);
-        for (int i = 0; i < n; ++i) {
-          const T* grad = grad_features + in.row(begin + i, l);
-          T scaled[kFeatures];
-          for (int f = 0; f < kFeatures; ++f) scaled[f] = scale * grad[f];
-          for (int corner = 0; corner < 8; ++corner) {
-            T* sum = grads + int64_t{tile.entries[corner][i]} * kFeatures;
-            const T weight = tile.weights[corner][i];
-            for (int f = 0; f < kFeatures; ++f) add_to(sum + f, weight * scaled[f]);
-          }
-        }
+        const T* grad = grad_features + in.row(begin, l);
+        DIETNERF_HASH_SWITCH(in.n_features, scatter, tile, n, grad, scale, grads)
+      }
+    }
+  }
+
+  template <int kFeatures>
+  DIETNERF_HD void scatter(const HashTile<T>& tile, int n, const T* grad, T scale, T* grads) const {
+    for (int i = 0; i < n; ++i) {
+      T scaled[kFeatures];
+      for (int f = 0; f < kFeatures; ++f) scaled[f] = scale * grad[in.row(i, 0) + f];
+      for (int corner = 0; corner < 8; ++corner) {
+        T* sum = grads + int64_t{tile.entries[corner][i]} * kFeatures;
+        const T weight = tile.weights[corner][i];
+        for (int f = 0; f < kFeatures; ++f) add_to(sum + f, weight * scaled[f]);
       }
     }
   }
 };
 
 // For each corner and sample of a tile: entry times gradient.
-template <int kFeatures, typename Entry, typename T>
+template <typename Entry, typename T>
 DIETNERF_HD void hash_products(const HashTable<Entry>& in, const HashTile<T>& tile,
                                const HashLevel& level, const T* grad, int n,
                                T products[8][kHashTile]) {
-  const Entry* entries = in.table + level.offset * kFeatures;
+  const Entry* entries = in.table + level.offset * in.n_features;
   for (int i = 0; i < n; ++i) {
     for (int corner = 0; corner < 8; ++corner) {
-      const Entry* entry = entries + int64_t{tile.entries[corner][i]} * kFeatures;
+      const Entry* entry = entries + int64_t{tile.entries[corner][i]} * in.n_features;
       T product = 0;
-      for (int f = 0; f < kFeatures; ++f) {
+      for (int64_t f = 0; f < in.n_features; ++f) {
         product += static_cast<T>(entry[f]) * grad[in.row(i, 0) + f];
       }
       products[corner][i] = product;
@@ -234,10 +242,7 @@ struct HashEncodePositionsBackward {
   const T* grad_features;  // (n_samples, n_levels * n_features)
   T* grad_positions;       // (n_samples, 3), zeros
 
-  DIETNERF_HD void operator()(int64_t number) const { DIETNERF_HASH_SWITCH(in.n_features, number) }
-
-  template <int kFeatures>
-  DIETNERF_HD void run(int64_t number) const {
+  DIETNERF_HD void operator()(int64_t number) const {
     const HashJob job(jobs, in, number);
     for (int64_t l = job.first_level; l < job.last_level; ++l) {
       const HashLevel level = in.level(l);
@@ -247,7 +252,7 @@ struct HashEncodePositionsBackward {
         const int n = job.tile_size(begin);
         const HashTile<T> tile(in.positions + 3 * begin, n, level);
         T products[8][kHashTile];
-        hash_products<kFeatures>(in, tile, level, grad_features + in.row(begin, l), n, products);
+        hash_products(in, tile, level, grad_features + in.row(begin, l), n, products);
         T* __restrict__ grad = grad_positions + 3 * begin;
         DIETNERF_SIMD
         for (int i = 0; i < n; ++i) {
@@ -269,10 +274,7 @@ struct HashEncodeWeightsBackward {
   const T* grad_features;  // (n_samples, n_levels * n_features)
   T* grad_level_weights;   // (n_levels,), zeros
 
-  DIETNERF_HD void operator()(int64_t number) const { DIETNERF_HASH_SWITCH(in.n_features, number) }
-
-  template <int kFeatures>
-  DIETNERF_HD void run(int64_t number) const {
+  DIETNERF_HD void operator()(int64_t number) const {
     const HashJob job(jobs, in, number);
     for (int64_t l = job.first_level; l < job.last_level; ++l) {
       const HashLevel level = in.level(l);
@@ -281,7 +283,7 @@ struct HashEncodeWeightsBackward {
         const int n = job.tile_size(begin);
         const HashTile<T> tile(in.positions + 3 * begin, n, level);
         T products[8][kHashTile];
-        hash_products<kFeatures>(in, tile, level, grad_features + in.row(begin, l), n, products);
+        hash_products(in, tile, level, grad_features + in.row(begin, l), n, products);
         for (int i = 0; i < n; ++i) {
           T sum = 0;
           for (int c = 0; c < 8; ++c) sum += tile.weights[c][i] * products[c][i];
@@ -326,8 +328,7 @@ struct HashEncodeInputs {
       : table(checked(op, "table", table_, table_, {rows_of(table_), last_size(table_)})),
         positions(checked(op, "positions", positions_, positions_, {rows_of(positions_), 3})),
         levels(checked_levels(op, levels_, table)),
-        level_weights(
-            checked(op, "level_weights", level_weights_, positions, {levels.size(0)})) {
+        level_weights(checked(op, "level_weights", level_weights_, positions, {levels.size(0)})) {
     const int64_t f = n_features();
     STD_TORCH_CHECK(f == 1 || f == 2 || f == 4 || f == 8, op,
                     ": n_features must be 1, 2, 4 or 8, got ", f);
@@ -379,8 +380,8 @@ std::tuple<Tensor, Tensor, Tensor> hash_encode_backward(const Spread& spread, in
                                                         const HashBackwardJobs& jobs) {
   const char* op = "hash_encode_backward";
   const int64_t n = in.n_samples(), n_levels = in.n_levels();
-  const auto grad_features = checked(op, "grad_features", grad_features_, in.positions,
-                                     {n, n_levels * in.n_features()});
+  const auto grad_features =
+      checked(op, "grad_features", grad_features_, in.positions, {n, n_levels * in.n_features()});
   const int64_t n_entries = wanted & 1 ? in.table.size(0) : 0;
   const Tensor grad_table = zeros_sized(in.positions, {n_entries, in.n_features()});
   const Tensor grad_positions = zeros_sized(in.positions, {wanted & 2 ? n : 0, 3});

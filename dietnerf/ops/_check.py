@@ -36,7 +36,7 @@ def check_shapes(op: str, **arguments: tuple[Tensor, tuple[Dim, ...]]) -> None:
 
 
 def check_types(
-    op: str, integers: Tensor, *, called: str = "ray_offsets", **floats: Tensor
+    op: str, integers: Tensor, called: str = "ray_offsets", /, **floats: Tensor
 ) -> None:
     """Check that the integers are int64 and that the others share one dtype and device.
 

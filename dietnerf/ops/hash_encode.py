@@ -34,6 +34,11 @@ def hash_encode(table: Tensor, positions: Tensor, levels: Tensor, level_weights:
     Returns:
         features: (n, n_levels * n_features), level after level.
     """
+    device_type = positions.device.type
+    if torch.is_autocast_enabled(device_type):
+        # The op's own autocast would make a float32 copy of the table.
+        with torch.autocast(device_type, enabled=False):
+            return hash_encode(table, _full(positions), levels, _full(level_weights))
     check_shapes(
         "hash_encode",
         table=(table, ("n_entries", "n_features")),
@@ -46,14 +51,8 @@ def hash_encode(table: Tensor, positions: Tensor, levels: Tensor, level_weights:
     floats = {"positions": positions, "level_weights": level_weights}
     if table.dtype not in HALVES or positions.dtype == torch.float64:
         floats["table"] = table
-    check_types("hash_encode", levels, called="levels", **floats)
-    device_type = positions.device.type
-    if not torch.is_autocast_enabled(device_type):
-        features: Tensor = _op(table, positions, levels, level_weights)
-        return features
-    # The op's own autocast would make a float32 copy of the table.
-    with torch.autocast(device_type, enabled=False):
-        features = _op(table, _full(positions), levels, _full(level_weights))
+    check_types("hash_encode", levels, "levels", **floats)
+    features: Tensor = _op(table, positions, levels, level_weights)
     return features
 
 

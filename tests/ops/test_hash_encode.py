@@ -25,6 +25,7 @@ def make(counts: list[int], dtype: torch.dtype, n_features: int = 4) -> tuple[Te
 
 
 NAMED = "n_entries = 360, n_features = 4, n = 9"
+DOUBLE = torch.float64
 OP = Op(
     "hash_encode",
     hash_encode,
@@ -33,8 +34,8 @@ OP = Op(
     wrong=[
         (0, torch.rand(4), "table must be (n_entries, n_features), got 1 dims"),
         (0, torch.rand(8, 3).double(), "n_features must be 1, 2, 4 or 8, got 3"),
-        (0, torch.rand(8, 4), "table must be torch.float64 like positions, got torch.float32"),
-        (0, torch.rand(8, 4).half(), "table must be torch.float64 like positions, got torch.float16"),
+        (0, torch.rand(8, 4), f"table must be {DOUBLE} like positions, got torch.float32"),
+        (0, torch.rand(8, 4).half(), f"table must be {DOUBLE} like positions, got torch.float16"),
         (1, torch.rand(9), "positions must be (n, 3), got 1 dims"),
         (1, torch.rand(9, 3).half(), "positions must be float32 or float64, got torch.float16"),
         (2, LEVELS.int(), "levels must be int64, got torch.int32"),
