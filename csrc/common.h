@@ -7,7 +7,9 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/Half.h>
 
 #include <cassert>
 #include <cstdint>
@@ -104,6 +106,10 @@ inline Tensor empty_sized(const Tensor& like, std::initializer_list<int64_t> siz
   return torch::stable::new_empty(like, sizes);
 }
 
+inline Tensor zeros_sized(const Tensor& like, std::initializer_list<int64_t> sizes) {
+  return torch::stable::new_zeros(like, sizes);
+}
+
 template <typename T>
 T* writable(const Tensor& tensor) {
   return tensor.numel() ? tensor.mutable_data_ptr<T>() : nullptr;
@@ -123,6 +129,18 @@ void with_floating_type(const char* op, const Tensor& like, const Body& body) {
     body(double());
   } else {
     STD_TORCH_CHECK(false, op, ": floating arguments must be float32 or float64");
+  }
+}
+
+// The same for numbers that are only stored in `like`, which may be of half precision.
+template <typename Body>
+void with_stored_type(const char* op, const Tensor& like, const Body& body) {
+  if (like.scalar_type() == ScalarType::Half) {
+    body(torch::headeronly::Half());
+  } else if (like.scalar_type() == ScalarType::BFloat16) {
+    body(torch::headeronly::BFloat16());
+  } else {
+    with_floating_type(op, like, body);
   }
 }
 

@@ -1,6 +1,7 @@
 """Radiance fields."""
 
 from dietnerf.fields.base import AbstractField
+from dietnerf.fields.hash_grid import HashGrid
 from dietnerf.fields.mlp import MLP
 
-__all__ = ["MLP", "AbstractField"]
+__all__ = ["MLP", "AbstractField", "HashGrid"]

@@ -4,12 +4,21 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering, Samples
 from dietnerf.ops import composite
 
 
 class AbstractField(nn.Module, ABC):
     """A radiance field. To add one, write one file with one final subclass."""
+
+    @property
+    def bounds(self) -> Tensor | None:
+        """The box (2, 3) outside which the field is empty, or None where it has none."""
+        return None
+
+    def prepare(self, cameras: Cameras) -> None:
+        """Called once before training, with the training cameras."""
 
     @abstractmethod
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,11 @@
 """Encodings: coordinates in, features out."""
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+from dietnerf.errors import UserError
 
 
 class FrequencyEncoding(nn.Module):
@@ -29,3 +33,66 @@ class FrequencyEncoding(nn.Module):
         scaled = x[:, None, :] * octaves[:, None]  # (n, n_octaves, 3)
         waves = torch.stack([scaled.sin(), scaled.cos()], dim=2)  # (n, n_octaves, 2, 3)
         return torch.cat([x, waves.flatten(1)], dim=1)
+
+
+class SphericalHarmonics(nn.Module):
+    """Real spherical harmonics of a direction, in the order and with the signs of instant-ngp.
+
+    Orthonormal over the unit sphere; band l adds 2 l + 1 features.
+
+    Args:
+        degree: number of bands, 1 to 4.
+    """
+
+    def __init__(self, degree: int) -> None:
+        super().__init__()
+        if not 1 <= degree <= 4:
+            raise UserError(f"SphericalHarmonics: degree must be 1 to 4, got {degree}")
+        self.degree = degree
+
+    @property
+    def n_features(self) -> int:
+        return self.degree**2
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """Unit directions (n, 3) to (n, n_features), in their dtype."""
+        x, y, z = directions.unbind(-1)
+        bands = (_band_0, _band_1, _band_2, _band_3)[: self.degree]
+        return torch.stack([feature for band in bands for feature in band(x, y, z)], dim=-1)
+
+
+def _root(numerator: int, denominator: int) -> float:
+    return math.sqrt(numerator / (denominator * math.pi))
+
+
+def _band_0(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    return [torch.full_like(x, _root(1, 4))]
+
+
+def _band_1(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    scale = _root(3, 4)
+    return [-scale * y, scale * z, -scale * x]
+
+
+def _band_2(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    scale = _root(15, 4)
+    return [
+        scale * x * y,
+        -scale * y * z,
+        _root(5, 16) * (3 * z * z - 1),
+        -scale * x * z,
+        scale / 2 * (x * x - y * y),
+    ]
+
+
+def _band_3(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    outer, inner = _root(35, 32), _root(21, 32)
+    return [
+        outer * y * (y * y - 3 * x * x),
+        _root(105, 4) * x * y * z,
+        inner * y * (1 - 5 * z * z),
+        _root(7, 16) * z * (5 * z * z - 3),
+        inner * x * (1 - 5 * z * z),
+        _root(105, 16) * z * (x * x - y * y),
+        outer * x * (3 * y * y - x * x),
+    ]

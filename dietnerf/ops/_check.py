@@ -35,20 +35,22 @@ def check_shapes(op: str, **arguments: tuple[Tensor, tuple[Dim, ...]]) -> None:
                 raise ValueError(f"{op}: {name} must be {_text(dims)}{given}, got {tuple(shape)}")
 
 
-def check_types(op: str, ray_offsets: Tensor, **floats: Tensor) -> None:
-    """Check that the offsets are int64 and that the others share one dtype and device.
+def check_types(
+    op: str, integers: Tensor, called: str = "ray_offsets", /, **floats: Tensor
+) -> None:
+    """Check that the integers are int64 and that the others share one dtype and device.
 
     Autocast makes everything float32, so any floating dtype passes while it is on.
     """
-    if ray_offsets.dtype != torch.int64:
-        raise ValueError(f"{op}: ray_offsets must be int64, got {ray_offsets.dtype}")
-    device = ray_offsets.device
+    if integers.dtype != torch.int64:
+        raise ValueError(f"{op}: {called} must be int64, got {integers.dtype}")
+    device = integers.device
     is_autocast = torch.is_autocast_enabled(device.type)
     first = next(iter(floats))
     dtype = floats[first].dtype
     for name, tensor in floats.items():
         if tensor.device != device:
-            raise ValueError(f"{op}: {name} is on {tensor.device}, but ray_offsets on {device}")
+            raise ValueError(f"{op}: {name} is on {tensor.device}, but {called} on {device}")
         if is_autocast and tensor.is_floating_point():
             continue
         if dtype not in FLOATS:

@@ -1,0 +1,213 @@
+"""The fast field: a multiresolution hash grid and two small networks."""
+
+import math
+import os
+from itertools import pairwise
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dietnerf.errors import UserError
+from dietnerf.fields.base import AbstractField
+from dietnerf.fields.encodings import SphericalHarmonics
+from dietnerf.geometry.bounds import bounds_of, check_bounds
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Samples
+from dietnerf.ops import hash_encode
+
+LARGEST_EXPONENT = 15.0
+
+
+@final
+class HashGrid(AbstractField):
+    """instant-ngp's field (Mueller et al. 2022, section 5.4).
+
+    A point's features, interpolated in grids of growing resolution, go through a network of one
+    hidden layer to 1 + n_geometry_features numbers; the first is the logarithm of the density times
+    half the longest side of the box. All of them and the spherical harmonics of the view direction
+    go through a second network to the colour.
+
+    Args:
+        n_levels: number of grids.
+        n_features: numbers in an entry of the table, 1, 2, 4 or 8.
+        log2_table_size: a grid has 2^this entries at most; its vertices share them where there are
+            more.
+        base_resolution, finest_resolution: cells of the first and the last grid along each side of
+            the box; those between grow by a constant factor.
+        width: units of the hidden layers, a multiple of 16.
+        n_geometry_features: what the colour network is told besides the density, one less than a
+            multiple of 16.
+        colour_layers: hidden layers of the colour network.
+        sh_degree: bands of spherical harmonics of the view direction, 1 to 4.
+        bounds: the box that holds the scene, lowest and highest x, y, z: [-1.5, -1.5, -1.5, 1.5,
+            1.5, 1.5]. Without it, what most training cameras see.
+        is_unbounded: the scene goes on behind the box, where the grid becomes coarser with the
+            distance (mip-NeRF 360, eq. 10, in the maximum norm). Otherwise it is empty there.
+    """
+
+    levels: Tensor
+    level_weights: Tensor
+    box: Tensor
+
+    def __init__(
+        self,
+        n_levels: int = 8,
+        n_features: int = 4,
+        log2_table_size: int = 15,
+        base_resolution: int = 16,
+        finest_resolution: int = 512,
+        width: int = 64,
+        n_geometry_features: int = 15,
+        colour_layers: int = 2,
+        sh_degree: int = 4,
+        bounds: list[float] | None = None,
+        is_unbounded: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_grid(n_levels, n_features, log2_table_size, base_resolution, finest_resolution)
+        _check_networks(width, n_geometry_features, colour_layers)
+        if bounds is not None and len(bounds) != 6:
+            raise UserError(f"HashGrid: bounds must be 6 numbers, got {len(bounds)}")
+        levels = level_rows(n_levels, log2_table_size, base_resolution, finest_resolution)
+        n_entries = int(levels[:, 2].sum())
+        _check_memory(n_entries * n_features)
+        self.given_bounds = bounds
+        self.is_unbounded = is_unbounded
+        self.register_buffer("levels", levels, persistent=False)
+        self.register_buffer("level_weights", torch.ones(n_levels))  # 0 to 1, coarse to fine
+        self.register_buffer("box", torch.full((2, 3), math.nan))  # until prepare() or a checkpoint
+        self.table = nn.Parameter(torch.empty(n_entries, n_features).uniform_(-1e-4, 1e-4))
+        n_outputs = 1 + n_geometry_features
+        self.encode_direction = SphericalHarmonics(sh_degree)
+        n_inputs = n_outputs + self.encode_direction.n_features
+        self.density_net = _network([n_levels * n_features, width, n_outputs])
+        self.colour_net = _network([n_inputs, *[width] * colour_layers, 3])
+
+    @property
+    def bounds(self) -> Tensor | None:
+        return None if self.is_unbounded else self.box
+
+    def prepare(self, cameras: Cameras) -> None:
+        """Set the box: the option if it was given, or else what the cameras see."""
+        if self.given_bounds is None:
+            found = bounds_of(cameras)
+        else:
+            found = torch.tensor(self.given_bounds).reshape(2, 3)
+            check_bounds(found, cameras, "field.bounds")
+        self.box.copy_(found)
+
+    def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
+        unit, is_outside = to_unit_cube(samples.positions, self.box, self.is_unbounded)
+        device_type = unit.device.type
+        is_half = torch.is_autocast_enabled(device_type)
+        table = self.table.to(torch.get_autocast_dtype(device_type)) if is_half else self.table
+        encoded = hash_encode(table, unit, self.levels, self.level_weights)
+        features = _apply(self.density_net, encoded)
+        half_side = (self.box[1] - self.box[0]).amax() / 2
+        sigmas = _TruncatedExp.apply(features[:, 0].float()) / half_side
+        return sigmas.masked_fill(is_outside, 0.0), features
+
+    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+        directions = self.encode_direction(samples.rays.viewdirs).to(features.dtype)
+        told = torch.cat([features, directions[samples.ray_indices]], dim=1)
+        return _apply(self.colour_net, told).float().sigmoid()
+
+
+def level_rows(
+    n_levels: int, log2_table_size: int, base_resolution: int, finest_resolution: int
+) -> Tensor:
+    """Resolution, first entry and number of entries of each grid, int64, (n_levels, 3)."""
+    rows, first = [], 0
+    growth = finest_resolution / base_resolution
+    for level in range(n_levels):
+        resolution = round(base_resolution * growth ** (level / max(n_levels - 1, 1)))
+        n_vertices = (resolution + 1) ** 3
+        n_entries = min(-(-n_vertices // 8) * 8, 2**log2_table_size)
+        rows.append([resolution, first, n_entries])
+        first += n_entries
+    return torch.tensor(rows)
+
+
+def to_unit_cube(positions: Tensor, box: Tensor, is_contracted: bool) -> tuple[Tensor, Tensor]:
+    """Positions (n, 3) in the unit cube, and which of them it does not hold, (n,).
+
+    Contracted, the box takes the middle half along each axis, and everything outside it the rest
+    (mip-NeRF 360, eq. 10, in the maximum norm). Otherwise what lies outside the box is clamped.
+    """
+    in_box = (positions - box.sum(dim=0) / 2) * (2 / (box[1] - box[0]))  # the box is [-1, 1]
+    largest = in_box.abs().amax(dim=1)
+    if not is_contracted:
+        return (in_box * 0.5 + 0.5).clamp(0, 1), largest > 1
+    size = largest.clamp(min=1)
+    scale = 0.25 * (2 - 1 / size) / size
+    return (in_box * scale[:, None] + 0.5).clamp(0, 1), torch.zeros_like(largest, dtype=torch.bool)
+
+
+class _TruncatedExp(torch.autograd.Function):
+    """exp, kept from overflowing, with a gradient that neither explodes nor dies (instant-ngp)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(max=LARGEST_EXPONENT).exp()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * x.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT).exp()
+
+
+def _network(widths: list[int]) -> nn.ModuleList:
+    layers = [nn.Linear(n, m, bias=False) for n, m in pairwise(widths)]
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.weight)
+    return nn.ModuleList(layers)
+
+
+def _apply(layers: nn.ModuleList, x: Tensor) -> Tensor:
+    for layer in layers[:-1]:
+        x = F.relu(layer(x), inplace=True)
+    outputs: Tensor = layers[-1](x)
+    return outputs
+
+
+def _check_grid(
+    n_levels: int, n_features: int, log2_table_size: int, base: int, finest: int
+) -> None:
+    if n_levels < 1:
+        raise UserError(f"HashGrid: n_levels must be at least 1, got {n_levels}")
+    if n_features not in (1, 2, 4, 8):
+        raise UserError(f"HashGrid: n_features must be 1, 2, 4 or 8, got {n_features}")
+    if not 3 <= log2_table_size <= 30:
+        raise UserError(f"HashGrid: log2_table_size must be 3 to 30, got {log2_table_size}")
+    if not 1 <= base <= finest <= 1 << 20:
+        raise UserError(
+            "HashGrid: base_resolution must be at least 1, and finest_resolution not smaller nor "
+            f"above 2^20, got {base} and {finest}"
+        )
+
+
+def _check_networks(width: int, n_geometry_features: int, colour_layers: int) -> None:
+    if width < 16 or width % 16:
+        raise UserError(f"HashGrid: width must be a multiple of 16, got {width}")
+    if n_geometry_features < 15 or (1 + n_geometry_features) % 16:
+        raise UserError(
+            "HashGrid: n_geometry_features must be one less than a multiple of 16, got "
+            f"{n_geometry_features}"
+        )
+    if colour_layers < 1:
+        raise UserError(f"HashGrid: colour_layers must be at least 1, got {colour_layers}")
+
+
+def _check_memory(n_numbers: int) -> None:
+    """The table, its gradient and Adam's two moments must fit into what the machine has."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return
+    needed, there = 16 * n_numbers, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise UserError(
+            f"HashGrid: training this table needs {needed / 1e9:.0f} GB of memory, and there are "
+            f"{there / 1e9:.0f}: choose a smaller log2_table_size"
+        )

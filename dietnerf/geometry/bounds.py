@@ -1,0 +1,103 @@
+"""The box that a set of cameras looks into."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.geometry.cameras import Cameras
+
+N_POINTS = 64  # of a grid, along each axis
+SEEN_BY = 0.75  # of the cameras
+
+
+def bounds_of(cameras: Cameras) -> Tensor:
+    """The smallest axis-parallel box around what three quarters of the cameras see.
+
+    A camera sees what lies in its frame, between near and far. Where no point is seen by that many,
+    the largest number that there is counts. Accurate to a 64th of the box; not differentiable.
+
+    Three quarters come near the usual +-1.5 for NeRF-synthetic: [-1.48, 1.57] x [-1.56, 1.55] x
+    [-1.89, 1.36] for the 100 views of lego, up to 2.3 for the first 8 of them. The toy scene,
+    within 1.2 of the origin, is never cut. Half would give 1.8 and 2.5.
+
+    Returns:
+        bounds: lowest and highest corner, (2, 3), scene units.
+    """
+    bounds = _around_frusta(cameras)
+    for _ in range(2):  # the second time on a finer grid
+        bounds = _shrink(bounds, cameras)
+    return bounds
+
+
+def check_bounds(bounds: Tensor, cameras: Cameras, option: str) -> None:
+    """Refuse a box (2, 3) that is none, or that no camera looks into.
+
+    Raises:
+        UserError: it names `option`, and says what to do.
+    """
+    lowest, highest = bounds.tolist()
+    if not (bounds.isfinite().all() and (bounds[0] < bounds[1]).all()):
+        raise UserError(
+            f"{option}: the lowest corner must lie below the highest along every axis, got "
+            f"{lowest} and {highest}"
+        )
+    if not (_count_views(_grid(bounds), cameras) > 0).any():
+        raise UserError(
+            f"{option}: no training camera sees any of the box from {lowest} to {highest}; leave "
+            "it out to have it computed from the cameras"
+        )
+
+
+def _around_frusta(cameras: Cameras) -> Tensor:
+    n = len(cameras)
+    width, height = cameras.width, cameras.height
+    ids = torch.arange(n, device=cameras.c2w.device).repeat_interleave(4)
+    columns = ids.new_tensor([0, width, 0, width]).repeat(n) - 0.5
+    rows = ids.new_tensor([0, 0, height, height]).repeat(n) - 0.5
+    rays = cameras.rays(ids, columns, rows)
+    points = torch.cat([rays.rays_o + t[:, None] * rays.rays_d for t in (rays.near, rays.far)])
+    return torch.stack([points.amin(dim=0), points.amax(dim=0)])
+
+
+def _shrink(bounds: Tensor, cameras: Cameras) -> Tensor:
+    """The part of the box that enough of the cameras see, or else as many as see any of it."""
+    axes = _grid(bounds)
+    counts = _count_views(axes, cameras)
+    is_seen = counts >= min(math.ceil(SEEN_BY * len(cameras)), int(counts.max()))
+    sides = []
+    for axis, coordinates in enumerate(axes):
+        others = [other for other in range(3) if other != axis]
+        seen = coordinates[is_seen.any(dim=others[1]).any(dim=others[0])]
+        half_step = (coordinates[1] - coordinates[0]) / 2
+        sides.append(torch.stack([seen[0] - half_step, seen[-1] + half_step]))
+    return torch.stack(sides, dim=1)
+
+
+def _grid(bounds: Tensor) -> list[Tensor]:
+    """Coordinates along each axis of the centres of a grid's cells, (N_POINTS,) each."""
+    shares = (torch.arange(N_POINTS, device=bounds.device) + 0.5) / N_POINTS
+    return [low + shares * (high - low) for low, high in bounds.unbind(dim=1)]
+
+
+def _count_views(axes: list[Tensor], cameras: Cameras) -> Tensor:
+    """How many cameras see each point of a grid, int64, (N_POINTS, N_POINTS, N_POINTS)."""
+    counts = torch.zeros(*map(len, axes), dtype=torch.int64, device=axes[0].device)
+    for c2w, focal, centre, near, far in zip(
+        cameras.c2w, cameras.focal, cameras.centre, cameras.near, cameras.far, strict=True
+    ):
+        right, up, backward = (_along(axes, c2w[:, 3], c2w[:, i]) for i in range(3))
+        depth = -backward
+        columns, rows = right * focal[0] + centre[0] * depth, centre[1] * depth - up * focal[1]
+        is_seen = (depth >= near) & (depth <= far)
+        for place, size in ((columns, cameras.width), (rows, cameras.height)):
+            is_seen &= (place >= 0) & (place <= size * depth)
+        counts += is_seen
+    return counts
+
+
+def _along(axes: list[Tensor], origin: Tensor, direction: Tensor) -> Tensor:
+    """How far each point of a grid lies from `origin` (3,) along `direction` (3,)."""
+    x, y, z = (d * (a - o) for d, a, o in zip(direction, axes, origin, strict=True))
+    return x[:, None, None] + y[:, None] + z
