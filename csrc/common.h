@@ -132,15 +132,28 @@ void with_floating_type(const char* op, const Tensor& like, const Body& body) {
   }
 }
 
-// The same for numbers that are only stored in `like`, which may be of half precision.
+// The same for numbers that are stored in half precision or in float32, and computed with in
+// float32.
 template <typename Body>
-void with_stored_type(const char* op, const Tensor& like, const Body& body) {
+void with_half_type(const char* op, const Tensor& like, const Body& body) {
   if (like.scalar_type() == ScalarType::Half) {
     body(torch::headeronly::Half());
   } else if (like.scalar_type() == ScalarType::BFloat16) {
     body(torch::headeronly::BFloat16());
   } else {
-    with_floating_type(op, like, body);
+    STD_TORCH_CHECK(like.scalar_type() == ScalarType::Float, op,
+                    ": floating arguments must be float32, float16 or bfloat16");
+    body(float());
+  }
+}
+
+// The same for numbers that are stored in any of these, or in float64.
+template <typename Body>
+void with_stored_type(const char* op, const Tensor& like, const Body& body) {
+  if (like.scalar_type() == ScalarType::Double) {
+    body(double());
+  } else {
+    with_half_type(op, like, body);
   }
 }
 

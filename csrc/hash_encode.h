@@ -93,17 +93,33 @@ struct HashTile {
   }
 
   template <bool kDense>
-  DIETNERF_HD void fill(const T* __restrict__ positions, int n, const HashLevel& level) {
+  DIETNERF_HD void fill(const T* __restrict__ positions, int n, HashLevel level) {
     DIETNERF_SIMD
     for (int i = 0; i < n; ++i) {
-      const T unit[3] = {positions[3 * i], positions[3 * i + 1], positions[3 * i + 2]};
-      const HashCell<T> cell = HashCell<T>::of(unit, level.resolution);
+      const T* unit = positions + 3 * i;
+      const HashCell<T> cell = HashCell<T>::of(unit[0], unit[1], unit[2], level.resolution);
+#pragma GCC unroll 8
       for (int corner = 0; corner < 8; ++corner) {
         entries[corner][i] = cell.template entry<kDense>(corner, level);
         weights[corner][i] = cell.weight(corner);
       }
-      for (int axis = 0; axis < 3; ++axis) fractions[axis][i] = cell.fraction[axis];
+      fractions[0][i] = cell.x.fraction;
+      fractions[1][i] = cell.y.fraction;
+      fractions[2][i] = cell.z.fraction;
     }
+  }
+
+  // Entries lie all over the table: the host asks for those of a later sample while it works.
+  template <int kFeatures, typename Entry>
+  DIETNERF_HD void fetch_ahead(const Entry* from, int i, int n) const {
+#if !defined(__CUDA_ARCH__) && defined(__GNUC__)
+    constexpr int kAhead = 6;
+    if (i + kAhead >= n) return;
+#pragma GCC unroll 8
+    for (int corner = 0; corner < 8; ++corner) {
+      __builtin_prefetch(from + int64_t{entries[corner][i + kAhead]} * kFeatures);
+    }
+#endif
   }
 
   // How fast a level changes along an axis, in cells, where the corners have the values given.
@@ -165,7 +181,9 @@ struct HashEncode {
   DIETNERF_HD void gather(const HashTile<T>& tile, int n, const Entry* entries, T scale,
                           T* out) const {
     for (int i = 0; i < n; ++i) {
+      tile.template fetch_ahead<kFeatures>(entries, i, n);
       T sum[kFeatures] = {};
+#pragma GCC unroll 8
       for (int corner = 0; corner < 8; ++corner) {
         const Entry* entry = entries + int64_t{tile.entries[corner][i]} * kFeatures;
         const T weight = tile.weights[corner][i];
@@ -204,12 +222,20 @@ struct HashEncodeTableBackward {
   template <int kFeatures>
   DIETNERF_HD void scatter(const HashTile<T>& tile, int n, const T* grad, T scale, T* grads) const {
     for (int i = 0; i < n; ++i) {
+      tile.template fetch_ahead<kFeatures>(grads, i, n);
       T scaled[kFeatures];
       for (int f = 0; f < kFeatures; ++f) scaled[f] = scale * grad[in.row(i, 0) + f];
+#pragma GCC unroll 8
       for (int corner = 0; corner < 8; ++corner) {
         T* sum = grads + int64_t{tile.entries[corner][i]} * kFeatures;
         const T weight = tile.weights[corner][i];
-        for (int f = 0; f < kFeatures; ++f) add_to(sum + f, weight * scaled[f]);
+#if defined(__CUDA_ARCH__)
+        for (int f = 0; f < kFeatures; ++f) atomicAdd(sum + f, weight * scaled[f]);
+#else
+        T moved[kFeatures];  // read before anything is written, so that it becomes one vector
+        for (int f = 0; f < kFeatures; ++f) moved[f] = sum[f] + weight * scaled[f];
+        for (int f = 0; f < kFeatures; ++f) sum[f] = moved[f];
+#endif
       }
     }
   }

@@ -20,44 +20,50 @@ struct HashLevel {
   }
 };
 
-// The cell of a level that a point of the unit cube lies in: its lowest vertex, and where in it.
+// Where a coordinate in [0, 1] lies on one axis of a grid: the vertex below, and how far behind it.
+template <typename T>
+struct AxisCell {
+  uint32_t low;
+  T fraction;
+
+  DIETNERF_HD static AxisCell of(T unit, int64_t resolution) {
+    const int32_t last = static_cast<int32_t>(resolution) - 1;
+    const T scaled = unit * static_cast<T>(last + 1);
+    int32_t low = static_cast<int32_t>(scaled);
+    low = low < 0 ? 0 : low;
+    low = low > last ? last : low;
+    return {static_cast<uint32_t>(low), scaled - static_cast<T>(low)};
+  }
+};
+
+// The cell of a level that a point of the unit cube lies in. No arrays: they would keep the
+// compiler from putting many cells into vector registers.
 template <typename T>
 struct HashCell {
-  uint32_t low[3];
-  T fraction[3];
+  AxisCell<T> x, y, z;
 
-  DIETNERF_HD static HashCell of(const T unit[3], int64_t resolution) {
-    HashCell cell;
-    for (int axis = 0; axis < 3; ++axis) {
-      const T scaled = unit[axis] * static_cast<T>(resolution);
-      int32_t low = static_cast<int32_t>(scaled);
-      low = low < 0 ? 0 : low;
-      low = low > resolution - 1 ? static_cast<int32_t>(resolution - 1) : low;
-      cell.low[axis] = static_cast<uint32_t>(low);
-      cell.fraction[axis] = scaled - static_cast<T>(low);
-    }
-    return cell;
+  DIETNERF_HD static HashCell of(T unit_x, T unit_y, T unit_z, int64_t resolution) {
+    return {AxisCell<T>::of(unit_x, resolution), AxisCell<T>::of(unit_y, resolution),
+            AxisCell<T>::of(unit_z, resolution)};
   }
 
   // Corner 0..7: bit 0 is x, bit 1 y, bit 2 z. Its entry within the level, and its trilinear
   // weight.
   template <bool kDense>
   DIETNERF_HD uint32_t entry(int corner, const HashLevel& level) const {
-    const uint32_t x = low[0] + (corner & 1), y = low[1] + (corner >> 1 & 1),
-                   z = low[2] + (corner >> 2 & 1);
+    const uint32_t i = x.low + (corner & 1), j = y.low + (corner >> 1 & 1),
+                   k = z.low + (corner >> 2 & 1);
     if (kDense) {
       const uint32_t n_vertices = static_cast<uint32_t>(level.resolution) + 1;
-      return x + n_vertices * (y + n_vertices * z);
+      return i + n_vertices * (j + n_vertices * k);
     }
     // instant-ngp, eq. 4; n_entries is a power of two.
-    return (x ^ y * 2654435761u ^ z * 805459861u) & static_cast<uint32_t>(level.n_entries - 1);
+    return (i ^ j * 2654435761u ^ k * 805459861u) & static_cast<uint32_t>(level.n_entries - 1);
   }
 
   DIETNERF_HD T weight(int corner) const {
-    const T x = corner & 1 ? fraction[0] : 1 - fraction[0];
-    const T y = corner & 2 ? fraction[1] : 1 - fraction[1];
-    const T z = corner & 4 ? fraction[2] : 1 - fraction[2];
-    return x * y * z;
+    return (corner & 1 ? x.fraction : 1 - x.fraction) * (corner & 2 ? y.fraction : 1 - y.fraction) *
+           (corner & 4 ? z.fraction : 1 - z.fraction);
   }
 };
 
@@ -68,7 +74,8 @@ struct UnitCube {
   T centre[3], inv_half[3];
   bool contracted;
 
-  DIETNERF_HD void map(const T position[3], T unit[3]) const {
+  // False outside the box of a bounded scene, where there is nothing.
+  DIETNERF_HD bool map(const T position[3], T unit[3]) const {
     T largest = 0;
     for (int axis = 0; axis < 3; ++axis) {
       unit[axis] = (position[axis] - centre[axis]) * inv_half[axis];  // the box is [-1, 1]
@@ -84,6 +91,7 @@ struct UnitCube {
       const T value = unit[axis] * scale + T(0.5);
       unit[axis] = value < 0 ? T(0) : (value > 1 ? T(1) : value);
     }
+    return contracted || largest <= 1;
   }
 };
 

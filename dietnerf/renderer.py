@@ -10,15 +10,10 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering
 from dietnerf.sampling.base import AbstractSampler
 
-# On a CPU the activations of a chunk should stay in the cache (measured by benchmarks/bm_step.py);
-# on a GPU a chunk should be large enough to fill it, and small enough to fit beside everything
-# else.
-SAMPLES_PER_CHUNK = {"cpu": 6144, "cuda": 2**20}
 
-
-def rays_per_chunk(sampler: AbstractSampler, device: torch.device) -> int:
+def rays_per_chunk(field: AbstractField, sampler: AbstractSampler, device: torch.device) -> int:
     """How many rays are rendered at a time."""
-    return max(1, SAMPLES_PER_CHUNK.get(device.type, 2**18) // sampler.n_samples)
+    return max(1, field.samples_per_chunk(device) // sampler.n_samples)
 
 
 def render_rays(
@@ -54,7 +49,7 @@ def render_image(
         A rendering of height * width rays, row by row, on the device of the background.
     """
     device = background.device
-    chunks = cameras.image_rays(index).split(rays_per_chunk(sampler, device))
+    chunks = cameras.image_rays(index).split(rays_per_chunk(field, sampler, device))
     parts = []
     for rays in chunks:
         rendering, _ = render_rays(rays.to(device), field, sampler, background)

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from dietnerf import renderer
+from dietnerf.fields import base
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
 from dietnerf.renderer import render_image, render_rays
@@ -37,7 +37,7 @@ def test_ball_is_red_before_a_white_background_and_as_near_as_it_is():
 def test_chunks_do_not_change_the_picture(monkeypatch):
     args = camera(), 0, Ball(), Stratified(64), torch.ones(3)
     whole = render_image(*args)
-    monkeypatch.setattr(renderer, "SAMPLES_PER_CHUNK", {"cpu": 64 * 7})
+    monkeypatch.setattr(base, "SAMPLES_PER_CHUNK", {"cpu": 64 * 7})
     assert torch.equal(render_image(*args).rgb, whole.rgb)
 
 

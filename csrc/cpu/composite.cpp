@@ -1,14 +1,7 @@
 // Compositing on the CPU: rays in parallel, each one's samples in vector registers.
-#include "../composite.h"
-
-#include "spread.h"
+#include "composite_jobs.h"
 
 namespace dietnerf {
-
-DIETNERF_CPU_JOB(Composite<float>)
-DIETNERF_CPU_JOB(Composite<double>)
-DIETNERF_CPU_JOB(CompositeBackward<float>)
-DIETNERF_CPU_JOB(CompositeBackward<double>)
 
 namespace {
 

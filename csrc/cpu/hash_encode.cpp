@@ -1,24 +1,8 @@
 // Hash encoding on the CPU: blocks of samples in parallel, and for the gradient of the table
 // levels, so that it needs no atomics and comes out the same for any number of threads.
-#include "../hash_encode.h"
-
-#include "spread.h"
+#include "hash_encode_jobs.h"
 
 namespace dietnerf {
-
-using torch::headeronly::BFloat16;
-using torch::headeronly::Half;
-
-#define DIETNERF_HASH_JOBS(Job) \
-  DIETNERF_CPU_JOB(Job<float>)  \
-  DIETNERF_CPU_JOB(Job<double>) \
-  DIETNERF_CPU_JOB(Job<Half>)   \
-  DIETNERF_CPU_JOB(Job<BFloat16>)
-
-DIETNERF_HASH_JOBS(HashEncode)
-DIETNERF_HASH_JOBS(HashEncodeTableBackward)
-DIETNERF_HASH_JOBS(HashEncodePositionsBackward)
-DIETNERF_HASH_JOBS(HashEncodeWeightsBackward)
 
 namespace {
 

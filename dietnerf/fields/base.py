@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from dietnerf.geometry.cameras import Cameras
@@ -9,13 +10,28 @@ from dietnerf.geometry.rays import Rendering, Samples
 from dietnerf.ops import composite
 
 
+# On a CPU the activations of a chunk should stay in the cache (measured by benchmarks/bm_step.py);
+# on a GPU a chunk should be large enough to fill it, and small enough to fit beside everything
+# else.
+SAMPLES_PER_CHUNK = {"cpu": 6144, "cuda": 2**20}
+
+
 class AbstractField(nn.Module, ABC):
-    """A radiance field. To add one, write one file with one final subclass."""
+    """A radiance field. To add one, write one file with one final subclass.
+
+    `early_stop` is the transmittance of a ray behind which its samples count no more.
+    """
+
+    early_stop = 0.0
 
     @property
     def bounds(self) -> Tensor | None:
-        """The box (2, 3) outside which the field is empty, or None where it has none."""
+        """The box (2, 3) that the field is laid out for, or None where it has none."""
         return None
+
+    def samples_per_chunk(self, device: torch.device) -> int:
+        """How many samples are asked for at a time where more are to be rendered."""
+        return SAMPLES_PER_CHUNK.get(device.type, 2**18)
 
     def prepare(self, cameras: Cameras) -> None:
         """Called once before training, with the training cameras."""
@@ -42,6 +58,6 @@ class AbstractField(nn.Module, ABC):
         rgbs = self.colour(features, samples)
         lengths = samples.lengths.detach()
         weights, rgb, opacity, depth = composite(
-            sigmas, rgbs, lengths, samples.ts, samples.ray_offsets
+            sigmas, rgbs, lengths, samples.ts, samples.ray_offsets, self.early_stop
         )
         return Rendering(rgb, opacity, depth, weights)

@@ -3,7 +3,7 @@
 import math
 import os
 from itertools import pairwise
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,11 @@ from dietnerf.fields.base import AbstractField
 from dietnerf.fields.encodings import SphericalHarmonics
 from dietnerf.geometry.bounds import bounds_of, check_bounds
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.rays import Samples
-from dietnerf.ops import hash_encode
+from dietnerf.geometry.rays import Rendering, Samples
+from dietnerf.ops import hash_encode, is_compiled, render_hash_grid
+from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 
-LARGEST_EXPONENT = 15.0
+EARLY_STOP = 1e-4  # transmittance behind which nothing is asked
 
 
 @final
@@ -85,9 +86,11 @@ class HashGrid(AbstractField):
         self.density_net = _network([n_levels * n_features, width, n_outputs])
         self.colour_net = _network([n_inputs, *[width] * colour_layers, 3])
 
+    early_stop = EARLY_STOP
+
     @property
     def bounds(self) -> Tensor | None:
-        return None if self.is_unbounded else self.box
+        return self.box
 
     def prepare(self, cameras: Cameras) -> None:
         """Set the box: the option if it was given, or else what the cameras see."""
@@ -98,16 +101,47 @@ class HashGrid(AbstractField):
             check_bounds(found, cameras, "field.bounds")
         self.box.copy_(found)
 
+    def samples_per_chunk(self, device: torch.device) -> int:
+        # The fused op keeps nothing of a sample but its weight.
+        return 1 << 20 if self._is_fused(device) else super().samples_per_chunk(device)
+
+    def render(self, samples: Samples) -> Rendering:
+        rays = samples.rays
+        if not self._is_fused(samples.ts.device) or rays.rays_o.requires_grad:
+            return super().render(samples)
+        weights, rgb, opacity, depth = render_hash_grid(
+            self._stored_table(samples.ts.device),
+            self.levels,
+            self.level_weights,
+            torch.cat([layer.weight.flatten() for layer in (*self.density_net, *self.colour_net)]),
+            self.encode_direction(rays.viewdirs),
+            rays.rays_o,
+            rays.rays_d,
+            samples.ts,
+            samples.deltas,
+            samples.ray_offsets,
+            self.box,
+            width=self.density_net[0].out_features,
+            n_geometry=self.density_net[1].out_features,
+            colour_layers=len(self.colour_net) - 1,
+            is_unbounded=self.is_unbounded,
+            early_stop=self.early_stop,
+        )
+        return Rendering(rgb, opacity, depth, weights)
+
+    def _is_fused(self, device: torch.device) -> bool:
+        return is_compiled("render_hash_grid", device)
+
+    def _stored_table(self, device: torch.device) -> Tensor:
+        is_half = torch.is_autocast_enabled(device.type)
+        return self.table.to(torch.get_autocast_dtype(device.type)) if is_half else self.table
+
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
-        unit, is_outside = to_unit_cube(samples.positions, self.box, self.is_unbounded)
-        device_type = unit.device.type
-        is_half = torch.is_autocast_enabled(device_type)
-        table = self.table.to(torch.get_autocast_dtype(device_type)) if is_half else self.table
+        unit, is_outside = unit_cube(samples.positions, self.box, self.is_unbounded)
+        table = self._stored_table(unit.device)
         encoded = hash_encode(table, unit, self.levels, self.level_weights)
         features = _apply(self.density_net, encoded)
-        half_side = (self.box[1] - self.box[0]).amax() / 2
-        sigmas = _TruncatedExp.apply(features[:, 0].float()) / half_side
-        return sigmas.masked_fill(is_outside, 0.0), features
+        return density_of_logits(features[:, 0].float(), self.box, is_outside), features
 
     def colour(self, features: Tensor, samples: Samples) -> Tensor:
         directions = self.encode_direction(samples.rays.viewdirs).to(features.dtype)
@@ -128,35 +162,6 @@ def level_rows(
         rows.append([resolution, first, n_entries])
         first += n_entries
     return torch.tensor(rows)
-
-
-def to_unit_cube(positions: Tensor, box: Tensor, is_contracted: bool) -> tuple[Tensor, Tensor]:
-    """Positions (n, 3) in the unit cube, and which of them it does not hold, (n,).
-
-    Contracted, the box takes the middle half along each axis, and everything outside it the rest
-    (mip-NeRF 360, eq. 10, in the maximum norm). Otherwise what lies outside the box is clamped.
-    """
-    in_box = (positions - box.sum(dim=0) / 2) * (2 / (box[1] - box[0]))  # the box is [-1, 1]
-    largest = in_box.abs().amax(dim=1)
-    if not is_contracted:
-        return (in_box * 0.5 + 0.5).clamp(0, 1), largest > 1
-    size = largest.clamp(min=1)
-    scale = 0.25 * (2 - 1 / size) / size
-    return (in_box * scale[:, None] + 0.5).clamp(0, 1), torch.zeros_like(largest, dtype=torch.bool)
-
-
-class _TruncatedExp(torch.autograd.Function):
-    """exp, kept from overflowing, with a gradient that neither explodes nor dies (instant-ngp)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.clamp(max=LARGEST_EXPONENT).exp()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * x.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT).exp()
 
 
 def _network(widths: list[int]) -> nn.ModuleList:

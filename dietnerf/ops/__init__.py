@@ -4,13 +4,22 @@ Flat tensors hold the samples ray after ray; `ray_offsets (n_rays + 1,)` says wh
 Dense is `arange * n_samples`.
 """
 
-from dietnerf.ops._load import load_kernels
+from dietnerf.ops._load import is_compiled, load_kernels
 from dietnerf.ops.adam_step import adam_step
 from dietnerf.ops.composite import composite
 from dietnerf.ops.hash_encode import hash_encode
+from dietnerf.ops.render_hash_grid import render_hash_grid
 from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
 
-__all__ = ["adam_step", "composite", "hash_encode", "sample_pdf", "sample_stratified"]
+__all__ = [
+    "adam_step",
+    "composite",
+    "hash_encode",
+    "is_compiled",
+    "render_hash_grid",
+    "sample_pdf",
+    "sample_stratified",
+]
 
 load_kernels()

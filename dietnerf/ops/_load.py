@@ -29,7 +29,16 @@ def load_kernels() -> None:
 
 
 def has_kernels(dispatch_key: str) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key("dietnerf::composite", dispatch_key)
+    return _has_kernel("composite", dispatch_key)
+
+
+def is_compiled(op: str, device: torch.device) -> bool:
+    """Whether a compiled kernel, not the PyTorch reference, answers on a device."""
+    return _has_kernel(op, device.type.upper())
+
+
+def _has_kernel(op: str, dispatch_key: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"dietnerf::{op}", dispatch_key)
 
 
 def describe_build() -> str:

@@ -17,6 +17,7 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
 from dietnerf.training.randomness import step_generator
 
+MAX_RAYS = 1 << 18  # in a step, however few samples they have
 Background = Literal["white", "black", "random"]
 
 
@@ -101,11 +102,12 @@ class RandomRays(IterableDataset[RayBatch]):
         return (self.batch(index) for index in range(first, len(self)))
 
     def batch(self, index: int) -> RayBatch:
-        """The rays of one batch: the same whenever they are asked for."""
+        """The rays of one batch: as long as their number does not change, the same whenever they are
+        asked for."""
         settings, scene = self.settings, self.scene
         generator = step_generator("rays", index, self.trainer.global_rank)
         step = index // self.trainer.accumulate_grad_batches
-        n_rays = settings.rays_per_step
+        n_rays = settings.n_rays
 
         def draw(low: int, high: int, n: int = n_rays) -> Tensor:
             return torch.randint(low, high, (n,), generator=generator)
@@ -160,7 +162,9 @@ class SceneDataModule(pl.LightningDataModule):
         views: which training views are kept.
         val_views: which views validation renders, out of the capture's own validation split, or
             without one out of the training photographs that `views` left over.
-        rays_per_step: rays in a training batch.
+        rays_per_step: rays in a training batch, or in the first one.
+        samples_per_step: how many samples a batch shall come to, whatever their number on a ray: the
+            number of rays follows, so that a step costs the same all through training.
         one_image_per_step: draw all rays of a step from one photograph, as the paper does, not from
             all.
         background: what stands behind transparent pixels. `random` draws a colour for each ray and
@@ -176,6 +180,7 @@ class SceneDataModule(pl.LightningDataModule):
         views: AbstractViews | None = None,
         val_views: AbstractViews | None = None,
         rays_per_step: int = 1024,
+        samples_per_step: int | None = None,
         one_image_per_step: bool = False,
         background: Background = "white",
         precrop_steps: int = 0,
@@ -189,13 +194,30 @@ class SceneDataModule(pl.LightningDataModule):
         self.reader = reader
         self.views = views or AllViews()
         self.val_views = val_views or FirstViews(1)
-        self.rays_per_step = rays_per_step
+        if samples_per_step is not None and samples_per_step < 1:
+            raise UserError(f"samples_per_step is {samples_per_step}; it must be at least 1")
+        self.n_rays = rays_per_step
+        self.samples_per_step = samples_per_step
         self.one_image_per_step = one_image_per_step
         self.has_random_background = background == "random"
         self.background = torch.zeros(3) if background == "black" else torch.ones(3)
         self.precrop_steps = precrop_steps
         self.precrop_fraction = precrop_fraction
         self.scenes: dict[Split, Scene] = {}
+
+    def adapt(self, n_rays: int, n_samples: int) -> None:
+        """Choose the number of rays for the next batch, by the samples that the last one came to."""
+        if self.samples_per_step is None:
+            return
+        fitting = self.samples_per_step * n_rays / max(n_samples, 1)
+        # What a batch shows of the mean is noisy, and a grid that is just being emptied runs away.
+        self.n_rays = round(min(max(fitting, 0.5 * self.n_rays, 1), 2 * self.n_rays, MAX_RAYS))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"n_rays": self.n_rays}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.n_rays = state_dict["n_rays"]
 
     def setup(self, stage: str) -> None:
         if stage in ("fit", "validate") and "train" not in self.scenes:

@@ -4,7 +4,7 @@ No formula of NeRF stands here.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -21,6 +21,7 @@ from dietnerf.losses import AbstractLoss, Photometric, Step
 from dietnerf.metrics import psnr
 from dietnerf.renderer import rays_per_chunk, render_image, render_rays
 from dietnerf.sampling import AbstractSampler, Stratified
+from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.chunks import sum_in_chunks
 from dietnerf.training.datamodule import RayBatch, SceneDataModule, View
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
@@ -70,7 +71,9 @@ class DietNeRF(pl.LightningModule):
         field: the field that is seen.
         sampler: where it is asked.
         losses: what it is judged by.
-        learning_rate: the law of Adam's learning rate.
+        learning_rate: the law of the learning rate.
+        optimizer: `adam` with torch's defaults, as the paper's authors; `skipping_adam` for hash grids,
+            whose table entries are mostly not seen in a step.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class DietNeRF(pl.LightningModule):
         sampler: AbstractSampler | None = None,
         losses: list[AbstractLoss] | None = None,
         learning_rate: AbstractLearningRate | None = None,
+        optimizer: Literal["adam", "skipping_adam"] = "adam",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -86,6 +90,7 @@ class DietNeRF(pl.LightningModule):
         self.sampler = sampler or Stratified()
         self.losses = nn.ModuleList(losses or [Photometric()])
         self.learning_rate = learning_rate or Exponential()
+        self.optimizer = optimizer
         self.capture: Capture | None = None
         self.history = History(torch.initial_seed())
 
@@ -93,10 +98,14 @@ class DietNeRF(pl.LightningModule):
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(datamodule, SceneDataModule):
             self.capture = datamodule.capture()
+            train = datamodule.scenes["train"].cameras
+            self.field.prepare(train)
+            self.sampler.prepare(train, self.field)
 
     def configure_optimizers(self) -> Any:
         law, max_steps = self.learning_rate, self.trainer.max_steps
-        optimizer = torch.optim.Adam(self.parameters(), lr=law.initial)
+        kind = SkippingAdam if self.optimizer == "skipping_adam" else torch.optim.Adam
+        optimizer = kind(self.parameters(), lr=law.initial)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: law(step, max_steps) / law.initial
         )
@@ -105,11 +114,18 @@ class DietNeRF(pl.LightningModule):
     def training_step(self, batch: RayBatch, batch_idx: int) -> Tensor:
         step = self.global_step
         generator = step_generator("samples", batch.index, self.global_rank, self.device)
+        # The same on all processes, so that they go on with the same sampler.
+        self.sampler.update(
+            batch.index, self.field, step_generator("sampler", batch.index, 0, self.device)
+        )
+        n_samples = 0
 
         def loss_and_stats(chunk: RayBatch) -> tuple[Tensor, Tensor]:
             rendering, coarse = render_rays(
                 chunk.rays, self.field, self.sampler, chunk.background, generator
             )
+            nonlocal n_samples
+            n_samples += len(rendering.weights)
             made = Step(step, chunk.rays, chunk.rgb, rendering, coarse)
             share = len(chunk) / len(batch)
             terms = torch.stack([loss.weight * loss(made) * share for loss in self.losses])
@@ -117,19 +133,25 @@ class DietNeRF(pl.LightningModule):
             return terms.sum(), torch.cat([terms, mse[None]])
 
         loss, stats = sum_in_chunks(loss_and_stats, batch.split(self._chunk_size(batch)), self)
-        self._log_step(loss.detach(), stats, len(batch))
+        self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
+        if (batch.index + 1) % self.trainer.log_every_n_steps == 0:
+            self._log_step(loss.detach(), stats, len(batch), n_samples)
         return loss
 
     def _chunk_size(self, batch: RayBatch) -> int:
         # A loss scale for half precision is applied after chunks are differentiated: too late.
         if self.trainer.precision == "16-mixed":
             return len(batch)
-        return rays_per_chunk(self.sampler, self.device)
+        return rays_per_chunk(self.field, self.sampler, self.device)
 
-    def _log_step(self, loss: Tensor, stats: Tensor, n_rays: int) -> None:
+    def _log_step(self, loss: Tensor, stats: Tensor, n_rays: int, n_samples: int) -> None:
         *terms, mse = stats.unbind()
         rate = self.learning_rate(self.global_step, self.trainer.max_steps)
-        scalars = {"train/loss": loss, "train/learning_rate": torch.tensor(rate)}
+        scalars = {
+            "train/loss": loss,
+            "train/learning_rate": torch.tensor(rate),
+            "train/samples_per_ray": torch.tensor(n_samples / n_rays),
+        }
         scalars |= {
             f"train/{module.name}": term for module, term in zip(self.losses, terms, strict=True)
         }

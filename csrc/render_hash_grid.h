@@ -1,0 +1,82 @@
+// Rendering a hash-grid field in one go: what must hold, and what one sample's network output
+// means. See dietnerf/ops/render_hash_grid.py for shapes and units.
+#pragma once
+
+#include <algorithm>
+
+#include "common.h"
+#include "hash_grid.h"
+#include "math.h"
+
+namespace dietnerf {
+
+// Density = scale * exp(logit), cut off above so that it stays finite; behind the cut, and far
+// below zero, the gradient goes on as if the logit were at +-15, so that no sample is stuck
+// (instant-ngp).
+struct TruncatedExp {
+  float value, slope;
+
+  DIETNERF_HD static TruncatedExp of(float logit, float scale) {
+    const float cut = logit > 15.0f ? 15.0f : logit;
+    const float kept = cut < -15.0f ? -15.0f : cut;
+    return {scale * decay(-cut).kept, scale * decay(-kept).kept};
+  }
+};
+
+DIETNERF_HD float sigmoid(float x) { return 1.0f / (1.0f + decay(x).kept); }
+
+// Sizes of the two networks. Their matrices stand one after the other in `network`, each (n_out,
+// n_in): density hidden and out, then the colour layers; the first of these takes the geometry
+// features and then the direction features.
+struct NetworkShape {
+  int64_t n_encoded, width, n_geometry, n_directions, colour_layers;
+
+  int64_t n_weights() const {
+    return width * n_encoded + n_geometry * width + width * (n_geometry + n_directions) +
+           (colour_layers - 1) * width * width + 3 * width;
+  }
+};
+
+struct RenderHashGridInputs {
+  Tensor table, levels, level_weights, network, directions, rays_o, rays_d, ts, deltas, ray_offsets,
+      bounds;
+  NetworkShape shape;
+  bool is_unbounded;
+  float early_stop;
+  int64_t n_rays, n_samples, n_levels, n_features;
+
+  RenderHashGridInputs(const char* op, const Tensor& table_, const Tensor& levels_,
+                       const Tensor& level_weights_, const Tensor& network_,
+                       const Tensor& directions_, const Tensor& rays_o_, const Tensor& rays_d_,
+                       const Tensor& ts_, const Tensor& deltas_, const Tensor& ray_offsets_,
+                       const Tensor& bounds_, int64_t width, int64_t n_geometry,
+                       int64_t colour_layers, bool is_unbounded_, double early_stop_)
+      : table(torch::stable::contiguous(table_)),
+        levels(torch::stable::contiguous(levels_)),
+        level_weights(checked(op, "level_weights", level_weights_, ts_, {levels_.size(0)})),
+        network(checked(op, "network", network_, ts_, {network_.numel()})),
+        directions(
+            checked(op, "directions", directions_, ts_, {rays_o_.size(0), last_size(directions_)})),
+        rays_o(checked(op, "rays_o", rays_o_, ts_, {rays_o_.size(0), 3})),
+        rays_d(checked(op, "rays_d", rays_d_, ts_, {rays_o_.size(0), 3})),
+        ts(checked(op, "ts", ts_, ts_, {ts_.numel()})),
+        deltas(checked(op, "deltas", deltas_, ts_, {ts_.numel()})),
+        ray_offsets(checked_offsets(op, ray_offsets_, ts_, ts_.numel())),
+        bounds(checked(op, "bounds", bounds_, ts_, {2, 3})),
+        is_unbounded(is_unbounded_),
+        early_stop(static_cast<float>(early_stop_)),
+        n_rays(rays_o_.size(0)),
+        n_samples(ts_.numel()),
+        n_levels(levels_.size(0)),
+        n_features(last_size(table_)) {
+    shape = {n_levels * n_features, width, n_geometry, directions.size(1), colour_layers};
+    STD_TORCH_CHECK(ts.scalar_type() == ScalarType::Float, op, ": ts must be float32");
+    STD_TORCH_CHECK(ray_offsets.size(0) == n_rays + 1, op, ": ray_offsets must be (n_rays+1,)");
+    STD_TORCH_CHECK(network.numel() == shape.n_weights(), op, ": network must hold ",
+                    shape.n_weights(), " weights, got ", network.numel());
+    STD_TORCH_CHECK(width % 16 == 0 && n_geometry % 16 == 0, op,
+                    ": width and n_geometry must be multiples of 16");
+  }
+};
+
+}  // namespace dietnerf

@@ -1,0 +1,171 @@
+"""The fused op: equal to the composition of the others in values and gradients, and it says what is
+wrong."""
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dietnerf.fields.hash_grid import level_rows
+from dietnerf.ops import render_hash_grid
+from dietnerf.ops.render_hash_grid import reference
+from tests.helpers import inward_rays
+from tests.ops.contract import COUNTS, gradients, offsets
+
+NAMES = "table levels level_weights network directions rays_o rays_d ts deltas ray_offsets bounds"
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"width": 64, "colour_layers": 1, "n_levels": 3, "n_features": 2, "n_directions": 9},
+    {"width": 16, "n_geometry": 32, "colour_layers": 3, "n_features": 1, "n_directions": 1},
+    {"n_features": 8, "n_levels": 4, "is_unbounded": True},
+]
+
+
+def make(
+    counts: list[int],
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    width: int = 32,
+    n_geometry: int = 16,
+    colour_layers: int = 2,
+    n_levels: int = 4,
+    n_features: int = 4,
+    n_directions: int = 4,
+    is_unbounded: bool = False,
+    early_stop: float = 1e-4,
+) -> dict[str, Any]:
+    """Arguments with samples from before to behind the box, dense enough that many are culled."""
+    n_rays, n_samples, n_encoded = len(counts), sum(counts), n_levels * n_features
+    levels = level_rows(n_levels, 10, 4, 64)
+    n_weights = width * n_encoded + n_geometry * width + width * (n_geometry + n_directions)
+    n_weights += (colour_layers - 1) * width**2 + 3 * width
+    rays = inward_rays(n_rays)
+    ts = [torch.linspace(2.2, 5.8, n) + 0.01 * torch.rand(1) for n in counts]
+    floats = {
+        "table": torch.randn(int(levels[:, 2].sum()), n_features),
+        "level_weights": torch.linspace(1, 0.2, n_levels),
+        "network": torch.randn(n_weights) * (2 / width) ** 0.5,
+        "directions": torch.randn(n_rays, n_directions),
+        "rays_o": rays.rays_o,
+        "rays_d": rays.rays_d,
+        "ts": torch.cat([*ts, torch.empty(0)]),
+        "deltas": 0.5 * torch.rand(n_samples),
+        "bounds": torch.tensor([[-1.5, -1.4, -1.3], [1.5, 1.4, 1.6]]),
+    }
+    found = {name: value.to(device, dtype) for name, value in floats.items()}
+    for name in ("table", "network", "directions"):
+        found[name].requires_grad_()
+    found |= {"levels": levels.to(device), "ray_offsets": offsets(counts).to(device)}
+    found |= {"width": width, "n_geometry": n_geometry, "colour_layers": colour_layers}
+    return found | {"is_unbounded": is_unbounded, "early_stop": early_stop}
+
+
+def composed(args: dict[str, Any]) -> tuple[Tensor, ...]:
+    return reference(**args, keeps_encoded=False)[:4]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
+def test_equals_the_composition(counts: list[int], shape: dict[str, Any], device: str) -> None:
+    args = make(counts, device, **shape)
+    found = render_hash_grid(**args)
+    double = {
+        name: value.detach().double().requires_grad_(value.requires_grad)
+        if isinstance(value, Tensor) and value.is_floating_point()
+        else value
+        for name, value in args.items()
+    }
+    expected = composed(double)
+    # float32 positions are off by 1e-7, times 64 cells, times weights of size one; a sample whose
+    # transmittance is all but 1e-4 may fall on either side.
+    for got, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-3, atol=2e-4)
+    if sum(counts) == 0:
+        return
+    inputs = tuple(args[n] for n in ("table", "network", "directions"))
+    doubles = tuple(double[n] for n in ("table", "network", "directions"))
+    for got, wanted in zip(gradients(found, inputs), gradients(expected, doubles), strict=True):
+        # A ReLU may open in one and not in the other: few elements differ, by little.
+        error = (got - wanted).norm() / wanted.norm().clamp(min=1e-12)
+        assert error < 5e-3
+
+
+def test_culled_samples_have_no_weight_and_no_gradient() -> None:
+    args = make([200] * 40)
+    args["deltas"] = args["deltas"] * 20
+    weights, _, opacity, _ = render_hash_grid(**args)
+    assert (weights == 0).float().mean() > 0.3
+    assert (opacity <= 1 + 1e-5).all()
+
+
+def test_the_end_does_not_depend_on_the_threads() -> None:
+    args = make([64] * 500)
+    inputs = tuple(args[n] for n in ("table", "network", "directions"))
+    threads, runs = torch.get_num_threads(), []
+    try:
+        for n_threads in (threads, threads, 1, 2):
+            torch.set_num_threads(n_threads)
+            found = render_hash_grid(**args)
+            runs.append([*found, *gradients(found, inputs)])
+    finally:
+        torch.set_num_threads(threads)
+    for run in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], run, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_tables_of_half_precision(dtype: torch.dtype) -> None:
+    args = make(COUNTS["ragged"])
+    rounded = args["table"].detach().to(dtype)
+    half = render_hash_grid(**args | {"table": rounded.requires_grad_()})
+    full = render_hash_grid(**args | {"table": rounded.detach().float().requires_grad_()})
+    for got, wanted in zip(half, full, strict=True):
+        assert torch.equal(got, wanted), "sums are float32 in both"
+    (grad,) = torch.autograd.grad(half[1].sum(), [rounded])
+    assert grad.dtype == dtype and grad.abs().sum() > 0
+
+
+def test_opcheck(device: str) -> None:
+    args = make([3, 0, 1, 5], device)
+    given = [args[name] for name in NAMES.split()]
+    given += [args[n] for n in ("width", "n_geometry", "colour_layers", "is_unbounded")]
+    op = torch.ops.dietnerf.render_hash_grid.default
+    torch.library.opcheck(op, (*given, 1e-4, True))
+
+
+def test_compiles_without_graph_breaks() -> None:
+    args = make([3, 0, 1, 5])
+    compiled = torch.compile(render_hash_grid, fullgraph=True, backend="aot_eager")
+    for got, wanted in zip(compiled(**args), render_hash_grid(**args), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_without_gradients_nothing_is_kept() -> None:
+    args = make([8] * 4)
+    given = [args[name] for name in NAMES.split()]
+    given += [args[n] for n in ("width", "n_geometry", "colour_layers", "is_unbounded")]
+    with torch.no_grad():
+        outputs = torch.ops.dietnerf.render_hash_grid(*given, 1e-4, False)
+    assert outputs[5].numel() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ts", torch.rand(9, 1), "ts must be (n_samples,), got 2 dims"),
+        ("rays_d", torch.rand(4, 2), "rays_d must be (n_rays, 3) with n_rays = 4, got (4, 2)"),
+        ("bounds", torch.rand(6), "bounds must be (2, 3), got 1 dims"),
+    ],
+)
+def test_names_what_is_wrong(name: str, value: Tensor, message: str) -> None:
+    args = make([3, 0, 1, 5])
+    with pytest.raises(ValueError, match=re.escape(f"render_hash_grid: {message}")):
+        render_hash_grid(**args | {name: value})
+
+
+def test_counts_the_weights_of_the_networks() -> None:
+    args = make([3, 0, 1, 5])
+    with pytest.raises(RuntimeError, match="network must hold"):
+        render_hash_grid(**args | {"network": torch.rand(10)})
