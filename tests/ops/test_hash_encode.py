@@ -157,6 +157,15 @@ def test_levels_that_do_not_fit_are_refused(row: list[int]) -> None:
             encode(table, positions, levels, level_weights)
 
 
+@pytest.mark.parametrize("wanted", range(8))
+def test_only_wanted_gradients_are_computed(wanted: int, device: str) -> None:
+    table, *rest = (a.to(device) for a in make([9], torch.float32))
+    args = (wanted, torch.rand(9, 16, device=device), table.half(), *rest)
+    op = torch.ops.dietnerf.hash_encode_backward.default
+    torch.library.opcheck(op, args, test_utils=("test_schema", "test_faketensor"))
+    assert [len(grad) > 0 for grad in op(*args)] == [bool(wanted >> bit & 1) for bit in range(3)]
+
+
 def test_a_second_derivative_is_an_error(device: str) -> None:
     table, *rest = OP.inputs([5], device)
     (grad,) = torch.autograd.grad(hash_encode(table, *rest).sum(), table, create_graph=True)
