@@ -162,9 +162,12 @@ def test_levels_that_do_not_fit_are_refused(row: list[int]) -> None:
 def test_only_wanted_gradients_are_computed(wanted: int, device: str) -> None:
     table, *rest = (a.to(device) for a in make([9], torch.float32))
     args = (wanted, torch.rand(9, 16, device=device), table.half(), *rest)
-    op = torch.ops.dietnerf.hash_encode_backward.default
-    torch.library.opcheck(op, args, test_utils="test_faketensor")
-    assert [len(grad) > 0 for grad in op(*args)] == [bool(wanted >> bit & 1) for bit in range(3)]
+    found = torch.ops.dietnerf.hash_encode_backward(*args)
+    # As its fake has it, which compiled graphs rely on.
+    for bit, (grad, value) in enumerate(zip(found, (args[2], args[3], args[5]), strict=True)):
+        is_wanted = wanted >> bit & 1
+        assert grad.shape == (value.shape if is_wanted else (0,))
+        assert grad.dtype == (value.dtype if is_wanted else torch.float16)
 
 
 def test_a_second_derivative_is_an_error(device: str) -> None:
