@@ -382,7 +382,7 @@ struct HashEncodeInputs {
 };
 
 // Both entries take `spread(job, n)`, which calls job(number) for every number below n on the
-// device at hand, and what a job shall be there.
+// device at hand, and how much a job has to do there.
 template <typename Spread>
 Tensor hash_encode(const Spread& spread, const HashEncodeInputs& in, const HashJobs& jobs) {
   const int64_t n_samples = in.n_samples(), n_levels = in.n_levels();
@@ -408,10 +408,12 @@ std::tuple<Tensor, Tensor, Tensor> hash_encode_backward(const Spread& spread, in
   const int64_t n = in.n_samples(), n_levels = in.n_levels();
   const auto grad_features =
       checked(op, "grad_features", grad_features_, in.positions, {n, n_levels * in.n_features()});
-  const int64_t n_entries = wanted & 1 ? in.table.size(0) : 0;
-  const Tensor grad_table = zeros_sized(in.positions, {n_entries, in.n_features()});
-  const Tensor grad_positions = zeros_sized(in.positions, {wanted & 2 ? n : 0, 3});
-  const Tensor grad_weights = zeros_sized(in.positions, {wanted & 4 ? n_levels : 0});
+  const auto gradient = [&](int bit, std::initializer_list<int64_t> sizes) {
+    return wanted >> bit & 1 ? zeros_sized(in.positions, sizes) : empty_sized(in.table, {0});
+  };
+  const Tensor grad_table = gradient(0, {in.table.size(0), in.n_features()});
+  const Tensor grad_positions = gradient(1, {n, 3});
+  const Tensor grad_weights = gradient(2, {n_levels});
   with_stored_type(op, in.table, [&](auto zero) {
     using Entry = decltype(zero);
     using T = HashValue<Entry>;

@@ -19,9 +19,10 @@ def hash_encode(table: Tensor, positions: Tensor, levels: Tensor, level_weights:
     shares entry (x ^ 2654435761 y ^ 805459861 z) mod n_entries, in uint32 (instant-ngp, section 3,
     eq. 4).
 
-    Differentiable once in table, positions (the slope within a cell) and level_weights. On the CPU
-    deterministic; on CUDA the gradients of table and level_weights are summed in any order. Sums
-    are in the dtype of positions; under autocast this is float32, and the table stays as it is.
+    Differentiable once in table, positions (the slope within a cell) and level_weights. The CPU's
+    kernel is deterministic; on CUDA, and in the reference, the gradients of table and level_weights
+    are summed in any order. Sums are in the dtype of positions; under autocast this is float32, and
+    the table stays as it is.
 
     Args:
         table: entries of all levels, (n_entries, n_features) with 1, 2, 4 or 8 features; in the
