@@ -6,9 +6,10 @@ Dense is `arange * n_samples`.
 
 from dietnerf.ops._load import load_kernels
 from dietnerf.ops.composite import composite
+from dietnerf.ops.march_rays import march_rays
 from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
 
-__all__ = ["composite", "sample_pdf", "sample_stratified"]
+__all__ = ["composite", "march_rays", "sample_pdf", "sample_stratified"]
 
 load_kernels()

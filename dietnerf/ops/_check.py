@@ -42,13 +42,22 @@ def check_types(op: str, ray_offsets: Tensor, **floats: Tensor) -> None:
     """
     if ray_offsets.dtype != torch.int64:
         raise ValueError(f"{op}: ray_offsets must be int64, got {ray_offsets.dtype}")
-    device = ray_offsets.device
+    _check_floats(op, floats, "ray_offsets", ray_offsets.device)
+
+
+def check_floats(op: str, **floats: Tensor) -> None:
+    """Check that all share one floating dtype, as `check_types` does, and the first one's device."""
+    first = next(iter(floats))
+    _check_floats(op, floats, first, floats[first].device)
+
+
+def _check_floats(op: str, floats: dict[str, Tensor], like: str, device: torch.device) -> None:
     is_autocast = torch.is_autocast_enabled(device.type)
     first = next(iter(floats))
     dtype = floats[first].dtype
     for name, tensor in floats.items():
         if tensor.device != device:
-            raise ValueError(f"{op}: {name} is on {tensor.device}, but ray_offsets on {device}")
+            raise ValueError(f"{op}: {name} is on {tensor.device}, but {like} on {device}")
         if is_autocast and tensor.is_floating_point():
             continue
         if dtype not in FLOATS:
