@@ -11,6 +11,11 @@ from dietnerf.ops import composite
 class AbstractField(nn.Module, ABC):
     """A radiance field. To add one, write one file with one final subclass."""
 
+    @property
+    def bounds(self) -> Tensor | None:
+        """The box (2, 3) outside which the field is empty, or None where it has none."""
+        return None
+
     @abstractmethod
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
         """Density and whatever the colour is computed from.

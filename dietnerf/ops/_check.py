@@ -35,18 +35,20 @@ def check_shapes(op: str, **arguments: tuple[Tensor, tuple[Dim, ...]]) -> None:
                 raise ValueError(f"{op}: {name} must be {_text(dims)}{given}, got {tuple(shape)}")
 
 
-def check_types(op: str, ray_offsets: Tensor, **floats: Tensor) -> None:
-    """Check that the offsets are int64 and that the others share one dtype and device.
+def check_types(
+    op: str, integers: Tensor, called: str = "ray_offsets", /, **floats: Tensor
+) -> None:
+    """Check that the integers are int64 and that the others share one dtype and device.
 
     Autocast makes everything float32, so any floating dtype passes while it is on.
     """
-    if ray_offsets.dtype != torch.int64:
-        raise ValueError(f"{op}: ray_offsets must be int64, got {ray_offsets.dtype}")
-    _check_floats(op, floats, "ray_offsets", ray_offsets.device)
+    if integers.dtype != torch.int64:
+        raise ValueError(f"{op}: {called} must be int64, got {integers.dtype}")
+    _check_floats(op, floats, called, integers.device)
 
 
 def check_floats(op: str, **floats: Tensor) -> None:
-    """Check that all share one floating dtype, as `check_types` does, and the first one's device."""
+    """As `check_types` where there are no integers: the device is that of the first."""
     first = next(iter(floats))
     _check_floats(op, floats, first, floats[first].device)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dietnerf.ops._check import check_floats, check_shapes
+from dietnerf.ops._check import Dim, check_floats, check_shapes
 from dietnerf.ops._define import define
 
 # The reference looks at every interval: so many at a time.
@@ -80,7 +80,11 @@ def march_rays(
 def _check_sizes(floats: dict[str, Tensor], occupied: Tensor, resolution: int) -> None:
     if resolution < 8 or resolution % 8 != 0:
         raise ValueError(f"march_rays: resolution must be a multiple of 8, got {resolution}")
-    dims = {"rays_o": ("n_rays", 3), "rays_d": ("n_rays", 3), "bounds": (2, 3)}
+    dims: dict[str, tuple[Dim, ...]] = {
+        "rays_o": ("n_rays", 3),
+        "rays_d": ("n_rays", 3),
+        "bounds": (2, 3),
+    }
     sizes = {name: (value, dims.get(name, ("n_rays",))) for name, value in floats.items()}
     check_shapes("march_rays", **sizes, occupied=(occupied, ("n_levels", resolution**3 // 8)))
     if len(occupied) == 0:

@@ -66,7 +66,15 @@ WRONG = [
     (9, torch.rand(5).double(), "jitter must be (n_rays,) with n_rays = 4, got (5,)"),
 ]  # fmt: skip
 OPS = [
-    Op("march_rays", march_rays, reference, make_with(*kind), WRONG, is_differentiable=False)
+    Op(
+        "march_rays",
+        march_rays,
+        reference,
+        make_with(*kind),
+        WRONG,
+        has_offsets=False,
+        is_differentiable=False,
+    )
     for kind in ((1, 0.0), (3, 0.02))
 ]
 
