@@ -9,7 +9,6 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering, Samples
 from dietnerf.ops import composite
 
-
 # On a CPU the activations of a chunk should stay in the cache (measured by benchmarks/bm_step.py);
 # on a GPU a chunk should be large enough to fill it, and small enough to fit beside everything
 # else.

@@ -8,6 +8,7 @@ from dietnerf.ops._load import is_compiled, load_kernels
 from dietnerf.ops.adam_step import adam_step
 from dietnerf.ops.composite import composite
 from dietnerf.ops.hash_encode import hash_encode
+from dietnerf.ops.march_rays import march_rays
 from dietnerf.ops.render_hash_grid import render_hash_grid
 from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
@@ -17,6 +18,7 @@ __all__ = [
     "composite",
     "hash_encode",
     "is_compiled",
+    "march_rays",
     "render_hash_grid",
     "sample_pdf",
     "sample_stratified",

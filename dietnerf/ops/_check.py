@@ -44,13 +44,22 @@ def check_types(
     """
     if integers.dtype != torch.int64:
         raise ValueError(f"{op}: {called} must be int64, got {integers.dtype}")
-    device = integers.device
+    _check_floats(op, floats, called, integers.device)
+
+
+def check_floats(op: str, **floats: Tensor) -> None:
+    """As `check_types` where there are no integers: the device is that of the first."""
+    first = next(iter(floats))
+    _check_floats(op, floats, first, floats[first].device)
+
+
+def _check_floats(op: str, floats: dict[str, Tensor], like: str, device: torch.device) -> None:
     is_autocast = torch.is_autocast_enabled(device.type)
     first = next(iter(floats))
     dtype = floats[first].dtype
     for name, tensor in floats.items():
         if tensor.device != device:
-            raise ValueError(f"{op}: {name} is on {tensor.device}, but {called} on {device}")
+            raise ValueError(f"{op}: {name} is on {tensor.device}, but {like} on {device}")
         if is_autocast and tensor.is_floating_point():
             continue
         if dtype not in FLOATS:

@@ -27,14 +27,16 @@ def define(
     differentiable: Sequence[str],
     kept: Sequence[str] = (),
 ) -> Callable[..., Any]:
-    """Register `dietnerf::<name>` and `dietnerf::<name>_backward`, and return the first.
+    """Register `dietnerf::<name>`, and `dietnerf::<name>_backward` if it has gradients; return the
+    first.
 
     Args:
         name: what the op is called, the same word in Python, C++ and the tests.
         reference: the op in PyTorch, its parameters annotated; the schema is read from it.
         fake: outputs without values, for the arguments of `reference`.
         outputs: names of the outputs.
-        differentiable: names of the inputs that receive a gradient.
+        differentiable: names of the inputs that receive a gradient; without any there is no
+            backward op, and the outputs require no gradient.
         kept: outputs that the backward op is handed as well, so that kernels need not redo them.
     """
     schema = torch.library.infer_schema(reference, mutates_args=())
@@ -44,6 +46,11 @@ def define(
         f"dietnerf::{name}", _announcing(reference), mutates_args=(), schema=schema
     )
     op.register_fake(fake)
+    for device_type in COMPILED_DEVICES:
+        op.register_autocast(device_type, torch.float32)
+    if not differentiable:
+        op.register_autograd(_no_gradients, setup_context=_mark_all_constant)
+        return op
 
     vjp = _Vjp(
         reference,
@@ -81,8 +88,6 @@ def define(
         return tuple(by_position[p] if is_needed else None for p, is_needed in enumerate(needed))
 
     op.register_autograd(backward, setup_context=setup_context)
-    for device_type in COMPILED_DEVICES:
-        op.register_autocast(device_type, torch.float32)
     return op
 
 
@@ -102,6 +107,14 @@ def define_in_place(
         mutates_args=written,
         schema=torch.library.infer_schema(reference, mutates_args=written),
     )
+
+
+def _mark_all_constant(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+    ctx.mark_non_differentiable(*(output if isinstance(output, tuple) else (output,)))
+
+
+def _no_gradients(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
+    return tuple(None for _ in ctx.needs_input_grad)
 
 
 @dataclass(frozen=True)

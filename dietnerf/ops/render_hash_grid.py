@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.ops import composite as compositing
-from dietnerf.ops import hash_encode as encoding
 from dietnerf.ops._check import check_shapes, check_types
 from dietnerf.ops._define import define
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
+from dietnerf.ops.composite import reference as composited
+from dietnerf.ops.hash_encode import reference as hash_encoded
 
 
 def render_hash_grid(
@@ -64,10 +64,6 @@ def render_hash_grid(
     """
     check_shapes(
         "render_hash_grid",
-        table=(table, ("n_entries", "n_features")),
-        levels=(levels, ("n_levels", 3)),
-        level_weights=(level_weights, ("n_levels",)),
-        network=(network, ("n_weights",)),
         rays_o=(rays_o, ("n_rays", 3)),
         rays_d=(rays_d, ("n_rays", 3)),
         directions=(directions, ("n_rays", "n_directions")),
@@ -75,6 +71,10 @@ def render_hash_grid(
         deltas=(deltas, ("n_samples",)),
         ray_offsets=(ray_offsets, ("n_rays+1",)),
         bounds=(bounds, (2, 3)),
+        table=(table, ("n_entries", "n_features")),
+        levels=(levels, ("n_levels", 3)),
+        level_weights=(level_weights, ("n_levels",)),
+        network=(network, ("n_weights",)),
     )
     floats = {"ts": ts, "deltas": deltas, "rays_o": rays_o, "rays_d": rays_d, "bounds": bounds}
     check_types("render_hash_grid", ray_offsets, **floats)
@@ -128,7 +128,7 @@ def reference(
     ray_indices = torch.arange(len(rays_o), device=ts.device).repeat_interleave(ray_offsets.diff())
     positions = rays_o[ray_indices] + ts[:, None] * rays_d[ray_indices]
     unit, is_outside = unit_cube(positions, bounds, is_unbounded)
-    encoded = encoding.reference(table, unit, levels, level_weights)
+    encoded = hash_encoded(table, unit, levels, level_weights)
     n_inputs = n_geometry + directions.shape[1]
     sizes = [(width, encoded.shape[1]), (n_geometry, width)]
     sizes += [(width, n_inputs), *[(width, width)] * (colour_layers - 1), (3, width)]
@@ -141,7 +141,7 @@ def reference(
     told = torch.cat([geometry, directions[ray_indices]], dim=1)
     rgbs = _run(weights[2:], told).sigmoid()
     lengths = deltas * rays_d.norm(dim=-1)[ray_indices]
-    outputs = compositing.reference(sigmas, rgbs, lengths, ts, ray_offsets, early_stop)
+    outputs = composited(sigmas, rgbs, lengths, ts, ray_offsets, early_stop)
     if not keeps_encoded:
         return *outputs, encoded[:0]
     return *outputs, torch.where(_is_kept(outputs[0], ray_offsets)[:, None], encoded, 0.0)

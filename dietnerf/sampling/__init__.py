@@ -2,6 +2,7 @@
 
 from dietnerf.sampling.base import AbstractSampler
 from dietnerf.sampling.importance import Importance
+from dietnerf.sampling.occupancy import Occupancy
 from dietnerf.sampling.stratified import Stratified
 
-__all__ = ["AbstractSampler", "Importance", "Stratified"]
+__all__ = ["AbstractSampler", "Importance", "Occupancy", "Stratified"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dietnerf.fields.base import AbstractField
+from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 
 
@@ -32,7 +33,13 @@ class AbstractSampler(nn.Module, ABC):
     @property
     @abstractmethod
     def n_samples(self) -> int:
-        """The most samples on one ray: what a chunk of rays is measured by."""
+        """How many samples a ray has, at most or as a rule: what a chunk of rays is measured by."""
+
+    def prepare(self, cameras: Cameras, field: AbstractField) -> None:
+        """Called once before training, with the training cameras."""
+
+    def update(self, step: int, field: AbstractField, generator: torch.Generator) -> None:
+        """Called before every training step."""
 
 
 def draw_uniform(

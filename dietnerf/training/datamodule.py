@@ -102,8 +102,7 @@ class RandomRays(IterableDataset[RayBatch]):
         return (self.batch(index) for index in range(first, len(self)))
 
     def batch(self, index: int) -> RayBatch:
-        """The rays of one batch: as long as their number does not change, the same whenever they are
-        asked for."""
+        """The rays of one batch: for one number of rays the same whenever they are asked for."""
         settings, scene = self.settings, self.scene
         generator = step_generator("rays", index, self.trainer.global_rank)
         step = index // self.trainer.accumulate_grad_batches
@@ -163,8 +162,8 @@ class SceneDataModule(pl.LightningDataModule):
         val_views: which views validation renders, out of the capture's own validation split, or
             without one out of the training photographs that `views` left over.
         rays_per_step: rays in a training batch, or in the first one.
-        samples_per_step: how many samples a batch shall come to, whatever their number on a ray: the
-            number of rays follows, so that a step costs the same all through training.
+        samples_per_step: how many samples a batch shall come to, whatever their number on a ray:
+            the number of rays follows, so that a step costs the same all through training.
         one_image_per_step: draw all rays of a step from one photograph, as the paper does, not from
             all.
         background: what stands behind transparent pixels. `random` draws a colour for each ray and
@@ -206,7 +205,7 @@ class SceneDataModule(pl.LightningDataModule):
         self.scenes: dict[Split, Scene] = {}
 
     def adapt(self, n_rays: int, n_samples: int) -> None:
-        """Choose the number of rays for the next batch, by the samples that the last one came to."""
+        """Choose the number of rays of the next batch, by the samples that the last came to."""
         if self.samples_per_step is None:
             return
         fitting = self.samples_per_step * n_rays / max(n_samples, 1)

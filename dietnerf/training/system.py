@@ -72,8 +72,8 @@ class DietNeRF(pl.LightningModule):
         sampler: where it is asked.
         losses: what it is judged by.
         learning_rate: the law of the learning rate.
-        optimizer: `adam` with torch's defaults, as the paper's authors; `skipping_adam` for hash grids,
-            whose table entries are mostly not seen in a step.
+        optimizer: `adam` with torch's defaults, as the paper's authors; `skipping_adam` for hash
+            grids, most of whose table is not seen in a step.
     """
 
     def __init__(

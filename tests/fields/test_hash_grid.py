@@ -12,10 +12,9 @@ from torch.nn import functional as F
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
 from dietnerf.fields import HashGrid
-from dietnerf.fields import hash_grid as module
 from dietnerf.fields.hash_grid import level_rows
-from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 from dietnerf.geometry.rays import Rays, Samples
+from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 from tests.helpers import inward_rays
 
 BOX = [-1.5, -1.5, -1.5, 1.5, 1.5, 1.5]

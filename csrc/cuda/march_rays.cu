@@ -1,0 +1,83 @@
+// Marching on a GPU: one thread a ray, once to count its samples and once to write them.
+#include "../march_rays.h"
+
+#include <array>
+
+#include "launch.cuh"
+
+namespace dietnerf {
+
+template <typename T>
+struct CountSamples {
+  Marching<T> of;
+  int64_t* counts;  // (n_rays,)
+
+  DIETNERF_HD void operator()(int64_t ray) const {
+    int64_t count = 0;
+    of.march(of.frame(), ray, [&](T, T) { ++count; });
+    counts[ray] = count;
+  }
+};
+
+template <typename T>
+struct WriteSamples {
+  Marching<T> of;
+  const int64_t* ray_offsets;  // (n_rays + 1,)
+  T *ts, *deltas;              // (n_samples,), (n_samples,)
+
+  DIETNERF_HD void operator()(int64_t ray) const {
+    int64_t i = ray_offsets[ray];
+    of.march(of.frame(), ray, [&](T t, T delta) {
+      ts[i] = t;
+      deltas[i++] = delta;
+    });
+    assert(i == ray_offsets[ray + 1]);
+  }
+};
+
+namespace {
+
+Tensor cumulated(const Tensor& counts) {
+  using torch::stable::detail::from;
+  std::array<StableIValue, 3> stack{from(counts), from(int64_t{0}),
+                                    from(std::optional<ScalarType>())};
+  TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::cumsum", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+int64_t last_of(Tensor offsets) {
+  const Tensor last = torch::stable::narrow(offsets, 0, offsets.size(0) - 1, 1);
+  const torch::stable::Device cpu(torch::headeronly::DeviceType::CPU);
+  return *torch::stable::to(last, cpu).const_data_ptr<int64_t>();
+}
+
+std::tuple<Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d, Tensor near,
+                                                   Tensor far, Tensor bounds, Tensor occupied,
+                                                   int64_t resolution, double step,
+                                                   double cone_angle, OptionalTensor jitter) {
+  const MarchRaysInputs in(rays_o, rays_d, near, far, bounds, occupied, resolution, step,
+                           cone_angle, jitter);
+  const SpreadOverThreads spread{in.near};
+  const Tensor counts = torch::stable::new_zeros(in.near, {in.n_rays + 1}, ScalarType::Long);
+  Tensor ts, deltas, ray_offsets;
+  with_floating_type("march_rays", in.near, [&](auto zero) {
+    using T = decltype(zero);
+    const Marching<T> of = in.as<T>(nullptr);
+    spread(CountSamples<T>{of, writable<int64_t>(counts) + 1}, in.n_rays);
+    ray_offsets = cumulated(counts);
+    const MarchedSamples out(in.near, last_of(ray_offsets));
+    ts = out.ts;
+    deltas = out.deltas;
+    spread(
+        WriteSamples<T>{of, readable<int64_t>(ray_offsets), writable<T>(ts), writable<T>(deltas)},
+        in.n_rays);
+  });
+  return {ts, deltas, ray_offsets};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dietnerf, CUDA, m) { m.impl("march_rays", TORCH_BOX(&march_rays_cuda)); }
+
+}  // namespace dietnerf

@@ -1,0 +1,213 @@
+"""Samples only in the cells of a grid where the field was seen to be dense."""
+
+import torch
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.fields.base import AbstractField
+from dietnerf.geometry.bounds import bounds_of, check_bounds
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rays, Rendering, Samples
+from dietnerf.ops import march_rays
+from dietnerf.sampling.base import AbstractSampler, draw_uniform
+
+# Which cells an update asks after warm-up: of all, so that an emptied one can come back (64 updates
+# on average), and of the occupied ones, so that what the field clears is dropped soon. With 128^3
+# cells of which 3 % are occupied that is 50,000 points, about as many as a training step of 4096
+# rays has samples, but without a backward pass and only every `update_every` steps.
+SHARE_OF_ALL = 1 / 64
+SHARE_OF_OCCUPIED = 1 / 4
+
+PROBES_PER_CHUNK = 2**15
+NEVER_PROBED = -1.0
+
+
+class Occupancy(AbstractSampler):
+    """Even steps through the occupied cells of a grid (instant-ngp, section 5.2 and appendix E).
+
+    Level k of the grid spans the box enlarged 2^k times. A cell is occupied while the optical
+    thickness of one step in it, which fades and is looked up again now and then, is above a
+    threshold; at first all are.
+
+    Pruning is dangerous with few views: what no camera has resolved yet can look empty, and an
+    emptied cell gets no gradient, so that it comes back only if the field turns dense there for
+    other reasons. A lower threshold, a decay closer to 1 and a longer warm-up prune more slowly.
+
+    Args:
+        resolution: cells along each axis of a level, a multiple of 8.
+        n_levels: levels of the grid, 1 to 8; more than 1 for scenes that go on outside the box.
+        n_steps: steps across the diagonal of the box.
+        cone_angle: by how much a step grows with the distance from the camera, in units of distance
+            per unit of distance; 0 for steps of one length.
+        threshold: optical thickness of a step above which a cell is occupied; the mean over all
+            cells where that is less.
+        decay: by which the thickness fades each time that a cell is looked up.
+        update_every: training steps from one update of the grid to the next.
+        warmup_steps: training steps in which each cell is looked up once.
+        bounds: the box, lowest corner and then highest, six numbers in scene units; None takes the
+            field's, or else the one that the cameras see.
+    """
+
+    bounds: Tensor  # (2, 3)
+    thickness: Tensor  # (n_levels, resolution^3), negative where never probed
+    occupied: Tensor  # uint8, (n_levels, resolution^3 / 8)
+
+    def __init__(
+        self,
+        resolution: int = 128,
+        n_levels: int = 1,
+        n_steps: int = 512,
+        cone_angle: float = 0.0,
+        threshold: float = 0.01,
+        decay: float = 0.95,
+        update_every: int = 16,
+        warmup_steps: int = 256,
+        bounds: list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if resolution < 8 or resolution % 8 != 0 or resolution > 1024:
+            raise UserError(
+                f"resolution is {resolution}; it must be a multiple of 8 from 8 to 1024"
+            )
+        if not 1 <= n_levels <= 8:
+            raise UserError(f"n_levels is {n_levels}; it must be from 1 to 8")
+        if min(n_steps, update_every) < 1 or warmup_steps < 0:
+            raise UserError(
+                f"n_steps is {n_steps}, update_every {update_every}, warmup_steps {warmup_steps}; "
+                "they must be at least 1, 1 and 0"
+            )
+        if not (cone_angle >= 0 and threshold >= 0 and 0 < decay <= 1):
+            raise UserError(
+                f"cone_angle is {cone_angle}, threshold {threshold}, decay {decay}; they must be "
+                "at least 0, at least 0, and above 0 up to 1"
+            )
+        self.resolution = resolution
+        self.n_steps = n_steps
+        self.cone_angle = cone_angle
+        self.threshold = threshold
+        self.decay = decay
+        self.update_every = update_every
+        self.warmup_steps = warmup_steps
+        self.chosen_bounds = None if bounds is None else _checked_box(bounds)
+        n_cells = resolution**3
+        self.register_buffer("bounds", torch.full((2, 3), torch.nan))
+        self.register_buffer("thickness", torch.full((n_levels, n_cells), NEVER_PROBED))
+        self.register_buffer(
+            "occupied", torch.full((n_levels, n_cells // 8), 255, dtype=torch.uint8)
+        )
+        self._samples_per_ray = float(n_steps)
+        self._step: float | None = None  # kept here, as reading the bounds would wait for a GPU
+
+    @property
+    def n_samples(self) -> int:
+        return max(1, round(self._samples_per_ray))
+
+    @property
+    def step(self) -> float:
+        """The length of a step, scene units."""
+        if self._step is None:
+            if self.bounds.isnan().any():
+                raise ValueError("Occupancy: prepare() must come before sample() and update()")
+            self._step = float((self.bounds[1] - self.bounds[0]).norm()) / self.n_steps
+        return self._step
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self._samples_per_ray, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self._samples_per_ray = float(state)
+        self._step = None  # the bounds are loaded with it
+
+    def prepare(self, cameras: Cameras, field: AbstractField) -> None:
+        if self.chosen_bounds is not None:
+            check_bounds(self.chosen_bounds, cameras, "bounds")
+            bounds = self.chosen_bounds
+        else:
+            bounds = bounds_of(cameras) if field.bounds is None else field.bounds
+        self.bounds.copy_(bounds)
+        self._step = None
+
+    def sample(
+        self, rays: Rays, field: AbstractField, generator: torch.Generator | None
+    ) -> tuple[Samples, Rendering | None]:
+        jitter = draw_uniform((len(rays),), generator, rays.near.device)
+        ts, deltas, ray_offsets = march_rays(
+            rays.rays_o,
+            rays.rays_d,
+            rays.near,
+            rays.far,
+            self.bounds,
+            self.occupied,
+            self.resolution,
+            self.step,
+            self.cone_angle,
+            jitter,
+        )
+        if generator is not None and len(rays) > 0:
+            self._samples_per_ray += 0.1 * (len(ts) / len(rays) - self._samples_per_ray)
+        return Samples(rays, ts, deltas, ray_offsets), None
+
+    @torch.no_grad()
+    def update(self, step: int, field: AbstractField, generator: torch.Generator) -> None:
+        if step % self.update_every != 0:
+            return
+        cells = self._next_of_all(step) if step < self.warmup_steps else self._draw(generator)
+        flat = self.thickness.view(-1)
+        for some in cells.split(PROBES_PER_CHUNK):
+            flat[some] = torch.maximum(self.decay * flat[some], self._probe(some, field, generator))
+        self.occupied.copy_(pack_bits(self._is_occupied()))
+
+    def _next_of_all(self, step: int) -> Tensor:
+        """Every n-th cell, another set at each of the n updates of the warm-up."""
+        n_updates = -(-self.warmup_steps // self.update_every)
+        first = step // self.update_every
+        return torch.arange(first, self.thickness.numel(), n_updates, device=self.bounds.device)
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        is_occupied = self._is_occupied().view(-1)
+        draw = torch.rand(is_occupied.shape, generator=generator, device=is_occupied.device)
+        return (draw < SHARE_OF_ALL + SHARE_OF_OCCUPIED * is_occupied).nonzero().squeeze(1)
+
+    def _is_occupied(self) -> Tensor:
+        """(n_levels, resolution^3)."""
+        mean = self.thickness.clamp(min=0).mean()
+        return (self.thickness < 0) | (self.thickness > mean.clamp(max=self.threshold))
+
+    def _probe(self, cells: Tensor, field: AbstractField, generator: torch.Generator) -> Tensor:
+        """Optical thickness of a step at one random point in each cell, (n_cells,)."""
+        n = self.resolution
+        levels = cells // n**3
+        corners = torch.stack([cells % n, cells // n % n, cells // n**2 % n], dim=-1)
+        inside = torch.rand(corners.shape, generator=generator, device=cells.device)
+        scales = 2.0**levels
+        from_centre = ((corners + inside) / n - 0.5) * scales[:, None]
+        low, high = self.bounds
+        points = (low + high) / 2 + from_centre * (high - low)
+        steps = self.step * (scales if self.cone_angle > 0 else torch.ones_like(scales))
+        sigmas, _ = field.density(_samples_at(points, steps))
+        return sigmas.float() * steps
+
+
+def pack_bits(mask: Tensor) -> Tensor:
+    """Bool (n_levels, n_cells) -> uint8 (n_levels, n_cells / 8), the first cell the lowest bit."""
+    bits = mask.view(len(mask), -1, 8).to(torch.uint8)
+    places = torch.arange(8, dtype=torch.uint8, device=mask.device)
+    return (bits << places).sum(dim=-1, dtype=torch.uint8)
+
+
+def _samples_at(points: Tensor, lengths: Tensor) -> Samples:
+    """One sample at the origin of a ray each, as any field can be asked."""
+    zeros = torch.zeros_like(lengths)
+    directions = torch.tensor([0.0, 0.0, 1.0], device=points.device).expand_as(points)
+    rays = Rays(points, directions, zeros, lengths)
+    return Samples(rays, zeros, lengths, torch.arange(len(points) + 1, device=points.device))
+
+
+def _checked_box(bounds: list[float]) -> Tensor:
+    box = torch.tensor(bounds)
+    if box.shape != (6,) or not (box.isfinite().all() and (box[:3] < box[3:]).all()):
+        raise UserError(
+            f"bounds is {bounds}; it must be six numbers, the lowest corner of a box and then the "
+            "highest"
+        )
+    return box.view(2, 3)

@@ -1,0 +1,183 @@
+import pytest
+import torch
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.fields import MLP
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.sampling import Occupancy, Stratified
+from dietnerf.sampling.occupancy import pack_bits
+from tests.helpers import Ball, inward_rays
+
+BOX = [-1.5, -1.5, -1.5, 1.5, 1.5, 1.5]
+
+
+def cameras() -> Cameras:
+    """One camera that looks at the origin from (0, 0, 4)."""
+    c2w = torch.cat([torch.eye(3), torch.tensor([[0.0], [0.0], [4.0]])], dim=1)[None]
+    one = torch.ones(1)
+    return Cameras(c2w, torch.full((1, 2), 8.0), torch.full((1, 2), 4.0), 2 * one, 6 * one, 8, 8)
+
+
+def prepared(field: torch.nn.Module, **options) -> Occupancy:
+    sampler = Occupancy(
+        **{"resolution": 32, "warmup_steps": 64, "update_every": 16, "bounds": BOX} | options
+    )
+    sampler.prepare(cameras(), field)
+    return sampler
+
+
+def train(sampler: Occupancy, field: torch.nn.Module, steps: range) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for step in steps:
+        sampler.update(step, field, generator)
+
+
+@pytest.mark.parametrize("kind", [{}, {"n_levels": 3}, {"n_levels": 3, "cone_angle": 0.003}])
+def test_finds_a_ball_and_renders_it_like_dense_samples(kind):
+    field, rays = Ball(), inward_rays(300)
+    sampler = prepared(field, **kind)
+    everywhere, _ = sampler.sample(rays, field, None)
+    train(sampler, field, range(64))
+    samples, coarse = sampler.sample(rays, field, None)
+    assert coarse is None
+    distances = samples.positions.norm(dim=-1)
+    diagonal_of_a_cell = 3 * 3**0.5 / 32
+    assert distances.max() < 1 + diagonal_of_a_cell
+    assert len(samples) < 0.6 * len(everywhere)
+    rendered = field.render(samples).opacity
+    # A cell that the surface cuts may have been probed outside of the ball.
+    torch.testing.assert_close(rendered, field.render(everywhere).opacity, rtol=0, atol=0.01)
+    # A step more or less of sigma 50, where a ray barely touches the ball.
+    dense = field.render(Stratified(512).place(rays, None)).opacity
+    torch.testing.assert_close(rendered, dense, rtol=0, atol=0.25)
+    assert (rendered - dense).abs().mean() < 0.005
+
+
+def test_nothing_is_pruned_before_it_is_probed():
+    field = Ball(radius=0.0)
+    sampler = prepared(field)
+    n_occupied = []
+    for step in range(0, 64, 16):
+        n_occupied.append(int(unpacked(sampler).sum()))
+        train(sampler, field, range(step, step + 16))
+    assert n_occupied == [32**3, 32**3 * 3 // 4, 32**3 // 2, 32**3 // 4]
+    assert unpacked(sampler).sum() == 0
+
+
+def unpacked(sampler: Occupancy) -> Tensor:
+    return (sampler.occupied[..., None] >> torch.arange(8) & 1).flatten()
+
+
+def test_emptied_cells_come_back_and_cleared_ones_go():
+    field = Ball(radius=0.0)
+    sampler = prepared(field, resolution=16)
+    train(sampler, field, range(64))
+    assert len(sampler.sample(inward_rays(50), field, None)[0]) == 0
+    field.radius = 1.0
+    train(sampler, field, range(64, 64 + 16 * 300))
+    centres = (torch.arange(16) + 0.5) / 16 * 3 - 1.5
+    is_inside = torch.cartesian_prod(centres, centres, centres).norm(dim=-1) < 0.8
+    # A cell is missed by 300 draws of one in 64 in a case of a hundred.
+    assert unpacked(sampler)[is_inside].float().mean() > 0.95
+    field.radius = 0.5
+    train(sampler, field, range(64, 64 + 16 * 800))
+    is_outside = torch.cartesian_prod(centres, centres, centres).norm(dim=-1) > 0.7
+    assert unpacked(sampler)[is_outside].sum() == 0
+
+
+def test_a_thin_field_is_not_emptied():
+    """The threshold is not above the mean, so a field that has just begun is not lost."""
+    field = Ball(sigma=1e-4)
+    sampler = prepared(field)
+    train(sampler, field, range(64))
+    assert len(sampler.sample(inward_rays(50), field, None)[0]) > 0
+
+
+def test_loaded_it_gives_the_same_samples():
+    field, rays = Ball(), inward_rays(50)
+    sampler = prepared(field)
+    train(sampler, field, range(64))
+    sampler.sample(rays, field, torch.Generator().manual_seed(1))
+    other = Occupancy(resolution=32, warmup_steps=64)
+    other.load_state_dict(sampler.state_dict())
+    assert other.n_samples == sampler.n_samples
+    drawn = [
+        s.sample(rays, field, torch.Generator().manual_seed(2))[0].ts for s in (sampler, other)
+    ]
+    assert len(drawn[0]) > 0 and torch.equal(*drawn)
+
+
+def test_a_state_of_another_resolution_is_refused():
+    with pytest.raises(RuntimeError, match="size mismatch for thickness"):
+        Occupancy(resolution=16).load_state_dict(Occupancy(resolution=8).state_dict())
+
+
+def test_counts_the_samples_of_training_rays_only():
+    field, rays = Ball(), inward_rays(50)
+    sampler = prepared(field, n_steps=100)
+    assert sampler.n_samples == 100
+    train(sampler, field, range(64))
+    sampler.sample(rays, field, None)
+    assert sampler.n_samples == 100
+    for seed in range(60):
+        samples, _ = sampler.sample(rays, field, torch.Generator().manual_seed(seed))
+    assert sampler.n_samples == pytest.approx(len(samples) / 50, abs=2)
+
+
+def test_jitter_comes_from_the_generator_and_fills_the_intervals():
+    field, rays = Ball(), inward_rays(50)
+    sampler = prepared(field)
+
+    def draw(seed: int) -> Tensor:
+        return sampler.sample(rays, field, torch.Generator().manual_seed(seed))[0].ts
+
+    assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1)[:100], draw(2)[:100])
+
+
+def test_the_papers_field_can_be_asked():
+    field = MLP(depth=2, width=16)
+    sampler = prepared(field, resolution=8)
+    train(sampler, field, range(128))
+    samples, _ = sampler.sample(inward_rays(20), field, torch.Generator().manual_seed(0))
+    assert len(samples) > 0 and not samples.ts.requires_grad
+    field.render(samples).rgb.sum().backward()
+    assert all(p.grad is not None for p in field.parameters())
+
+
+def test_the_box_is_the_fields_where_it_has_one():
+    class Boxed(Ball):
+        bounds = torch.tensor([[-2.0, -2, -2], [2, 2, 2]])
+
+    sampler = prepared(Boxed(), bounds=None, n_steps=10)
+    assert torch.equal(sampler.bounds, Boxed.bounds)
+    assert sampler.step == pytest.approx(4 * 3**0.5 / 10)
+    assert torch.equal(prepared(Boxed()).bounds.flatten(), torch.tensor(BOX))
+
+
+def test_bits_are_packed_from_the_lowest():
+    mask = torch.zeros(2, 16, dtype=torch.bool)
+    mask[0, 0] = mask[0, 9] = mask[1, 7] = True
+    assert pack_bits(mask).tolist() == [[1, 2], [128, 0]]
+
+
+def test_before_prepare_there_is_no_box():
+    with pytest.raises(ValueError, match="prepare"):
+        Occupancy(resolution=8).sample(inward_rays(1), Ball(), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"resolution": 12}, "resolution is 12; it must be a multiple of 8 from 8 to 1024"),
+        ({"resolution": 0}, "resolution is 0; it must be a multiple of 8 from 8 to 1024"),
+        ({"n_levels": 9}, "n_levels is 9; it must be from 1 to 8"),
+        ({"n_steps": 0}, "n_steps is 0, update_every 16, .* must be at least 1, 1 and 0"),
+        ({"decay": 0.0}, "decay 0.0; they must be at least 0, at least 0, and above 0 up to 1"),
+        ({"bounds": [0.0] * 5}, "it must be six numbers"),
+        ({"bounds": [0.0] * 6}, "it must be six numbers"),
+    ],
+)
+def test_wrong_options_are_named(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Occupancy(**options)
