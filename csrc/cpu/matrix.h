@@ -12,8 +12,8 @@ constexpr int64_t kLanes = 16;
 
 constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
-// c[m][n] += sum_k a(m, k) b[k][n], where a(m, k) = a[m * a_row + k * a_column]: the same kernel
-// multiplies by a and by its transpose.
+// c[m][n] = sum_k a(m, k) b[k][n], or with `adds` added to what is there, where a(m, k) = a[m *
+// a_row + k * a_column]: the same kernel multiplies by a and by its transpose.
 struct Product {
   const float* a;
   int64_t a_row, a_column;
@@ -22,6 +22,7 @@ struct Product {
   float* c;  // (n_rows, n_columns), rows `c_row` apart
   int64_t c_row;
   int64_t n_rows, n_columns, depth;
+  bool adds;
 };
 
 #if defined(__GNUC__)
@@ -40,12 +41,14 @@ DIETNERF_INLINE void multiply_tile(const Product& p, int64_t row, int64_t column
   const float* a = p.a + row * p.a_row;
   const float* b = p.b + column;
   float* c = p.c + row * p.c_row + column;
-  Vector sums[kRows][kVectors];
+  Vector sums[kRows][kVectors] = {};
+  if (p.adds) {
 #pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) {
+    for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      sums[m][v] = *reinterpret_cast<const Unaligned*>(c + m * p.c_row + v * kWidth);
+      for (int v = 0; v < kVectors; ++v) {
+        sums[m][v] = *reinterpret_cast<const Unaligned*>(c + m * p.c_row + v * kWidth);
+      }
     }
   }
   for (int64_t k = 0; k < p.depth; ++k) {
@@ -71,7 +74,7 @@ DIETNERF_INLINE void multiply_tile(const Product& p, int64_t row, int64_t column
 }
 
 template <int kRows, int kVectorBytes>
-DIETNERF_INLINE void multiply_add(const Product& p) {
+DIETNERF_INLINE void multiply(const Product& p) {
   for (int64_t column = 0; column < p.n_columns; column += kLanes) {
     int64_t row = 0;
     for (; row + kRows <= p.n_rows; row += kRows) {
@@ -84,27 +87,27 @@ DIETNERF_INLINE void multiply_add(const Product& p) {
   }
 }
 
-using MultiplyAdd = void (*)(const Product&);
+using Multiply = void (*)(const Product&);
 
-static void multiply_add_baseline(const Product& p) { multiply_add<2, 16>(p); }
+static void multiply_baseline(const Product& p) { multiply<2, 16>(p); }
 
 #if defined(__x86_64__) && defined(__GNUC__)
-__attribute__((target("avx2,fma"))) static void multiply_add_avx2(const Product& p) {
-  multiply_add<6, 32>(p);
+__attribute__((target("avx2,fma"))) static void multiply_avx2(const Product& p) {
+  multiply<6, 32>(p);
 }
 
-__attribute__((target("avx512f,avx2,fma"))) static void multiply_add_avx512(const Product& p) {
-  multiply_add<12, 64>(p);
+__attribute__((target("avx512f,avx2,fma"))) static void multiply_avx512(const Product& p) {
+  multiply<12, 64>(p);
 }
 #endif
 
 // The version for the processor that this runs on.
-inline MultiplyAdd choose_multiply_add() {
+inline Multiply choose_multiply() {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (__builtin_cpu_supports("avx512f")) return multiply_add_avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return multiply_add_avx2;
+  if (__builtin_cpu_supports("avx512f")) return multiply_avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return multiply_avx2;
 #endif
-  return multiply_add_baseline;
+  return multiply_baseline;
 }
 
 }  // namespace dietnerf

@@ -22,7 +22,7 @@ constexpr int64_t kPoints = 128;
 constexpr int64_t kForwardGroup = 1024, kBackwardGroup = 192;
 // The gradients of the networks are summed up in so many parts, whatever the number of threads, so
 // that the result does not depend on it.
-constexpr int64_t kParts = 64;
+constexpr int64_t kParts = 32;
 
 // Consecutive rays.
 struct Group {
@@ -125,10 +125,9 @@ struct Scene {
 
   // What the rays' directions add to the first colour layer, (n_rays, width).
   void from_directions(const Group& group, const Rows& out) const {
-    clear(out.data, out.n * out.row);
     const int64_t n = in.shape.n_directions;
-    mlps.multiply_add({directions + group.first * n, n, 1, mlps.from_directions.forward.data(),
-                       in.shape.width, out.data, out.row, out.n, in.shape.width, n});
+    mlps.multiply({directions + group.first * n, n, 1, mlps.from_directions.forward.data(),
+                   in.shape.width, out.data, out.row, out.n, in.shape.width, n, false});
   }
 };
 
@@ -201,11 +200,9 @@ class Forward {
     const Rows hidden{hidden_.sized(kPoints * shape.width), n, shape.width};
     const Rows out{answer_.sized(kPoints * shape.n_geometry), n, shape.n_geometry};
     scene_.encode(units, encoded);
-    clear(hidden.data, n * hidden.row);
-    clear(out.data, n * out.row);
-    scene_.mlps.add(scene_.mlps.density_in, encoded, hidden);
+    scene_.mlps.apply(scene_.mlps.density_in, encoded, hidden);
     relu(hidden.data, n * hidden.row);
-    scene_.mlps.add(scene_.mlps.density_out, hidden, out);
+    scene_.mlps.apply(scene_.mlps.density_out, hidden, out);
     for (int64_t i = 0; i < n; ++i) {
       if (out_.encoded) {
         std::copy_n(encoded.data + i * encoded.row, shape.n_encoded,
@@ -271,14 +268,13 @@ class Forward {
   // `first` holds what the directions add to the first layer.
   void colour(const Rows& geometry, const Rows& first, float* rgbs) {
     const TinyMLPs& mlps = scene_.mlps;
-    mlps.add(mlps.from_geometry, geometry, first);
+    mlps.apply(mlps.from_geometry, geometry, first, true);
     Rows in = first;
     Buffer* spare = &second_;
     for (const Layer& layer : mlps.colour) {
       relu(in.data, in.n * in.row);
       const Rows out{spare->sized(kPoints * padded(layer.n_out)), in.n, padded(layer.n_out)};
-      clear(out.data, out.n * out.row);
-      mlps.add(layer, in, out);
+      mlps.apply(layer, in, out);
       spare = spare == &second_ ? &hidden_ : &second_;
       in = out;
     }
@@ -415,15 +411,14 @@ class Backward {
   void lay_out(int64_t n_rays) {
     const NetworkShape& shape = scene_.in.shape;
     encoded_ = rows(encoded_buffer_, shape.n_encoded);
-    hidden_ = cleared(hidden_buffer_, shape.width);
-    geometry_ = cleared(geometry_buffer_, shape.n_geometry);
+    hidden_ = rows(hidden_buffer_, shape.width);
+    geometry_ = rows(geometry_buffer_, shape.n_geometry);
     colours_.clear();
     colour_buffers_.resize(shape.colour_layers + 1);
     for (int64_t i = 0; i < shape.colour_layers; ++i) {
-      colours_.push_back(i == 0 ? rows(colour_buffers_[i], shape.width)
-                                : cleared(colour_buffers_[i], shape.width));
+      colours_.push_back(rows(colour_buffers_[i], shape.width));
     }
-    colours_.push_back(cleared(colour_buffers_.back(), kLanes));
+    colours_.push_back(rows(colour_buffers_.back(), kLanes));
     for (Buffer* buffer : {&sigmas_, &slopes_, &scales_, &lengths_, &ts_, &sample_weights_,
                            &grad_weights_, &grad_sigmas_}) {
       buffer->sized(n_);
@@ -458,19 +453,19 @@ class Backward {
   void forward(const Group& group) {
     const TinyMLPs& mlps = scene_.mlps;
     const int64_t width = scene_.in.shape.width;
-    mlps.add(mlps.density_in, encoded_, hidden_);
+    mlps.apply(mlps.density_in, encoded_, hidden_);
     relu(hidden_.data, n_ * hidden_.row);
-    mlps.add(mlps.density_out, hidden_, geometry_);
+    mlps.apply(mlps.density_out, hidden_, geometry_);
     scene_.from_directions(group, directions_);
     for (int64_t r = 0; r < directions_.n; ++r) {
       for (int64_t i = offsets_[r]; i < offsets_[r + 1]; ++i) {
         std::copy_n(directions_.data + r * width, width, colours_[0].data + i * width);
       }
     }
-    mlps.add(mlps.from_geometry, geometry_, colours_[0]);
+    mlps.apply(mlps.from_geometry, geometry_, colours_[0], true);
     for (size_t i = 0; i < mlps.colour.size(); ++i) {
       relu(colours_[i].data, n_ * colours_[i].row);
-      mlps.add(mlps.colour[i], colours_[i], colours_[i + 1]);
+      mlps.apply(mlps.colour[i], colours_[i], colours_[i + 1]);
     }
     for (int64_t i = 0; i < n_; ++i) {
       const TruncatedExp density =
@@ -517,22 +512,22 @@ class Backward {
       }
     }
     for (int64_t i = shape.colour_layers; i > 0; --i) {
-      const Rows grad_in = cleared(grad_buffers_[1 + i % 2], shape.width);
-      mlps.add_backward(mlps.colour[i - 1], colours_[i - 1], grad_out, &grad_in, grad_network_);
+      const Rows grad_in = rows(grad_buffers_[1 + i % 2], shape.width);
+      mlps.backward(mlps.colour[i - 1], colours_[i - 1], grad_out, grad_in, grad_network_);
       relu_backward(colours_[i - 1].data, grad_in.data, n_ * shape.width);
       grad_out = grad_in;
     }
-    const Rows grad_geometry = cleared(grad_buffers_[0], shape.n_geometry);
-    mlps.add_backward(mlps.from_geometry, geometry_, grad_out, &grad_geometry, grad_network_);
+    const Rows grad_geometry = rows(grad_buffers_[0], shape.n_geometry);
+    mlps.backward(mlps.from_geometry, geometry_, grad_out, grad_geometry, grad_network_);
     directions_backward(group, grad_out);
     for (int64_t i = 0; i < n_; ++i) {
       grad_geometry.data[i * shape.n_geometry] += grad_sigmas_.values[i] * slopes_.values[i];
     }
-    const Rows grad_hidden = cleared(grad_buffers_[1], shape.width);
-    mlps.add_backward(mlps.density_out, hidden_, grad_geometry, &grad_hidden, grad_network_);
+    const Rows grad_hidden = rows(grad_buffers_[1], shape.width);
+    mlps.backward(mlps.density_out, hidden_, grad_geometry, grad_hidden, grad_network_);
     relu_backward(hidden_.data, grad_hidden.data, n_ * shape.width);
-    const Rows grad_encoded = cleared(grad_buffers_[2], padded(shape.n_encoded));
-    mlps.add_backward(mlps.density_in, encoded_, grad_hidden, &grad_encoded, grad_network_);
+    const Rows grad_encoded = rows(grad_buffers_[2], padded(shape.n_encoded));
+    mlps.backward(mlps.density_in, encoded_, grad_hidden, grad_encoded, grad_network_);
     hand_out(group, grad_encoded);
   }
 
@@ -548,14 +543,13 @@ class Backward {
       }
     }
     const Layer& layer = scene_.mlps.from_directions;
-    scene_.mlps.multiply_add({scene_.directions + group.first * n, 1, n, directions_.data, width,
-                              grad_network_ + layer.grad_at, width, n, width, directions_.n});
+    scene_.mlps.multiply({scene_.directions + group.first * n, 1, n, directions_.data, width,
+                          grad_network_ + layer.grad_at, width, n, width, directions_.n, true});
     if (grad_directions_ == nullptr) return;
     const int64_t row = padded(n);
     float* grads = grad_directions_buffer_.sized(directions_.n * row);
-    clear(grads, directions_.n * row);
-    scene_.mlps.multiply_add({directions_.data, width, 1, layer.backward.data(), row, grads, row,
-                              directions_.n, row, width});
+    scene_.mlps.multiply({directions_.data, width, 1, layer.backward.data(), row, grads, row,
+                          directions_.n, row, width, false});
     for (int64_t r = 0; r < directions_.n; ++r) {
       std::copy_n(grads + r * row, n, grad_directions_ + (group.first + r) * n);
     }

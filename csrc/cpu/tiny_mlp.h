@@ -49,14 +49,14 @@ struct Rows {
 
 struct TinyMLPs {
   NetworkShape shape;
-  MultiplyAdd multiply_add;
+  Multiply multiply;
   int64_t n_grads = 0;
   Layer density_in, density_out, from_geometry, from_directions;
   std::vector<Layer> colour;  // behind the first
 
   TinyMLPs(const float* network, const NetworkShape& s)
       : shape(s),
-        multiply_add(choose_multiply_add()),
+        multiply(choose_multiply()),
         density_in(network, s.n_encoded, 0, s.n_encoded, s.width, &n_grads),
         density_out(network + geometry_at(), s.width, 0, s.width, s.n_geometry, &n_grads),
         from_geometry(network + colour_at(), s.n_geometry + s.n_directions, 0, s.n_geometry,
@@ -84,21 +84,19 @@ struct TinyMLPs {
     }
   }
 
-  // out += in * layer
-  void add(const Layer& layer, const Rows& in, const Rows& out) const {
-    multiply_add({in.data, in.row, 1, layer.forward.data(), padded(layer.n_out), out.data, out.row,
-                  in.n, padded(layer.n_out), layer.n_in});
+  // out = in * layer, or with `adds` added to it
+  void apply(const Layer& layer, const Rows& in, const Rows& out, bool adds = false) const {
+    multiply({in.data, in.row, 1, layer.forward.data(), padded(layer.n_out), out.data, out.row,
+              in.n, padded(layer.n_out), layer.n_in, adds});
   }
 
-  // grad_in += grad_out * layer^T, and the gradient of the layer
-  void add_backward(const Layer& layer, const Rows& in, const Rows& grad_out, const Rows* grad_in,
-                    float* grads) const {
-    multiply_add({in.data, 1, in.row, grad_out.data, grad_out.row, grads + layer.grad_at,
-                  padded(layer.n_out), layer.n_in, padded(layer.n_out), in.n});
-    if (grad_in != nullptr) {
-      multiply_add({grad_out.data, grad_out.row, 1, layer.backward.data(), padded(layer.n_in),
-                    grad_in->data, grad_in->row, grad_out.n, padded(layer.n_in), layer.n_out});
-    }
+  // grad_in = grad_out * layer^T, and what is added to the gradient of the layer
+  void backward(const Layer& layer, const Rows& in, const Rows& grad_out, const Rows& grad_in,
+                float* grads) const {
+    multiply({in.data, 1, in.row, grad_out.data, grad_out.row, grads + layer.grad_at,
+              padded(layer.n_out), layer.n_in, padded(layer.n_out), in.n, true});
+    multiply({grad_out.data, grad_out.row, 1, layer.backward.data(), padded(layer.n_in),
+              grad_in.data, grad_in.row, grad_out.n, padded(layer.n_in), layer.n_out, false});
   }
 
  private:

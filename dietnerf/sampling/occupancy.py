@@ -1,5 +1,7 @@
 """Samples only in the cells of a grid where the field was seen to be dense."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,12 +13,12 @@ from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import march_rays
 from dietnerf.sampling.base import AbstractSampler, draw_uniform
 
-# Which cells an update asks after warm-up: of all, so that an emptied one can come back (64 updates
+# Which cells an update asks after warm-up: of all, so that an emptied one can come back (128 updates
 # on average), and of the occupied ones, so that what the field clears is dropped soon. With 128^3
-# cells of which 3 % are occupied that is 50,000 points, about as many as a training step of 4096
-# rays has samples, but without a backward pass and only every `update_every` steps.
-SHARE_OF_ALL = 1 / 64
-SHARE_OF_OCCUPIED = 1 / 4
+# cells of which 5 % are occupied that is 30,000 points, about as many as a training step has
+# samples, but without a backward pass and only every `update_every` steps.
+SHARE_OF_ALL = 1 / 128
+OCCUPIED_EVERY = 8
 
 PROBES_PER_CHUNK = 2**15
 NEVER_PROBED = -1.0
@@ -153,8 +155,10 @@ class Occupancy(AbstractSampler):
             return
         cells = self._next_of_all(step) if step < self.warmup_steps else self._draw(generator)
         flat = self.thickness.view(-1)
+        flat[cells] *= self.decay
         for some in cells.split(PROBES_PER_CHUNK):
-            flat[some] = torch.maximum(self.decay * flat[some], self._probe(some, field, generator))
+            # A cell may have been drawn twice.
+            flat.scatter_reduce_(0, some, self._probe(some, field, generator), "amax")
         self.occupied.copy_(pack_bits(self._is_occupied()))
 
     def _next_of_all(self, step: int) -> Tensor:
@@ -164,9 +168,16 @@ class Occupancy(AbstractSampler):
         return torch.arange(first, self.thickness.numel(), n_updates, device=self.bounds.device)
 
     def _draw(self, generator: torch.Generator) -> Tensor:
-        is_occupied = self._is_occupied().view(-1)
-        draw = torch.rand(is_occupied.shape, generator=generator, device=is_occupied.device)
-        return (draw < SHARE_OF_ALL + SHARE_OF_OCCUPIED * is_occupied).nonzero().squeeze(1)
+        """Random cells of all, and every n-th of the occupied ones from a random one on."""
+        n_cells, device = self.thickness.numel(), self.thickness.device
+
+        def draw(below: int, n: int) -> Tensor:
+            return torch.randint(below, (n,), generator=generator, device=device)
+
+        of_all = draw(n_cells, math.ceil(SHARE_OF_ALL * n_cells))
+        occupied = self._is_occupied().view(-1).nonzero().squeeze(1)
+        first = int(draw(OCCUPIED_EVERY, 1))
+        return torch.cat([of_all, occupied[first::OCCUPIED_EVERY]])
 
     def _is_occupied(self) -> Tensor:
         """(n_levels, resolution^3)."""
