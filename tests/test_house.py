@@ -57,6 +57,10 @@ def test_frameworks_stay_in_their_rooms(path: Path):
         assert not found & {"numpy", "scipy", "imageio"}
 
 
+# On CUDA a fused op is the composition of its parts until its kernel has run on one.
+CPU_ONLY = {"csrc/cuda/render_hash_grid.cu"}
+
+
 def test_every_op_has_its_five_files():
     shared = {"common", "hash_grid", "math"}
     ops = {path.stem for path in (ROOT / "csrc").glob("*.h")} - shared
@@ -66,7 +70,7 @@ def test_every_op_has_its_five_files():
             f"csrc/cpu/{op}.cpp", f"csrc/cuda/{op}.cu", f"dietnerf/ops/{op}.py",
             f"tests/ops/test_{op}.py",
         ):  # fmt: skip
-            assert (ROOT / file).is_file(), file
+            assert file in CPU_ONLY or (ROOT / file).is_file(), file
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
@@ -74,7 +78,7 @@ def test_every_config_parses(config: Path, capsys, monkeypatch):
     """An overlay is parsed on top of the config that it is made for."""
     base = (
         []
-        if config.stem in ("nerf", "quickstart")
+        if config.stem in ("nerf", "quickstart", "fast")
         else ["--config", str(ROOT / "configs/nerf.yaml")]
     )
     with pytest.raises(SystemExit) as ended:

@@ -59,10 +59,10 @@ class HashGrid(AbstractField):
         log2_table_size: int = 15,
         base_resolution: int = 16,
         finest_resolution: int = 512,
-        width: int = 64,
+        width: int = 32,
         n_geometry_features: int = 15,
-        colour_layers: int = 2,
-        sh_degree: int = 4,
+        colour_layers: int = 1,
+        sh_degree: int = 3,
         bounds: list[float] | None = None,
         is_unbounded: bool = False,
     ) -> None:
@@ -74,16 +74,16 @@ class HashGrid(AbstractField):
         levels = level_rows(n_levels, log2_table_size, base_resolution, finest_resolution)
         n_entries = int(levels[:, 2].sum())
         _check_memory(n_entries * n_features)
+        self.width, self.n_geometry = width, 1 + n_geometry_features
         self.given_bounds = bounds
         self.is_unbounded = is_unbounded
         self.register_buffer("levels", levels, persistent=False)
         self.register_buffer("level_weights", torch.ones(n_levels))  # 0 to 1, coarse to fine
         self.register_buffer("box", torch.full((2, 3), math.nan))  # until prepare() or a checkpoint
         self.table = nn.Parameter(torch.empty(n_entries, n_features).uniform_(-1e-4, 1e-4))
-        n_outputs = 1 + n_geometry_features
         self.encode_direction = SphericalHarmonics(sh_degree)
-        n_inputs = n_outputs + self.encode_direction.n_features
-        self.density_net = _network([n_levels * n_features, width, n_outputs])
+        n_inputs = self.n_geometry + self.encode_direction.n_features
+        self.density_net = _network([n_levels * n_features, width, self.n_geometry])
         self.colour_net = _network([n_inputs, *[width] * colour_layers, 3])
 
     early_stop = EARLY_STOP
@@ -121,8 +121,8 @@ class HashGrid(AbstractField):
             samples.deltas,
             samples.ray_offsets,
             self.box,
-            width=self.density_net[0].out_features,
-            n_geometry=self.density_net[1].out_features,
+            width=self.width,
+            n_geometry=self.n_geometry,
             colour_layers=len(self.colour_net) - 1,
             is_unbounded=self.is_unbounded,
             early_stop=self.early_stop,

@@ -13,9 +13,9 @@ from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import march_rays
 from dietnerf.sampling.base import AbstractSampler, draw_uniform
 
-# Which cells an update asks after warm-up: of all, so that an emptied one can come back (128 updates
-# on average), and of the occupied ones, so that what the field clears is dropped soon. With 128^3
-# cells of which 5 % are occupied that is 30,000 points, about as many as a training step has
+# Which cells an update asks after warm-up: of all, so that an emptied one can come back (after 128
+# updates on average), and of the occupied ones, so that what the field clears is dropped soon. With
+# 128^3 cells of which 5 % are occupied that is 30,000 points, about as many as a training step has
 # samples, but without a backward pass and only every `update_every` steps.
 SHARE_OF_ALL = 1 / 128
 OCCUPIED_EVERY = 8
@@ -58,12 +58,12 @@ class Occupancy(AbstractSampler):
         self,
         resolution: int = 128,
         n_levels: int = 1,
-        n_steps: int = 512,
+        n_steps: int = 384,
         cone_angle: float = 0.0,
         threshold: float = 0.01,
-        decay: float = 0.95,
-        update_every: int = 16,
-        warmup_steps: int = 256,
+        decay: float = 0.6,
+        update_every: int = 8,
+        warmup_steps: int = 32,
         bounds: list[float] | None = None,
     ) -> None:
         super().__init__()

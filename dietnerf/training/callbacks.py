@@ -18,14 +18,19 @@ from dietnerf.files import replace_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
 from dietnerf.pictures import depth_range, picture, to_uint8
 from dietnerf.training.datamodule import RayBatch, View
-from dietnerf.training.system import DietNeRF, RenderedView
+from dietnerf.training.system import DietNeRF, RenderedView, is_logged, steps_between_logs
 
 # Those that a score may depend on.
 PACKAGES = ("dietnerf", "torchvision", "torchmetrics", "kornia", "pytorch-lightning")
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, without the version number of the logger."""
+    """Lightning's bar, without the version number of the logger, drawn as often as steps are
+    logged."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._refresh_rate = steps_between_logs(trainer) if stage == "fit" else 1
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
@@ -61,8 +66,9 @@ class Stopwatch(Callback):
         pl_module.history.seconds += seconds
         previous = self._seconds_per_step or seconds
         self._seconds_per_step = 0.9 * previous + 0.1 * seconds
-        rate = len(batch) * trainer.world_size / self._seconds_per_step
-        pl_module.log("train/rays_per_second", rate, prog_bar=True, batch_size=len(batch))
+        if is_logged(trainer, batch):
+            rate = len(batch) * trainer.world_size / self._seconds_per_step
+            pl_module.log("train/rays_per_second", rate, prog_bar=True, batch_size=len(batch))
 
 
 class ValidationPictures(Callback):

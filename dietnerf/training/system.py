@@ -134,7 +134,7 @@ class DietNeRF(pl.LightningModule):
 
         loss, stats = sum_in_chunks(loss_and_stats, batch.split(self._chunk_size(batch)), self)
         self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
-        if (batch.index + 1) % self.trainer.log_every_n_steps == 0:
+        if is_logged(self.trainer, batch):
             self._log_step(loss.detach(), stats, len(batch), n_samples)
         return loss
 
@@ -190,6 +190,16 @@ class DietNeRF(pl.LightningModule):
         saved = checkpoint["dietnerf"]
         self.capture = Capture.from_dict(saved["capture"])
         self.history = History(**saved["history"])
+
+
+def is_logged(trainer: pl.Trainer, batch: RayBatch) -> bool:
+    """Whether Lightning will write down what a step logs: to log at every step would cost more than
+    a small step itself."""
+    return (batch.index + 1) % steps_between_logs(trainer) == 0
+
+
+def steps_between_logs(trainer: pl.Trainer) -> int:
+    return trainer.log_every_n_steps  # type: ignore[attr-defined]
 
 
 def check_format(checkpoint: dict[str, Any], name: str) -> None:
