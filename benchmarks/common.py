@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+ROOT = Path(__file__).parents[1]
+
 # glibc as somebody would set it by hand for big tensors: kept when freed, in huge pages.
 TUNED = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
@@ -28,16 +30,27 @@ def median_seconds(
     candidates: Mapping[str, Callable[[], object]], rounds: int = 30, warmup: int = 3
 ) -> dict[str, float]:
     """Median time of each candidate; in every round all of them run once."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for step in range(warmup + rounds):
-        for name, candidate in candidates.items():
-            synchronize()
-            start = time.perf_counter()
-            candidate()
-            synchronize()
-            if step >= warmup:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    times = seconds_in_turns(candidates, rounds, warmup)
+    return {name: statistics.median(t[name] for t in times) for name in candidates}
+
+
+def seconds_in_turns(
+    candidates: Mapping[Any, Callable[[], object]], rounds: int, warmup: int = 1
+) -> list[dict[Any, float]]:
+    """Seconds of each candidate in each round, all of them in this process."""
+    times = [
+        {name: _seconds(candidate) for name, candidate in candidates.items()}
+        for _ in range(warmup + rounds)
+    ]
+    return times[warmup:]
+
+
+def _seconds(candidate: Callable[[], object]) -> float:
+    synchronize()
+    start = time.perf_counter()
+    candidate()
+    synchronize()
+    return time.perf_counter() - start
 
 
 def serve(step: Callable[[], object]) -> None:
@@ -110,6 +123,12 @@ def _step(worker: subprocess.Popen[str]) -> float:
 def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def has_lego() -> bool:
+    """Whether the scene of configs/fast.yaml is there; what cannot do without takes quickstart."""
+    places = (os.environ.get("DIETNERF_DATA"), str(ROOT / "data"))
+    return any(place and (Path(place) / "nerf_synthetic/lego").is_dir() for place in places)
 
 
 def device_name(device: torch.device | str = "cpu") -> str:

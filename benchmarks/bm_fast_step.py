@@ -1,0 +1,183 @@
+"""The fast field in training: samples per second in `fit`, and what `fit` costs beside the step.
+
+    python benchmarks/bm_fast_step.py [--warmup 600] [--rounds 8] [--window 40]
+
+`fit` with configs/fast.yaml (eight views of lego; without the scene, configs/quickstart.yaml) on
+the CPU. After a warm-up, in which the occupancy grid settles, windows take turns within the run: so
+many steps of `fit`, from the end of one batch to the end of the next with everything that Lightning
+does between (drawing rays, hooks, logging, progress bar); then the same batches once more through
+the same system bare: grid, rendering, loss, backward, optimiser, and nothing else. Validation and
+checkpoints, which are not part of a step, are switched off.
+
+The value is samples with a weight above zero per second of `fit`, so neither marching through
+emptiness nor culled samples count. `overhead` is the rival's part: fit / bare - 1 of a step's time,
+the median over rounds. Counting the samples costs both sides alike, some microseconds a step. The
+process's peak memory before and after the windows should be the same.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from common import ROOT, has_lego, report
+from torch import Tensor
+
+from dietnerf.losses import Step
+from dietnerf.renderer import render_rays
+from dietnerf.training.cli import main as dietnerf
+from dietnerf.training.datamodule import RayBatch
+from dietnerf.training.randomness import step_generator
+from dietnerf.training.system import DietNeRF
+
+RESULTS = "windows.json"
+
+
+class Windows(pl.Callback):
+    """Lets `fit` take a window of steps, repeats them bare, and so on until the run ends.
+
+    Args:
+        warmup: steps before the first window.
+        window: steps in each.
+    """
+
+    def __init__(self, warmup: int, window: int) -> None:
+        self.warmup = warmup
+        self.window = window
+        self.batches: list[RayBatch] = []
+        self.n_marched: list[int] = []
+        self.n_counted: list[int] = []
+        self.rounds: list[dict[str, float]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        pl_module.losses[0].register_forward_hook(self._count)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RayBatch,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step > self.warmup:
+            self.batches.append(batch)
+            if len(self.batches) < self.window:
+                return
+            fit_seconds = time.perf_counter() - self.started
+            self._end_round(pl_module, trainer.optimizers[0], fit_seconds)
+        elif trainer.global_step == self.warmup:
+            self.memory = peak_memory()
+        self.batches, self.n_marched, self.n_counted = [], [], []
+        self.started = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        found = {"rounds": self.rounds, "memory": [self.memory, peak_memory()]}
+        (Path(trainer.default_root_dir) / RESULTS).write_text(json.dumps(found))
+
+    def _count(self, loss: Any, args: tuple[Step], value: Tensor) -> None:
+        weights = args[0].rendering.weights
+        self.n_marched.append(len(weights))
+        self.n_counted.append(int(weights.detach().count_nonzero()))
+
+    def _end_round(self, system: Any, optimizer: torch.optim.Optimizer, seconds: float) -> None:
+        n_marched, n_counted = sum(self.n_marched), sum(self.n_counted)
+        started = time.perf_counter()
+        for batch in self.batches:
+            bare_step(system, optimizer, batch)
+        bare_seconds = time.perf_counter() - started
+        self.rounds.append(
+            {
+                "fit_seconds": seconds,
+                "bare_seconds": bare_seconds,
+                "rays": sum(len(batch) for batch in self.batches),
+                "marched": n_marched,
+                "counted": n_counted,
+                "bare_counted": sum(self.n_counted) - n_counted,
+            }
+        )
+
+
+def bare_step(system: DietNeRF, optimizer: torch.optim.Optimizer, batch: RayBatch) -> None:
+    system.sampler.update(batch.index, system.field, step_generator("sampler", batch.index, 0))
+    rendering, coarse = render_rays(
+        batch.rays,
+        system.field,
+        system.sampler,
+        batch.background,
+        step_generator("samples", batch.index, 0),
+    )
+    made = Step(batch.index, batch.rays, batch.rgb, rendering, coarse)
+    optimizer.zero_grad()
+    torch.stack([loss.weight * loss(made) for loss in system.losses]).sum().backward()
+    optimizer.step()
+
+
+def peak_memory() -> float:
+    """The most that this process ever held, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(config: str, warmup: int, window: int, rounds: int) -> dict[str, Any]:
+    callback = {
+        "class_path": "bm_fast_step.Windows",
+        "init_args": {"warmup": warmup, "window": window},
+    }
+    with tempfile.TemporaryDirectory() as run, contextlib.redirect_stdout(sys.stderr):
+        dietnerf(
+            ["fit", "--config", config, "--run", run]
+            + ["--trainer.callbacks", json.dumps([callback])]
+            + ["--trainer.max_steps", str(warmup + rounds * window)]
+            + ["--trainer.limit_val_batches", "0", "--trainer.enable_checkpointing", "false"]
+            + ["--trainer.accelerator", "cpu"]
+        )
+        return json.loads((Path(run) / RESULTS).read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--warmup", type=int, default=600, help="steps before the first window")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--window", type=int, default=40, help="steps; a multiple of 8 and 10")
+    args = parser.parse_args()
+    os.chdir(ROOT)  # where data/ is
+    config = "fast" if has_lego() else "quickstart"
+    found = measure(config, args.warmup, args.window, args.rounds)
+    rounds = found["rounds"]
+
+    def rate(what: str, seconds: str = "fit_seconds") -> float:
+        return median(r[what] / r[seconds] for r in rounds)
+
+    def milliseconds(seconds: str) -> float:
+        return round(1e3 * median(r[seconds] for r in rounds) / args.window, 3)
+
+    before, after = found["memory"]
+    report(
+        "fast_step",
+        rate("counted"),
+        "samples/s",
+        config=config,
+        overhead=round(median(r["fit_seconds"] / r["bare_seconds"] for r in rounds) - 1, 4),
+        bare_samples_per_second=round(rate("bare_counted", "bare_seconds")),
+        marched_per_second=round(rate("marched")),
+        rays_per_second=round(rate("rays")),
+        step_ms=milliseconds("fit_seconds"),
+        bare_step_ms=milliseconds("bare_seconds"),
+        samples_per_step=round(median(r["marched"] for r in rounds) / args.window),
+        peak_memory_mb=round(before, 1),
+        peak_memory_after_mb=round(after, 1),
+    )
+
+
+if __name__ == "__main__":
+    main()
