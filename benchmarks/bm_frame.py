@@ -7,8 +7,8 @@ one camera after the other, as `render.py` renders them. Without a run one is tr
 configs/fast.yaml and configs/dense.yaml (without lego, configs/quickstart.yaml).
 
 The value is seconds a frame at 200x200, the median over cameras. `linearity` is the largest time a
-pixel of the sizes from 200 on over that at 200: 1 is a renderer whose time goes with the pixels,
-and less says that larger frames are the cheaper ones per pixel. There is no rival.
+pixel of the larger sizes over that at 200: 1 is a renderer whose time goes with the pixels, and
+less says that larger frames are cheaper per pixel. There is no rival.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-import torch
 from common import ROOT, has_lego, median_ratio, report, seconds_in_turns
 
 from dietnerf.training.checkpoints import find_checkpoint, load_system
@@ -71,12 +70,12 @@ def main() -> None:
             train(run, args.steps)
         times = frames(run, sizes, args.rounds)
     seconds = {size: median(t[size] for t in times) for size in sizes}
-    per_pixel = {s: median_ratio(times, s, SIZE) * (SIZE / s) ** 2 for s in sizes if s >= SIZE}
+    per_pixel = {s: median_ratio(times, s, SIZE) * (SIZE / s) ** 2 for s in sizes if s > SIZE}
     report(
         "frame",
         seconds[SIZE],
         "s",
-        linearity=round(max(per_pixel.values()), 4),
+        linearity=round(max(per_pixel.values()), 4) if per_pixel else None,
         **{f"frame_{size}_seconds": round(seconds[size], 4) for size in sorted(sizes)},
         **{
             f"pixel_{size}_microseconds": round(1e6 * seconds[size] / size**2, 4)

@@ -61,8 +61,11 @@ def main() -> None:
         },
         train_seconds=metrics["train_seconds"],
         steps=metrics["steps"],
-        test_psnr=round(metrics["mean"]["psnr"], 3),
-        test_ssim=round(metrics["mean"]["ssim"], 4),
+        **{
+            f"test_{name}": round(value, 4)
+            for name, value in metrics["mean"].items()
+            if value is not None
+        },
     )
 
 

@@ -128,7 +128,7 @@ def synchronize() -> None:
 def has_lego() -> bool:
     """Whether the scene of configs/fast.yaml is there; what cannot do without takes quickstart."""
     places = (os.environ.get("DIETNERF_DATA"), str(ROOT / "data"))
-    return any(place and (Path(place) / "nerf_synthetic/lego").is_dir() for place in places)
+    return any(p and (Path(p).expanduser() / "nerf_synthetic/lego").is_dir() for p in places)
 
 
 def device_name(device: torch.device | str = "cpu") -> str:
