@@ -57,10 +57,12 @@ class Windows(pl.Callback):
         self.n_marched: list[int] = []
         self.n_counted: list[int] = []
         self.rounds: list[dict[str, float]] = []
+        self.memory, self.started = 0.0, 0.0  # MB; seconds
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
         pl_module.losses[0].register_forward_hook(self._count)
+        self.memory, self.started = peak_memory(), time.perf_counter()
 
     def on_train_batch_end(
         self,
