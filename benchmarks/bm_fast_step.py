@@ -5,9 +5,10 @@
 `fit` with configs/fast.yaml (eight views of lego; without the scene, configs/quickstart.yaml) on
 the CPU. After a warm-up, in which the occupancy grid settles, windows take turns within the run: so
 many steps of `fit`, from the end of one batch to the end of the next with everything that Lightning
-does between (drawing rays, hooks, logging, progress bar); then the same batches once more through
-the same system bare: grid, rendering, loss, backward, optimiser, and nothing else. Validation and
-checkpoints, which are not part of a step, are switched off.
+does between (drawing rays, hooks, logging, progress bar); then as many bare steps of the same
+system: grid, rendering, loss, backward, optimiser, and nothing else. Their rays are drawn between
+them, by the same rule, so that both sides march as many samples. Validation and checkpoints, which
+are not part of a step, are switched off.
 
 The value is samples with a weight above zero per second of `fit`, so neither marching through
 emptiness nor culled samples count. `overhead` is the rival's part: fit / bare - 1 of a step's time,
@@ -40,10 +41,11 @@ from dietnerf.training.randomness import step_generator
 from dietnerf.training.system import DietNeRF
 
 RESULTS = "windows.json"
+FIRST_BARE = 8_000_000  # number of the first batch of bare steps: rays that `fit` does not draw
 
 
 class Windows(pl.Callback):
-    """Lets `fit` take a window of steps, repeats them bare, and so on until the run ends.
+    """Lets `fit` take a window of steps, takes as many bare ones, and so on until the run ends.
 
     Args:
         warmup: steps before the first window.
@@ -53,11 +55,12 @@ class Windows(pl.Callback):
     def __init__(self, warmup: int, window: int) -> None:
         self.warmup = warmup
         self.window = window
-        self.batches: list[RayBatch] = []
+        self.n_rays: list[int] = []
         self.n_marched: list[int] = []
         self.n_counted: list[int] = []
         self.rounds: list[dict[str, float]] = []
         self.memory, self.started = 0.0, 0.0  # MB; seconds
+        self.bare_index = FIRST_BARE
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
@@ -73,14 +76,13 @@ class Windows(pl.Callback):
         batch_idx: int,
     ) -> None:
         if trainer.global_step > self.warmup:
-            self.batches.append(batch)
-            if len(self.batches) < self.window:
+            self.n_rays.append(len(batch))
+            if len(self.n_rays) < self.window:
                 return
-            fit_seconds = time.perf_counter() - self.started
-            self._end_round(pl_module, trainer.optimizers[0], fit_seconds)
+            self._end_round(trainer, pl_module, time.perf_counter() - self.started)
         elif trainer.global_step == self.warmup:
             self.memory = peak_memory()
-        self.batches, self.n_marched, self.n_counted = [], [], []
+        self.n_rays, self.n_marched, self.n_counted = [], [], []
         self.started = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -92,20 +94,25 @@ class Windows(pl.Callback):
         self.n_marched.append(len(weights))
         self.n_counted.append(int(weights.detach().count_nonzero()))
 
-    def _end_round(self, system: Any, optimizer: torch.optim.Optimizer, seconds: float) -> None:
-        n_marched, n_counted = sum(self.n_marched), sum(self.n_counted)
-        started = time.perf_counter()
-        for batch in self.batches:
-            bare_step(system, optimizer, batch)
-        bare_seconds = time.perf_counter() - started
+    def _end_round(self, trainer: Any, system: Any, fit_seconds: float) -> None:
+        data, bare_seconds = trainer.train_dataloader.dataset, 0.0
+        n = len(self.n_marched)  # those of `fit` come first
+        for _ in range(self.window):
+            batch = data.batch(self.bare_index)
+            self.bare_index += 1
+            started = time.perf_counter()
+            bare_step(system, trainer.optimizers[0], batch)
+            bare_seconds += time.perf_counter() - started
+            data.settings.adapt(len(batch), self.n_marched[-1])
         self.rounds.append(
             {
-                "fit_seconds": seconds,
+                "fit_seconds": fit_seconds,
                 "bare_seconds": bare_seconds,
-                "rays": sum(len(batch) for batch in self.batches),
-                "marched": n_marched,
-                "counted": n_counted,
-                "bare_counted": sum(self.n_counted) - n_counted,
+                "rays": sum(self.n_rays),
+                "marched": sum(self.n_marched[:n]),
+                "counted": sum(self.n_counted[:n]),
+                "bare_marched": sum(self.n_marched[n:]),
+                "bare_counted": sum(self.n_counted[n:]),
             }
         )
 
@@ -176,6 +183,7 @@ def main() -> None:
         step_ms=milliseconds("fit_seconds"),
         bare_step_ms=milliseconds("bare_seconds"),
         samples_per_step=round(median(r["marched"] for r in rounds) / args.window),
+        bare_samples_per_step=round(median(r["bare_marched"] for r in rounds) / args.window),
         peak_memory_mb=round(before, 1),
         peak_memory_after_mb=round(after, 1),
     )
