@@ -37,21 +37,29 @@ class Ball(AbstractField):
         return self.brightness * red.expand(len(features), 3)
 
 
-SMALL_RUN = [
-    *("--config", "quickstart"),
-    *("--data.reader.init_args.resolution", "16"),
-    *("--data.reader.init_args.n_test", "3"),
-    *("--data.rays_per_step", "64"),
+SMALL_FIELD = [
     *("--data.samples_per_step", "2048"),
     *("--model.field.init_args.n_levels", "4"),
     *("--model.field.init_args.log2_table_size", "11"),
     *("--model.field.init_args.finest_resolution", "64"),
     *("--model.sampler.init_args.resolution", "32"),
     *("--model.sampler.init_args.n_steps", "64"),
+    *("--model.sampler.init_args.update_every", "2"),
+    *("--model.sampler.init_args.warmup_steps", "4"),
+]
+FEW_STEPS = [
+    *("--data.rays_per_step", "64"),
     *("--trainer.max_steps", "12"),
     *("--trainer.val_check_interval", "6"),
     *("--trainer.enable_progress_bar", "false"),
     *("--save_every", "4"),
+]
+SMALL_RUN = [
+    *("--config", "quickstart"),
+    *("--data.reader.init_args.resolution", "16"),
+    *("--data.reader.init_args.n_test", "3"),
+    *SMALL_FIELD,
+    *FEW_STEPS,
 ]
 
 

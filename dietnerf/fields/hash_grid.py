@@ -14,7 +14,7 @@ from dietnerf.fields.base import AbstractField
 from dietnerf.fields.encodings import SphericalHarmonics
 from dietnerf.geometry.bounds import bounds_of, check_bounds
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.rays import Rendering, Samples
+from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import hash_encode, is_compiled, render_hash_grid
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 
@@ -107,7 +107,7 @@ class HashGrid(AbstractField):
 
     def render(self, samples: Samples) -> Rendering:
         rays = samples.rays
-        if not self._is_fused(samples.ts.device) or rays.rays_o.requires_grad:
+        if not self._is_fused(samples.ts.device) or _is_differentiated(rays):
             return super().render(samples)
         weights, rgb, opacity, depth = render_hash_grid(
             self._stored_table(samples.ts.device),
@@ -147,6 +147,11 @@ class HashGrid(AbstractField):
         directions = self.encode_direction(samples.rays.viewdirs).to(features.dtype)
         told = torch.cat([features, directions[samples.ray_indices]], dim=1)
         return _apply(self.colour_net, told).float().sigmoid()
+
+
+def _is_differentiated(rays: Rays) -> bool:
+    """Whether gradients are wanted in where the rays go, which the fused op does not have."""
+    return rays.rays_o.requires_grad or rays.rays_d.requires_grad
 
 
 def level_rows(

@@ -20,6 +20,8 @@ from dietnerf.sampling.base import AbstractSampler, draw_uniform
 SHARE_OF_ALL = 1 / 128
 OCCUPIED_EVERY = 8
 
+MAX_STEPS = 2**16  # march_rays counts them in float32, on up to 2^7 times the diagonal
+TOO_MANY = "samples are more than can be indexed"  # what march_rays says
 PROBES_PER_CHUNK = 2**15
 NEVER_PROBED = -1.0
 
@@ -73,10 +75,12 @@ class Occupancy(AbstractSampler):
             )
         if not 1 <= n_levels <= 8:
             raise UserError(f"n_levels is {n_levels}; it must be from 1 to 8")
-        if min(n_steps, update_every) < 1 or warmup_steps < 0:
+        if not 1 <= n_steps <= MAX_STEPS:
+            raise UserError(f"n_steps is {n_steps}; it must be from 1 to {MAX_STEPS}")
+        if update_every < 1 or warmup_steps < 0:
             raise UserError(
-                f"n_steps is {n_steps}, update_every {update_every}, warmup_steps {warmup_steps}; "
-                "they must be at least 1, 1 and 0"
+                f"update_every is {update_every}, warmup_steps {warmup_steps}; they must be at "
+                "least 1 and 0"
             )
         if not (cone_angle >= 0 and threshold >= 0 and 0 < decay <= 1):
             raise UserError(
@@ -122,7 +126,7 @@ class Occupancy(AbstractSampler):
 
     def prepare(self, cameras: Cameras, field: AbstractField) -> None:
         if self.chosen_bounds is not None:
-            check_bounds(self.chosen_bounds, cameras, "bounds")
+            check_bounds(self.chosen_bounds, cameras, "sampler.bounds")
             bounds = self.chosen_bounds
         else:
             bounds = bounds_of(cameras) if field.bounds is None else field.bounds
@@ -133,21 +137,32 @@ class Occupancy(AbstractSampler):
         self, rays: Rays, field: AbstractField, generator: torch.Generator | None
     ) -> tuple[Samples, Rendering | None]:
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
-        ts, deltas, ray_offsets = march_rays(
-            rays.rays_o,
-            rays.rays_d,
-            rays.near,
-            rays.far,
-            self.bounds,
-            self.occupied,
-            self.resolution,
-            self.step,
-            self.cone_angle,
-            jitter,
-        )
+        ts, deltas, ray_offsets = self._march(rays, jitter)
         if generator is not None and len(rays) > 0:
             self._samples_per_ray += 0.1 * (len(ts) / len(rays) - self._samples_per_ray)
         return Samples(rays, ts, deltas, ray_offsets), None
+
+    def _march(self, rays: Rays, jitter: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        try:
+            return march_rays(
+                rays.rays_o,
+                rays.rays_d,
+                rays.near,
+                rays.far,
+                self.bounds,
+                self.occupied,
+                self.resolution,
+                self.step,
+                self.cone_angle,
+                jitter,
+            )
+        except RuntimeError as error:
+            if TOO_MANY not in str(error):
+                raise
+            raise UserError(
+                f"{len(rays)} rays have more samples than can be indexed; choose fewer "
+                "rays_per_step, or fewer n_steps of the sampler"
+            ) from error
 
     @torch.no_grad()
     def update(self, step: int, field: AbstractField, generator: torch.Generator) -> None:

@@ -112,8 +112,11 @@ class DietNeRFCLI(LightningCLI):
         return [*bar, Stopwatch(), ValidationPictures(), FinalMetrics(), *saving]
 
     def _run_subcommand(self, subcommand: str) -> None:
-        # Whatever is wrong with the photographs is found before anything is written.
+        # Whatever is wrong with the photographs, or does not suit them, is found before anything is
+        # written.
         self.datamodule.setup(subcommand)
+        if subcommand == "fit":
+            self.model.prepare(self.datamodule)
         if self._options().ckpt_path is not None:
             load_weights(self.model, Path(self._options().ckpt_path))
         super()._run_subcommand(subcommand)

@@ -93,14 +93,26 @@ class DietNeRF(pl.LightningModule):
         self.optimizer = optimizer
         self.capture: Capture | None = None
         self.history = History(torch.initial_seed())
+        self._prepared_for: SceneDataModule | None = None
 
     def setup(self, stage: str) -> None:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(datamodule, SceneDataModule):
-            self.capture = datamodule.capture()
-            train = datamodule.scenes["train"].cameras
-            self.field.prepare(train)
-            self.sampler.prepare(train, self.field)
+            self.prepare(datamodule)
+
+    def prepare(self, data: SceneDataModule) -> None:
+        """Lay field and sampler out for the training cameras, unless that is done already.
+
+        Raises:
+            UserError: they cannot be; a box may lie where no camera looks.
+        """
+        if self._prepared_for is data:
+            return
+        train = data.scenes["train"].cameras
+        self.field.prepare(train)
+        self.sampler.prepare(train, self.field)
+        self.capture = data.capture()
+        self._prepared_for = data
 
     def configure_optimizers(self) -> Any:
         law, max_steps = self.learning_rate, self.trainer.max_steps

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
-from dietnerf.fields import HashGrid
+from dietnerf.fields import AbstractField, HashGrid
 from dietnerf.fields.hash_grid import level_rows
 from dietnerf.geometry.rays import Rays, Samples
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
+from dietnerf.sampling import Occupancy
 from tests.helpers import inward_rays
 
 BOX = [-1.5, -1.5, -1.5, 1.5, 1.5, 1.5]
@@ -176,6 +177,49 @@ def test_half_precision_is_close():
     assert rounded.rgb.dtype == torch.float32 and made.table.grad.dtype == torch.float32
     # bfloat16 has 8 bits, through five layers.
     torch.testing.assert_close(rounded.rgb, exact.rgb, atol=0.03, rtol=0)
+
+
+def occupied(made: HashGrid) -> Samples:
+    """Where an occupancy grid that is two thirds full has samples."""
+    sampler = Occupancy(resolution=16, n_steps=64)
+    sampler.prepare(CAMERAS, made)
+    sampler.occupied.view(16, 32)[::3] = 0  # slabs across z
+    return sampler.sample(inward_rays(40), made, torch.Generator().manual_seed(0))[0]
+
+
+@pytest.mark.parametrize("is_half", [False, True], ids=["float32", "bfloat16"])
+def test_the_fused_and_the_composed_path_are_one_field(is_half: bool):
+    made = ready()
+    where = occupied(made)
+    results = []
+    for render in (HashGrid.render, AbstractField.render):
+        made.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+            rendering = render(made, where)
+        (rendering.rgb.square().sum() + rendering.opacity.sum() + rendering.depth.sum()).backward()
+        results.append((rendering, {n: p.grad.clone() for n, p in made.named_parameters()}))
+    (fused, fused_grads), (composed, grads) = results
+    # float32: the order of sums. bfloat16: composed, each of four layers is rounded to 8 bits.
+    error, share = (0.01, 0.1) if is_half else (1e-5, 1e-5)
+    for name in ("rgb", "opacity"):
+        found, expected = getattr(fused, name), getattr(composed, name)
+        torch.testing.assert_close(found, expected, atol=error, rtol=0)
+    for name, expected in grads.items():
+        assert expected.norm() > 0, name
+        assert (fused_grads[name] - expected).norm() < share * expected.norm(), name
+
+
+@pytest.mark.parametrize("name", ["rays_o", "rays_d"])
+def test_rays_can_be_learned(name: str):
+    """Poses get gradients, though the fused op has none for them."""
+    made = ready()
+    where = occupied(made)
+    rays = replace(where.rays, **{name: getattr(where.rays, name).clone().requires_grad_()})
+    rendering = made.render(replace(where, rays=rays))
+    rendering.rgb.sum().backward()
+    gradient = getattr(rays, name).grad
+    assert gradient.isfinite().all() and (gradient.norm(dim=1) > 0).float().mean() > 0.9
+    torch.testing.assert_close(rendering.rgb, made.render(where).rgb, atol=1e-4, rtol=0)
 
 
 def test_a_huge_density_is_finite_and_comes_down():

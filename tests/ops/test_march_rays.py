@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.ops import march_rays
+from dietnerf.ops import is_compiled, march_rays
 from dietnerf.ops.march_rays import reference
 from tests.ops.contract import CHECKS, Op
 
@@ -185,3 +185,20 @@ def test_rays_that_are_none_have_no_samples(device: str) -> None:
         counts = march_rays(*args, cone_angle)[2].diff()
         assert counts[:-1].tolist() == [0] * 8 and counts[-1] > 0
         assert torch.equal(reference(*args, cone_angle, None)[2].diff(), counts)
+
+
+def test_memory_goes_with_the_samples_kept() -> None:
+    """Rays through a grid with one occupied corner: all their intervals would take 2 GB."""
+    resource = pytest.importorskip("resource")
+    n_rays, resolution = 200_000, 16
+    if not is_compiled("march_rays", torch.device("cpu")):
+        pytest.skip("the reference looks at every interval")
+    bits = torch.zeros(1, resolution**3 // 8, dtype=torch.uint8)
+    bits[0, 0] = 1
+    rays_o, rays_d = rays_towards(BOX, n_rays, torch.float32)
+    near, far = torch.zeros(n_rays), torch.full((n_rays,), 9.0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
+    ts, _, ray_offsets = march_rays(rays_o, rays_d, near, far, BOX, bits, resolution, 0.002)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert 0 < len(ts) == ray_offsets[-1] < 10 * n_rays
+    assert grown < 200_000

@@ -13,9 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dietnerf.data import Procedural
 from dietnerf.export import render
 from dietnerf.training import cli
+from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.system import CHECKPOINT_FORMAT, DietNeRF
 from tests.data.blender_folder import write_blender
-from tests.helpers import SMALL_RUN, fit, weights
+from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, weights
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -62,10 +63,17 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(finished_run: Path, tmp_p
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     shutil.copy(run / "checkpoints/000004.ckpt", run / "checkpoints/last.ckpt")
+    assert n_rays(run) != 64, "it has to go on with as many rays as it had come to"
     fit(run, "--ckpt_path", "last")
     expected = weights(finished_run / "checkpoints/last.ckpt")
     found = weights(run / "checkpoints/last.ckpt")
+    assert "sampler.occupied" in found and n_rays(run) == n_rays(finished_run)
     assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def n_rays(run: Path) -> int:
+    saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    return saved["SceneDataModule"]["n_rays"]
 
 
 def test_training_improves(tmp_path: Path):
@@ -114,8 +122,11 @@ def test_gradient_clipping_limits_the_whole_gradient(tmp_path: Path):
 
 def test_half_precision(tmp_path: Path):
     fit(tmp_path / "run", "--trainer.precision", "bf16-mixed")
-    found = weights(tmp_path / "run/checkpoints/last.ckpt")
-    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in found.values())
+    system = load_system(find_checkpoint(tmp_path / "run"))
+    for name, parameter in system.named_parameters():
+        assert parameter.dtype == torch.float32 and parameter.isfinite().all(), name
+    cli.main(["test", "--run", str(tmp_path / "run"), "--trainer.enable_progress_bar", "false"])
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["mean"]["psnr"] > 8
 
 
 def test_print_config_shows_the_overlaid_values(capsys):
@@ -156,11 +167,24 @@ def test_an_interrupted_run_can_go_on(tmp_path: Path, monkeypatch):
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 12
 
 
-def test_resuming_with_another_model_leaves_the_run_as_it_is(finished_run: Path, capsys):
-    before = (finished_run / "config.yaml").read_text()
-    options = [*SMALL_RUN, "--run", str(finished_run), "--model.field.init_args.width", "48"]
-    assert "does not fit the model" in refused(capsys, "fit", *options, "--ckpt_path", "last")
-    assert (finished_run / "config.yaml").read_text() == before
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("field", ("width", "48")), ("field", ("log2_table_size", "12")),
+     ("sampler", ("resolution", "64"))],
+    ids=str,
+)  # fmt: skip
+def test_another_model_is_refused_and_leaves_the_run_as_it_is(
+    option: str, value: tuple[str, str], finished_run: Path, capsys
+):
+    before = contents(finished_run)
+    options = ["--run", str(finished_run), f"--model.{option}.init_args.{value[0]}", value[1]]
+    for command in (["fit", *SMALL_RUN, "--ckpt_path", "last"], ["test"]):
+        assert "does not fit the model" in refused(capsys, *command, *options)
+    assert contents(finished_run) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_photographs_and_renderings_stand_on_the_same_background(finished_run: Path, capsys):
@@ -189,10 +213,7 @@ def test_run_that_is_a_file(tmp_path: Path, capsys):
 def end_to_end(root: Path, tmp_path: Path, *options: str) -> dict:
     """fit, test and render a Blender-format folder; the scores."""
     run = ["--run", str(tmp_path / "run")]
-    small = [*SMALL_RUN[SMALL_RUN.index("--data.rays_per_step") :]]
-    small[small.index("--model.sampler.init_args.n_samples") :][:2] = []
-    config = ["--config", "nerf", "--config", "cpu", "--data.reader.init_args.root", str(root)]
-    cli.main(["fit", *config, *small, *run, *options])
+    cli.main(["fit", *options, "--data.reader.init_args.root", str(root), *FEW_STEPS, *run])
     cli.main(["test", *run, "--trainer.enable_progress_bar", "false"])
     out = tmp_path / "film.gif"
     render.main([str(tmp_path / "run"), "--frames", "2", "--size", "12", "10", "--out", str(out)])
@@ -200,13 +221,30 @@ def end_to_end(root: Path, tmp_path: Path, *options: str) -> dict:
     return json.loads((tmp_path / "run/metrics.json").read_text())
 
 
-def test_blender_folder_end_to_end(tmp_path: Path):
+SMALL_MLP = ["--model.field.init_args.depth", "2", "--model.field.init_args.width", "32"]
+METHODS = {
+    "fast": ["--config", "fast", *SMALL_FIELD],
+    "paper": [
+        *("--config", "nerf", "--config", "cpu", *SMALL_MLP),
+        *("--model.sampler.init_args.n_samples", "16"),
+    ],
+    "paper under occupancy": [
+        *("--config", "nerf", "--config", "occupancy", *SMALL_MLP),
+        *("--model.sampler.init_args.resolution", "16"),
+        *("--model.sampler.init_args.update_every", "1"),
+        *("--model.sampler.init_args.warmup_steps", "6"),
+    ],
+}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_blender_folder_end_to_end(method: list[str], tmp_path: Path):
     """Without a validation split: one is taken from the photographs that are not trained on."""
-    reader = Procedural(resolution=16, n_train=5, n_test=2)
+    reader = Procedural(resolution=16, n_train=7, n_test=2)
     for split in ("train", "test"):
         write_blender(reader.read(split), tmp_path / "scene", split)
     options = ["--data.views.init_args.n", "3", "--data.reader.init_args.downscale", "1"]
-    found = end_to_end(tmp_path / "scene", tmp_path, *options)
+    found = end_to_end(tmp_path / "scene", tmp_path, *method, *options)
     assert len(found["train_view_ids"]) == 3 and len(found["per_view"]) == 1
     assert found["views"] == {"rule": "SeededViews", "n": 3, "seed": 0}
 
@@ -216,10 +254,20 @@ def test_lego_end_to_end(tmp_path: Path):
     root = Path(os.environ.get("DIETNERF_DATA", "nowhere")) / "nerf_synthetic/lego"
     if not root.is_dir():
         pytest.skip("$DIETNERF_DATA has no nerf_synthetic/lego")
-    found = end_to_end(root, tmp_path, "--data.reader.init_args.downscale", "32")
+    small = ["--data.reader.init_args.downscale", "32", *SMALL_FIELD]
+    found = end_to_end(root, tmp_path, "--config", "fast", *small)
     assert found["train_view_ids"] == [26, 86, 2, 55, 75, 93, 16, 73]
     assert found["protocol"] == "Blender, 25 test views at 25x25 on white"
     assert found["mean"]["psnr"] > 5
+
+
+FIELD = ["--config", "quickstart", "--data.reader.init_args.resolution", "16"]
+FAR_BOX = "[50, 50, 50, 51, 51, 51]"
+HUGE = [
+    *(*FIELD, "--model.field.init_args.log2_table_size", "30"),
+    *("--model.field.init_args.n_levels", "64"),
+    *("--model.field.init_args.finest_resolution", str(1 << 20)),
+]
 
 
 @pytest.mark.parametrize(
@@ -231,8 +279,13 @@ def test_lego_end_to_end(tmp_path: Path):
         (["--config", "quickstart", "--save_every", "0"], "save_every is 0"),
         (["--config", "quickstart", "--trainer.precision", "bf16-true"], "trainer.precision is"),
         (["--config", "quickstart", "--trainer.accelerator", "gpu"], "gpu"),
-        (["--config", "quickstart", "--model.sampler.init_args.n_samples", "0"], "n_samples is 0"),
-        (["--config", "quickstart", "--model.field.init_args.depth", "0"], "depth and width"),
+        (["--config", "quickstart", "--data.samples_per_step", "0"], "samples_per_step is 0"),
+        ([*FIELD, "--model.field.init_args.log2_table_size", "40"], "must be 3 to 30, got 40"),
+        ([*HUGE, "--model.field.init_args.n_features", "8"], "choose a smaller log2_table_size"),
+        ([*FIELD, "--model.field.init_args.bounds", FAR_BOX], "field.bounds: no training camera"),
+        ([*FIELD, "--model.sampler.init_args.bounds", FAR_BOX], "sampler.bounds: no training"),
+        (["--config", "nerf", "--model.sampler.init_args.n_fine", "0"], "n_fine"),
+        (["--config", "nerf", "--model.field.init_args.depth", "0"], "depth and width"),
         (["--config", "quickstart", "--model.learning_rate.init_args.initial", "0"], "positive"),
         (["--config", "quickstart", "--data.views.init_args.n", "0"], "must be at least 1"),
         (["--config", "quickstart", "--data.views.init_args.n", "99"], "there are 8"),

@@ -5,7 +5,7 @@ import torch
 
 from dietnerf.data import ExplicitViews, FirstViews, Procedural
 from dietnerf.errors import UserError
-from dietnerf.training.datamodule import RandomRays, SceneDataModule
+from dietnerf.training.datamodule import MAX_RAYS, RandomRays, SceneDataModule
 
 READER = Procedural(resolution=16, n_train=6, n_val=3, n_test=2)
 
@@ -107,10 +107,29 @@ def test_capture_knows_the_test_cameras_without_their_photographs():
     assert torch.equal(restored.cameras["test"].c2w, capture.cameras["test"].c2w)
 
 
+def test_the_number_of_rays_is_adapted_at_most_twofold_and_never_ends_at_none():
+    data = module(rays_per_step=64, samples_per_step=1000)
+    found = []
+    for n_samples in (640, 10_000, 10**9, 10**9, 0):
+        data.adapt(data.n_rays, n_samples)
+        found.append(data.n_rays)
+    assert found == [100, 50, 25, 12, 24]
+    data.n_rays = 1
+    data.adapt(1, 10**9)
+    assert data.n_rays == 1
+    for _ in range(40):
+        data.adapt(data.n_rays, 0)
+    assert data.n_rays == MAX_RAYS
+    fixed = module(rays_per_step=64)
+    fixed.adapt(64, 10**9)
+    assert fixed.n_rays == 64
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"rays_per_step": 0}, "rays_per_step is 0; it must be at least 1"),
+        ({"samples_per_step": 0}, "samples_per_step is 0; it must be at least 1"),
         ({"precrop_fraction": 0.0}, "precrop_fraction is 0.0"),
         ({"views": FirstViews(7)}, "7"),
     ],
