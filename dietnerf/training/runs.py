@@ -1,14 +1,16 @@
 """The folder of a run: its config and checkpoints, and how a command line finds them."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
-from torch import nn
 
 from dietnerf.errors import UserError
 from dietnerf.files import check_writable
 from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
+from dietnerf.training.system import DietNeRF
 
 LATEST = "runs/latest"
 _PACKAGE = Path(__file__).parents[1]
@@ -88,17 +90,33 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     return path
 
 
-def load_weights(system: nn.Module, checkpoint: Path) -> None:
+def load_weights(system: DietNeRF, checkpoint: Path) -> None:
     """Load the weights of a checkpoint, to see that they fit before anything is written.
 
     Raises:
-        UserError: field or sampler have other sizes than those in the checkpoint.
+        UserError: field or sampler have other sizes than those in the checkpoint, or the field
+            other options.
     """
+    content = read_checkpoint(checkpoint)
     try:
-        system.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+        system.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{checkpoint} does not fit the model of this command; "
-            f"leave --model and --config as they were in training ({reason})"
-        ) from error
+        raise _unfitting(checkpoint, " ".join(str(error).split())[:200]) from error
+    # With other options the same weights can be another field: cells of a grid, an activation.
+    saved, chosen = (_field_options(h) for h in (content["hyper_parameters"], system.hparams))
+    for name in saved.keys() & chosen.keys():
+        if saved[name] != chosen[name]:
+            reason = f"its field has {name} {saved[name]}, not {chosen[name]}"
+            raise _unfitting(checkpoint, reason)
+
+
+def _field_options(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    field = hyper_parameters.get("field") or {}
+    return dict(field.get("init_args", {}))
+
+
+def _unfitting(checkpoint: Path, reason: str) -> UserError:
+    return UserError(
+        f"{checkpoint} does not fit the model of this command; "
+        f"leave --model and --config as they were in training ({reason})"
+    )

@@ -18,6 +18,8 @@ from dietnerf.training.system import CHECKPOINT_FORMAT, DietNeRF
 from tests.data.blender_folder import write_blender
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, weights
 
+SMALL_MLP = ["--model.field.init_args.depth", "3", "--model.field.init_args.width", "32"]
+
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     """The one sentence that a command ends with instead of doing anything."""
@@ -80,7 +82,23 @@ def test_training_improves(tmp_path: Path):
     fit(tmp_path / "run", "--trainer.max_steps", "150", "--trainer.val_check_interval", "50")
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     psnrs = [event.value for event in events.Scalars("val/psnr")]
-    # An all-white picture scores about 9; 150 steps of a small net reach about 17.
+    # An all-white picture scores about 9; 150 steps of a small grid reach about 20.
+    assert psnrs[-1] > psnrs[0] + 1 and psnrs[-1] > 18
+
+
+def test_the_papers_network_learns_under_an_occupancy_grid(tmp_path: Path):
+    toy = ["--data.reader", "dietnerf.data.Procedural", "--data.reader.init_args.resolution", "16"]
+    sampler = "--model.sampler.init_args."
+    options = [
+        *("--config", "nerf", "--config", "occupancy", *toy, "--data.precrop_steps", "0"),
+        *(*SMALL_MLP, "--model.learning_rate.init_args.initial", "5e-3", *FEW_STEPS),
+        *(f"{sampler}resolution", "16", f"{sampler}n_steps", "64"),
+        *(f"{sampler}update_every", "4", f"{sampler}warmup_steps", "16"),
+        *("--trainer.max_steps", "80", "--trainer.val_check_interval", "40"),
+    ]
+    cli.main(["fit", *options, "--run", str(tmp_path / "run")])
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    psnrs = [event.value for event in events.Scalars("val/psnr")]
     assert psnrs[-1] > psnrs[0] + 1 and psnrs[-1] > 14
 
 
@@ -169,10 +187,14 @@ def test_an_interrupted_run_can_go_on(tmp_path: Path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("field", ("width", "48")), ("field", ("log2_table_size", "12")),
-     ("sampler", ("resolution", "64"))],
+    [
+        ("field", ("width", "48")),
+        ("field", ("log2_table_size", "12")),
+        ("field", ("finest_resolution", "128")),  # a table of the same size
+        ("sampler", ("resolution", "64")),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_another_model_is_refused_and_leaves_the_run_as_it_is(
     option: str, value: tuple[str, str], finished_run: Path, capsys
 ):
@@ -221,7 +243,6 @@ def end_to_end(root: Path, tmp_path: Path, *options: str) -> dict:
     return json.loads((tmp_path / "run/metrics.json").read_text())
 
 
-SMALL_MLP = ["--model.field.init_args.depth", "2", "--model.field.init_args.width", "32"]
 METHODS = {
     "fast": ["--config", "fast", *SMALL_FIELD],
     "paper": [
