@@ -87,11 +87,10 @@ class Cameras:
             columns, rows: pixel indices, (n_rays,).
         """
         pixels = torch.stack([columns, rows], dim=-1) + 0.5
-        x, y = ((pixels - self.centre[ids]) / self.focal[ids]).unbind(-1)
-        in_camera = torch.stack([x, -y, -torch.ones_like(x)], dim=-1)
-        c2w = self.c2w[ids]
-        rays_d = (c2w[:, :, :3] * in_camera[:, None]).sum(dim=-1)  # autocast would halve a matmul
-        return Rays(c2w[:, :, 3], rays_d, self.near[ids], self.far[ids])
+        x, y = ((pixels - self.centre[ids]) / self.focal[ids]).split(1, dim=-1)
+        right, up, backward, rays_o = self.c2w[ids].unbind(-1)
+        rays_d = x * right - y * up - backward  # no matrix product: autocast would halve it
+        return Rays(rays_o, rays_d, self.near[ids], self.far[ids])
 
     def image_rays(self, index: int) -> Rays:
         """All rays of one image, row by row: (height * width) of them."""

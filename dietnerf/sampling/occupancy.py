@@ -22,6 +22,7 @@ OCCUPIED_EVERY = 8
 
 MAX_STEPS = 2**16  # march_rays counts them in float32, on up to 2^7 times the diagonal
 TOO_MANY = "samples are more than can be indexed"  # what march_rays says
+WARMUP_UPDATES = 4  # which look up every cell once
 PROBES_PER_CHUNK = 2**15
 NEVER_PROBED = -1.0
 
@@ -46,8 +47,8 @@ class Occupancy(AbstractSampler):
         threshold: optical thickness of a step above which a cell is occupied; the mean over all
             cells where that is less.
         decay: by which the thickness fades each time that a cell is looked up.
-        update_every: training steps from one update of the grid to the next.
-        warmup_steps: training steps in which each cell is looked up once.
+        update_every: training steps from one update of the grid to the next after warm-up.
+        warmup_steps: training steps in which each cell is looked up once, in four updates.
         bounds: the box, lowest corner and then highest, six numbers in scene units; None takes the
             field's, or else the one that the cameras see.
     """
@@ -64,7 +65,7 @@ class Occupancy(AbstractSampler):
         cone_angle: float = 0.0,
         threshold: float = 0.01,
         decay: float = 0.6,
-        update_every: int = 8,
+        update_every: int = 16,
         warmup_steps: int = 32,
         bounds: list[float] | None = None,
     ) -> None:
@@ -166,9 +167,14 @@ class Occupancy(AbstractSampler):
 
     @torch.no_grad()
     def update(self, step: int, field: AbstractField, generator: torch.Generator) -> None:
-        if step % self.update_every != 0:
+        if step < self.warmup_steps:
+            every = math.ceil(self.warmup_steps / WARMUP_UPDATES)
+        else:
+            every = self.update_every
+        if step % every != 0:
             return
-        cells = self._next_of_all(step) if step < self.warmup_steps else self._draw(generator)
+        is_warm = step >= self.warmup_steps
+        cells = self._draw(generator) if is_warm else self._next_of_all(step // every)
         flat = self.thickness.view(-1)
         flat[cells] *= self.decay
         for some in cells.split(PROBES_PER_CHUNK):
@@ -176,11 +182,11 @@ class Occupancy(AbstractSampler):
             flat.scatter_reduce_(0, some, self._probe(some, field, generator), "amax")
         self.occupied.copy_(pack_bits(self._is_occupied()))
 
-    def _next_of_all(self, step: int) -> Tensor:
+    def _next_of_all(self, update: int) -> Tensor:
         """Every n-th cell, another set at each of the n updates of the warm-up."""
-        n_updates = -(-self.warmup_steps // self.update_every)
-        first = step // self.update_every
-        return torch.arange(first, self.thickness.numel(), n_updates, device=self.bounds.device)
+        return torch.arange(
+            update, self.thickness.numel(), WARMUP_UPDATES, device=self.thickness.device
+        )
 
     def _draw(self, generator: torch.Generator) -> Tensor:
         """Random cells of all, and every n-th of the occupied ones from a random one on."""

@@ -1,5 +1,6 @@
 """What happens beside training: progress, pictures for TensorBoard, results of a test."""
 
+import gc
 import json
 import platform
 import time
@@ -44,6 +45,14 @@ class Stopwatch(Callback):
     def __init__(self) -> None:
         self._started = 0.0
         self._seconds_per_step: float | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Python's garbage collector need not look again and again through what was imported.
+        gc.collect()
+        gc.freeze()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        gc.unfreeze()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
