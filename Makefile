@@ -52,7 +52,7 @@ demo: build
 	rm -rf $(DEMO)
 	$(BIN)/python train.py fit --config configs/quickstart.yaml --run $(DEMO)
 	$(BIN)/python train.py test --run $(DEMO)
-	$(BIN)/python render.py $(DEMO) --size 128 128 --frames 40 --out $(DEMO)/orbit.gif
+	$(BIN)/python render.py $(DEMO) --size 200 200 --frames 40 --out $(DEMO)/orbit.gif
 	@echo "The orbit is $(DEMO)/orbit.gif. The curves: $(BIN)/tensorboard --logdir $(DEMO)"
 
 clean:

@@ -65,7 +65,7 @@ class Occupancy(AbstractSampler):
         cone_angle: float = 0.0,
         threshold: float = 0.01,
         decay: float = 0.6,
-        update_every: int = 16,
+        update_every: int = 8,
         warmup_steps: int = 32,
         bounds: list[float] | None = None,
     ) -> None:
