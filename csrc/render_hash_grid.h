@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common.h"
+#include "hash_encode.h"
 #include "hash_grid.h"
 #include "math.h"
 
@@ -52,7 +53,7 @@ struct RenderHashGridInputs {
                        const Tensor& bounds_, int64_t width, int64_t n_geometry,
                        int64_t colour_layers, bool is_unbounded_, double early_stop_)
       : table(torch::stable::contiguous(table_)),
-        levels(torch::stable::contiguous(levels_)),
+        levels(checked_levels(op, levels_, table)),
         level_weights(checked(op, "level_weights", level_weights_, ts_, {levels_.size(0)})),
         network(checked(op, "network", network_, ts_, {network_.numel()})),
         directions(
@@ -71,6 +72,15 @@ struct RenderHashGridInputs {
         n_features(last_size(table_)) {
     shape = {n_levels * n_features, width, n_geometry, directions.size(1), colour_layers};
     STD_TORCH_CHECK(ts.scalar_type() == ScalarType::Float, op, ": ts must be float32");
+    const ScalarType stored = table.scalar_type();
+    STD_TORCH_CHECK(
+        stored == ScalarType::Float || stored == ScalarType::Half || stored == ScalarType::BFloat16,
+        op, ": table must be float32, float16 or bfloat16");
+    STD_TORCH_CHECK(table.dim() == 2 &&
+                        (n_features == 1 || n_features == 2 || n_features == 4 || n_features == 8),
+                    op, ": table must be (n_entries, 1, 2, 4 or 8)");
+    STD_TORCH_CHECK(table.device() == ts.device(), op,
+                    ": table must be on the device of the other arguments");
     STD_TORCH_CHECK(ray_offsets.size(0) == n_rays + 1, op, ": ray_offsets must be (n_rays+1,)");
     STD_TORCH_CHECK(network.numel() == shape.n_weights(), op, ": network must hold ",
                     shape.n_weights(), " weights, got ", network.numel());

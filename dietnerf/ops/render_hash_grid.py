@@ -8,6 +8,7 @@ from dietnerf.ops._check import check_shapes, check_types
 from dietnerf.ops._define import define
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 from dietnerf.ops.composite import reference as composited
+from dietnerf.ops.hash_encode import N_FEATURES
 from dietnerf.ops.hash_encode import reference as hash_encoded
 
 
@@ -76,6 +77,8 @@ def render_hash_grid(
         level_weights=(level_weights, ("n_levels",)),
         network=(network, ("n_weights",)),
     )
+    if table.shape[1] not in N_FEATURES:
+        raise ValueError(f"render_hash_grid: n_features must be 1, 2, 4 or 8, got {table.shape[1]}")
     floats = {"ts": ts, "deltas": deltas, "rays_o": rays_o, "rays_d": rays_d, "bounds": bounds}
     check_types("render_hash_grid", ray_offsets, **floats)
     inputs = (table, network, directions)

@@ -176,3 +176,17 @@ def test_counts_the_weights_of_the_networks() -> None:
     args = make([3, 0, 1, 5])
     with pytest.raises(RuntimeError, match="network must hold"):
         render_hash_grid(**args | {"network": torch.rand(10)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda args: args["table"].double(), "table must be float32, float16 or bfloat16"),
+        (lambda args: args["table"][:, :3], "n_features must be 1, 2, 4 or 8, got 3"),
+        (lambda args: args["table"][:100], "levels must be slices of the table"),
+    ],
+)
+def test_refuses_tables_that_it_cannot_read(change: Any, message: str) -> None:
+    args = make([3, 0, 1, 5])
+    with pytest.raises((RuntimeError, ValueError), match=message):
+        render_hash_grid(**args | {"table": change(args)})
