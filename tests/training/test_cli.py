@@ -107,7 +107,7 @@ def test_test_writes_metrics_that_say_where_they_come_from(finished_run: Path, t
     shutil.copytree(finished_run, run)
     cli.main(["test", "--run", str(run), "--trainer.enable_progress_bar", "false"])
     found = json.loads((run / "metrics.json").read_text())
-    assert found["train_view_ids"] == list(range(8)) and found["steps"] == 12 and found["seed"] == 0
+    assert found["train_view_ids"] == list(range(16)) and found["steps"] == 12 and found["seed"] == 0
     assert found["protocol"] == "Procedural, 3 test views at 16x16 on white"
     assert found["train_seconds"] > 0 and found["versions"]["torch"] == torch.__version__
     per_view = [view["psnr"] for view in found["per_view"]]
@@ -309,7 +309,7 @@ HUGE = [
         (["--config", "nerf", "--model.field.init_args.depth", "0"], "depth and width"),
         (["--config", "quickstart", "--model.learning_rate.init_args.initial", "0"], "positive"),
         (["--config", "quickstart", "--data.views.init_args.n", "0"], "must be at least 1"),
-        (["--config", "quickstart", "--data.views.init_args.n", "99"], "there are 8"),
+        (["--config", "quickstart", "--data.views.init_args.n", "99"], "there are 16"),
         (["--config", "quickstart", "--data.rays_per_step", "many"], "data.rays_per_step"),
         (["--config", "quickstart", "--model.feild", "x"], "--model.feild"),
         (["--config", "quickstart", "--model.field.class_path", "Nope"], "Nope"),
