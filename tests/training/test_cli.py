@@ -107,7 +107,8 @@ def test_test_writes_metrics_that_say_where_they_come_from(finished_run: Path, t
     shutil.copytree(finished_run, run)
     cli.main(["test", "--run", str(run), "--trainer.enable_progress_bar", "false"])
     found = json.loads((run / "metrics.json").read_text())
-    assert found["train_view_ids"] == list(range(16)) and found["steps"] == 12 and found["seed"] == 0
+    assert found["train_view_ids"] == list(range(16))
+    assert found["steps"] == 12 and found["seed"] == 0
     assert found["protocol"] == "Procedural, 3 test views at 16x16 on white"
     assert found["train_seconds"] > 0 and found["versions"]["torch"] == torch.__version__
     per_view = [view["psnr"] for view in found["per_view"]]
