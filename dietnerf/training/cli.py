@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.training.callbacks import (
+    Checkpoints,
     FinalMetrics,
     PredictedPictures,
     ProgressBar,
@@ -157,7 +158,7 @@ def _check_options(options: Namespace) -> None:
 def _checkpoints(options: Namespace) -> list[Callback]:
     """Keep one every n steps, the last, and the best on validation."""
     folder = Path(options.run) / "checkpoints"
-    kept = ModelCheckpoint(
+    kept = Checkpoints(
         folder,
         "{step:06d}",
         auto_insert_metric_name=False,

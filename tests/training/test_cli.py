@@ -102,6 +102,13 @@ def test_the_papers_network_learns_under_an_occupancy_grid(tmp_path: Path):
     assert psnrs[-1] > psnrs[0] + 1 and psnrs[-1] > 14
 
 
+@pytest.mark.parametrize("every", ["5", "100"])
+def test_the_last_checkpoint_is_that_of_the_last_step(every: str, tmp_path: Path):
+    fit(tmp_path / "run", "--save_every", every)
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 12 == last["dietnerf"]["history"]["steps"]
+
+
 def test_test_writes_metrics_that_say_where_they_come_from(finished_run: Path, tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
