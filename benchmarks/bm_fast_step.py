@@ -1,6 +1,6 @@
 """The fast field in training: samples per second in `fit`, and what `fit` costs beside the step.
 
-    python benchmarks/bm_fast_step.py [--warmup 600] [--rounds 8] [--window 40]
+    python benchmarks/bm_fast_step.py [--warmup 600] [--rounds 6] [--window 200]
 
 `fit` with configs/fast.yaml (eight views of lego; without the scene, configs/quickstart.yaml) on
 the CPU. After a warm-up, in which the occupancy grid settles, windows take turns within the run: so
@@ -95,7 +95,7 @@ class Windows(pl.Callback):
         self.n_counted.append(int(weights.detach().count_nonzero()))
 
     def _end_round(self, trainer: Any, system: Any, fit_seconds: float) -> None:
-        data, bare_seconds = trainer.train_dataloader.dataset, 0.0
+        data, bare_seconds = trainer.train_dataloader, 0.0
         n = len(self.n_marched)  # those of `fit` come first
         for _ in range(self.window):
             batch = data.batch(self.bare_index)
@@ -156,8 +156,8 @@ def measure(config: str, warmup: int, window: int, rounds: int) -> dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--warmup", type=int, default=600, help="steps before the first window")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--window", type=int, default=40, help="steps; a multiple of 8 and 10")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--window", type=int, default=200, help="steps; a multiple of 8 and 50")
     args = parser.parse_args()
     os.chdir(ROOT)  # where data/ is
     config = "fast" if has_lego() else "quickstart"

@@ -51,6 +51,7 @@ FEW_STEPS = [
     *("--data.rays_per_step", "64"),
     *("--trainer.max_steps", "12"),
     *("--trainer.val_check_interval", "6"),
+    *("--trainer.log_every_n_steps", "4"),
     *("--trainer.enable_progress_bar", "false"),
     *("--save_every", "4"),
 ]

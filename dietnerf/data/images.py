@@ -25,8 +25,8 @@ def read_image(path: Path) -> Tensor:
             integers.
     """
     try:
-        mode = _decoded_mode(iio.immeta(path, plugin="pillow"))
-        pixels = iio.imread(path, plugin="pillow", mode=mode)
+        with iio.imopen(path, "r", plugin="pillow") as file:  # decoded once: that takes long
+            pixels = file.read(mode=_decoded_mode(file.metadata()))  # type: ignore[call-arg]
     except READ_ERRORS as error:
         raise _unreadable(path) from error
     return torch.from_numpy(_to_colour(_to_8_bit(pixels, path), path))

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError
@@ -52,13 +53,21 @@ class Scene:
             depths=None if self.depths is None else self.depths[keep],
         )
 
+    def pixels(self, ids: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+        """Single 8-bit pixels, (n, 3 or 4), of images `ids` (n,)."""
+        _, height, width, n_channels = self.images.shape
+        places = (ids * height + rows) * width + columns
+        return self.images.view(-1, n_channels).index_select(0, places)
+
     def rgb(self, pixels: Tensor, background: Tensor) -> Tensor:
         """8-bit pixels (..., 3 or 4) over a background (3,) or (..., 3): colours in [0, 1]."""
-        colours = pixels.float() / 255
+        colours = pixels / 255
         if not self.has_alpha:
             return colours
         rgb, alpha = colours[..., :3], colours[..., 3:]
-        return (rgb if self.is_premultiplied else rgb * alpha) + (1 - alpha) * background
+        if self.is_premultiplied:
+            return rgb + (1 - alpha) * background
+        return torch.lerp(background.expand_as(rgb), rgb, alpha)
 
     def image(self, index: int, background: Tensor) -> Tensor:
         """View `index` over a background (3,): (height, width, 3) in [0, 1]."""

@@ -86,11 +86,15 @@ class Cameras:
             ids: which camera, int64, (n_rays,).
             columns, rows: pixel indices, (n_rays,).
         """
+
+        def own(values: Tensor) -> Tensor:  # much faster than values[ids]
+            return values.index_select(0, ids)
+
         pixels = torch.stack([columns, rows], dim=-1) + 0.5
-        x, y = ((pixels - self.centre[ids]) / self.focal[ids]).split(1, dim=-1)
-        right, up, backward, rays_o = self.c2w[ids].unbind(-1)
+        x, y = ((pixels - own(self.centre)) / own(self.focal)).split(1, dim=-1)
+        right, up, backward, rays_o = own(self.c2w).unbind(-1)
         rays_d = x * right - y * up - backward  # no matrix product: autocast would halve it
-        return Rays(rays_o, rays_d, self.near[ids], self.far[ids])
+        return Rays(rays_o, rays_d, own(self.near), own(self.far))
 
     def image_rays(self, index: int) -> Rays:
         """All rays of one image, row by row: (height * width) of them."""

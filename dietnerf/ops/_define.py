@@ -79,6 +79,13 @@ def define(
         if all(g is None for g in grads):
             return tuple(None for _ in ctx.needs_input_grad)
         needed = ctx.needs_input_grad
+        missing = [
+            names[p] for p, is_needed in enumerate(needed) if is_needed and p not in vjp.positions
+        ]
+        if missing:
+            raise NotImplementedError(
+                f"dietnerf::{name} has no gradient in {', '.join(missing)}: detach it"
+            )
         wanted = sum(needed[p] << bit for bit, p in enumerate(vjp.positions))
         saved, tensors = ctx.saved_tensors[: len(kept)], ctx.saved_tensors[len(kept) :]
         inputs = [c if t is None else t for t, c in zip(tensors, ctx.constants, strict=True)]

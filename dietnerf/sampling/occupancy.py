@@ -24,7 +24,8 @@ MAX_STEPS = 2**16  # march_rays counts them in float32, on up to 2^7 times the d
 TOO_MANY = "samples are more than can be indexed"  # what march_rays says
 WARMUP_UPDATES = 4  # which look up every cell once
 PROBES_PER_CHUNK = 2**15
-NEVER_PROBED = -1.0
+NEVER_PROBED = -math.inf  # below every thickness, and far from zero
+GATHER_BITS = sum(1 << (56 - 7 * i) for i in range(8))  # a factor that moves bit 8 i to 56 + i
 
 
 class Occupancy(AbstractSampler):
@@ -54,7 +55,7 @@ class Occupancy(AbstractSampler):
     """
 
     bounds: Tensor  # (2, 3)
-    thickness: Tensor  # (n_levels, resolution^3), negative where never probed
+    thickness: Tensor  # (n_levels, resolution^3), -inf where never probed
     occupied: Tensor  # uint8, (n_levels, resolution^3 / 8)
 
     def __init__(
@@ -203,7 +204,7 @@ class Occupancy(AbstractSampler):
     def _is_occupied(self) -> Tensor:
         """(n_levels, resolution^3)."""
         mean = self.thickness.clamp(min=0).mean()
-        return (self.thickness < 0) | (self.thickness > mean.clamp(max=self.threshold))
+        return self.thickness.abs() > mean.clamp(max=self.threshold)
 
     def _probe(self, cells: Tensor, field: AbstractField, generator: torch.Generator) -> Tensor:
         """Optical thickness of a step at one random point in each cell, (n_cells,)."""
@@ -222,9 +223,8 @@ class Occupancy(AbstractSampler):
 
 def pack_bits(mask: Tensor) -> Tensor:
     """Bool (n_levels, n_cells) -> uint8 (n_levels, n_cells / 8), the first cell the lowest bit."""
-    bits = mask.view(len(mask), -1, 8).to(torch.uint8)
-    places = torch.arange(8, dtype=torch.uint8, device=mask.device)
-    return (bits << places).sum(dim=-1, dtype=torch.uint8)
+    eights = mask.view(torch.int64)  # on a little-endian machine cell i is bit 8 i
+    return (eights * GATHER_BITS >> 56).to(torch.uint8)
 
 
 def _samples_at(points: Tensor, lengths: Tensor) -> Samples:

@@ -1,14 +1,14 @@
 """Photographs as batches: random training rays, whole views for validation and test."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from dietnerf.data import AbstractReader, AbstractViews, AllViews, FirstViews, Scene
 from dietnerf.data.scene import Capture, Split, require_alpha
@@ -41,6 +41,8 @@ class RayBatch:
         return len(self.rays)
 
     def to(self, device: torch.device | str) -> Self:
+        if self.rgb.device == torch.device(device):
+            return self
         return replace(
             self,
             rays=self.rays.to(device),
@@ -50,6 +52,8 @@ class RayBatch:
 
     def split(self, n_rays: int) -> list[Self]:
         """Consecutive batches of at most `n_rays` rays."""
+        if n_rays >= len(self):
+            return [self]
         parts = [slice(i, i + n_rays) for i in range(0, len(self), n_rays)]
         return [
             replace(self, rays=self.rays[p], rgb=self.rgb[p], background=self.background[p])
@@ -80,7 +84,7 @@ class View:
         return replace(self, image=self.image.to(device), background=self.background.to(device))
 
 
-class RandomRays(IterableDataset[RayBatch]):
+class RandomRays(Iterable[RayBatch]):
     """One batch of random rays after the other, going on where the Trainer stands.
 
     Args:
@@ -121,7 +125,7 @@ class RandomRays(IterableDataset[RayBatch]):
         background = settings.background
         if settings.has_random_background:
             background = torch.rand(n_rays, 3, generator=generator)
-        rgb = scene.rgb(scene.images[ids, rows, columns], background)
+        rgb = scene.rgb(scene.pixels(ids, columns, rows), background)
         rays = scene.cameras.rays(ids, columns, rows)
         return RayBatch(rays, rgb, background.expand(n_rays, 3), index)
 
@@ -267,9 +271,9 @@ class SceneDataModule(pl.LightningDataModule):
         """How the training views were chosen: the rule's name and its settings, seed included."""
         return {"rule": type(self.views).__name__, **vars(self.views)}
 
-    def train_dataloader(self) -> DataLoader[RayBatch]:
+    def train_dataloader(self) -> RandomRays:
         assert self.trainer is not None, "the Trainer asks for batches"
-        return DataLoader(RandomRays(self.scenes["train"], self, self.trainer), batch_size=None)
+        return RandomRays(self.scenes["train"], self, self.trainer)
 
     def val_dataloader(self) -> DataLoader[View] | list[DataLoader[View]]:
         return self._views("val") if "val" in self.scenes else []

@@ -130,7 +130,7 @@ class DietNeRF(pl.LightningModule):
         self.sampler.update(
             batch.index, self.field, step_generator("sampler", batch.index, 0, self.device)
         )
-        n_samples = 0
+        logged, n_samples = is_logged(self.trainer, batch), 0
 
         def loss_and_stats(chunk: RayBatch) -> tuple[Tensor, Tensor]:
             rendering, coarse = render_rays(
@@ -140,13 +140,16 @@ class DietNeRF(pl.LightningModule):
             n_samples += len(rendering.weights)
             made = Step(step, chunk.rays, chunk.rgb, rendering, coarse)
             share = len(chunk) / len(batch)
-            terms = torch.stack([loss.weight * loss(made) * share for loss in self.losses])
-            mse = F.mse_loss(rendering.rgb, chunk.rgb) * share
-            return terms.sum(), torch.cat([terms, mse[None]])
+            terms = share * torch.stack([loss.weight * loss(made) for loss in self.losses])
+            stats = terms.detach()
+            if logged:
+                mse = share * F.mse_loss(rendering.rgb.detach(), chunk.rgb)
+                stats = torch.cat([stats, mse[None]])
+            return terms.sum(), stats
 
         loss, stats = sum_in_chunks(loss_and_stats, batch.split(self._chunk_size(batch)), self)
         self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
-        if is_logged(self.trainer, batch):
+        if logged:
             self._log_step(loss.detach(), stats, len(batch), n_samples)
         return loss
 

@@ -190,3 +190,10 @@ def test_refuses_tables_that_it_cannot_read(change: Any, message: str) -> None:
     args = make([3, 0, 1, 5])
     with pytest.raises((RuntimeError, ValueError), match=message):
         render_hash_grid(**args | {"table": change(args)})
+
+
+def test_gradient_that_there_is_not_is_refused_by_name():
+    args = make([3])
+    args["ts"].requires_grad_()
+    with pytest.raises(NotImplementedError, match="render_hash_grid has no gradient in ts: detach"):
+        render_hash_grid(**args)[1].sum().backward()
