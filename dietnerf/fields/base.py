@@ -28,6 +28,11 @@ class AbstractField(nn.Module, ABC):
         """The box (2, 3) that the field is laid out for, or None where it has none."""
         return None
 
+    def tables(self) -> list[nn.Parameter]:
+        """Parameters that stand for places in the scene, each for its own: what `table_decay` of
+        the system draws to zero."""
+        return []
+
     def samples_per_chunk(self, device: torch.device) -> int:
         """How many samples are asked for at a time where more are to be rendered."""
         return SAMPLES_PER_CHUNK.get(device.type, 2**18)

@@ -92,6 +92,9 @@ class HashGrid(AbstractField):
     def bounds(self) -> Tensor | None:
         return self.box
 
+    def tables(self) -> list[nn.Parameter]:
+        return [self.table]
+
     def prepare(self, cameras: Cameras) -> None:
         """Set the box: the option if it was given, or else what the cameras see."""
         if self.given_bounds is None:

@@ -50,6 +50,15 @@ def check_bounds(bounds: Tensor, cameras: Cameras, option: str) -> None:
         )
 
 
+def count_views(bounds: Tensor, cameras: Cameras, n_cells: int) -> Tensor:
+    """How many cameras see the middle of each cell of a box (2, 3), between near and far.
+
+    Returns:
+        int64, (n_cells, n_cells, n_cells) along x, y, z.
+    """
+    return _count_views(_grid(bounds, n_cells), cameras)
+
+
 def _around_frusta(cameras: Cameras) -> Tensor:
     n = len(cameras)
     width, height = cameras.width, cameras.height
@@ -75,14 +84,14 @@ def _shrink(bounds: Tensor, cameras: Cameras) -> Tensor:
     return torch.stack(sides, dim=1)
 
 
-def _grid(bounds: Tensor) -> list[Tensor]:
-    """Coordinates along each axis of the centres of a grid's cells, (N_POINTS,) each."""
-    shares = (torch.arange(N_POINTS, device=bounds.device) + 0.5) / N_POINTS
+def _grid(bounds: Tensor, n_cells: int = N_POINTS) -> list[Tensor]:
+    """Coordinates along each axis of the centres of a grid's cells, (n_cells,) each."""
+    shares = (torch.arange(n_cells, device=bounds.device) + 0.5) / n_cells
     return [low + shares * (high - low) for low, high in bounds.unbind(dim=1)]
 
 
 def _count_views(axes: list[Tensor], cameras: Cameras) -> Tensor:
-    """How many cameras see each point of a grid, int64, (N_POINTS, N_POINTS, N_POINTS)."""
+    """How many cameras see each point of a grid, int64, along x, y, z."""
     counts = torch.zeros(*map(len, axes), dtype=torch.int64, device=axes[0].device)
     for c2w, focal, centre, near, far in zip(
         cameras.c2w, cameras.focal, cameras.centre, cameras.near, cameras.far, strict=True

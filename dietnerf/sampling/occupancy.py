@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
-from dietnerf.geometry.bounds import bounds_of, check_bounds
+from dietnerf.geometry.bounds import bounds_of, check_bounds, count_views
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import march_rays
@@ -42,7 +42,9 @@ class Occupancy(AbstractSampler):
     Args:
         resolution: cells along each axis of a level, a multiple of 8.
         n_levels: levels of the grid, 1 to 8; more than 1 for scenes that go on outside the box.
-        n_steps: steps across the diagonal of the box.
+        n_steps: steps across the diagonal of the box in training, where jitter averages over what
+            lies between them.
+        n_still_steps: the same for pictures, which have no jitter.
         cone_angle: by how much a step grows with the distance from the camera, in units of distance
             per unit of distance; 0 for steps of one length.
         threshold: optical thickness of a step above which a cell is occupied; the mean over all
@@ -50,6 +52,9 @@ class Occupancy(AbstractSampler):
         decay: by which the thickness fades each time that a cell is looked up.
         update_every: training steps from one update of the grid to the next after warm-up.
         warmup_steps: training steps in which each cell is looked up once, in four updates.
+        seen_by: share of the training cameras that must see a cell, which otherwise stays empty: 0
+            for any scene, more for an object in the middle of all views, around which few views
+            leave debris that the others do not see.
         bounds: the box, lowest corner and then highest, six numbers in scene units; None takes the
             field's, or else the one that the cameras see.
     """
@@ -57,17 +62,20 @@ class Occupancy(AbstractSampler):
     bounds: Tensor  # (2, 3)
     thickness: Tensor  # (n_levels, resolution^3), -inf where never probed
     occupied: Tensor  # uint8, (n_levels, resolution^3 / 8)
+    is_seen: Tensor  # bool, (n_levels, resolution^3)
 
     def __init__(
         self,
         resolution: int = 128,
         n_levels: int = 1,
         n_steps: int = 384,
+        n_still_steps: int = 768,
         cone_angle: float = 0.0,
         threshold: float = 0.01,
         decay: float = 0.6,
         update_every: int = 8,
         warmup_steps: int = 32,
+        seen_by: float = 0.0,
         bounds: list[float] | None = None,
     ) -> None:
         super().__init__()
@@ -77,13 +85,16 @@ class Occupancy(AbstractSampler):
             )
         if not 1 <= n_levels <= 8:
             raise UserError(f"n_levels is {n_levels}; it must be from 1 to 8")
-        if not 1 <= n_steps <= MAX_STEPS:
-            raise UserError(f"n_steps is {n_steps}; it must be from 1 to {MAX_STEPS}")
+        for name, n in (("n_steps", n_steps), ("n_still_steps", n_still_steps)):
+            if not 1 <= n <= MAX_STEPS:
+                raise UserError(f"{name} is {n}; it must be from 1 to {MAX_STEPS}")
         if update_every < 1 or warmup_steps < 0:
             raise UserError(
                 f"update_every is {update_every}, warmup_steps {warmup_steps}; they must be at "
                 "least 1 and 0"
             )
+        if not 0 <= seen_by <= 1:
+            raise UserError(f"seen_by is {seen_by}; it must be a share, from 0 to 1")
         if not (cone_angle >= 0 and threshold >= 0 and 0 < decay <= 1):
             raise UserError(
                 f"cone_angle is {cone_angle}, threshold {threshold}, decay {decay}; they must be "
@@ -91,11 +102,13 @@ class Occupancy(AbstractSampler):
             )
         self.resolution = resolution
         self.n_steps = n_steps
+        self.n_still_steps = n_still_steps
         self.cone_angle = cone_angle
         self.threshold = threshold
         self.decay = decay
         self.update_every = update_every
         self.warmup_steps = warmup_steps
+        self.seen_by = seen_by
         self.chosen_bounds = None if bounds is None else _checked_box(bounds)
         n_cells = resolution**3
         self.register_buffer("bounds", torch.full((2, 3), torch.nan))
@@ -103,6 +116,7 @@ class Occupancy(AbstractSampler):
         self.register_buffer(
             "occupied", torch.full((n_levels, n_cells // 8), 255, dtype=torch.uint8)
         )
+        self.register_buffer("is_seen", torch.ones(n_levels, n_cells, dtype=torch.bool), False)
         self._samples_per_ray = float(n_steps)
         self._step: float | None = None  # kept here, as reading the bounds would wait for a GPU
 
@@ -112,7 +126,7 @@ class Occupancy(AbstractSampler):
 
     @property
     def step(self) -> float:
-        """The length of a step, scene units."""
+        """The length of a step in training, scene units."""
         if self._step is None:
             if self.bounds.isnan().any():
                 raise ValueError("Occupancy: prepare() must come before sample() and update()")
@@ -134,17 +148,34 @@ class Occupancy(AbstractSampler):
             bounds = bounds_of(cameras) if field.bounds is None else field.bounds
         self.bounds.copy_(bounds)
         self._step = None
+        if self.seen_by > 0:
+            for level in range(len(self.is_seen)):
+                self.is_seen[level] = self._seen(cameras, level)
+            self.occupied.copy_(pack_bits(self._is_occupied()))
+
+    def _seen(self, cameras: Cameras, level: int) -> Tensor:
+        """Which cells of a level enough cameras see, (resolution^3,)."""
+        middle, half = self.bounds.mean(dim=0), (self.bounds[1] - self.bounds[0]) / 2
+        box = torch.stack([middle - 2**level * half, middle + 2**level * half])
+        counts = count_views(box.cpu(), cameras, self.resolution // 2)  # blocks of 2^3 will do
+        is_seen = counts >= self.seen_by * len(cameras)
+        for axis in range(3):
+            is_seen = is_seen.repeat_interleave(2, dim=axis)
+        return is_seen.permute(2, 1, 0).flatten()
 
     def sample(
         self, rays: Rays, field: AbstractField, generator: torch.Generator | None
     ) -> tuple[Samples, Rendering | None]:
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
-        ts, deltas, ray_offsets = self._march(rays, jitter)
+        step = self.step if jitter is not None else self.step * self.n_steps / self.n_still_steps
+        ts, deltas, ray_offsets = self._march(rays, step, jitter)
         if generator is not None and len(rays) > 0:
             self._samples_per_ray += 0.1 * (len(ts) / len(rays) - self._samples_per_ray)
         return Samples(rays, ts, deltas, ray_offsets), None
 
-    def _march(self, rays: Rays, jitter: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _march(
+        self, rays: Rays, step: float, jitter: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         try:
             return march_rays(
                 rays.rays_o,
@@ -154,7 +185,7 @@ class Occupancy(AbstractSampler):
                 self.bounds,
                 self.occupied,
                 self.resolution,
-                self.step,
+                step,
                 self.cone_angle,
                 jitter,
             )
@@ -204,7 +235,7 @@ class Occupancy(AbstractSampler):
     def _is_occupied(self) -> Tensor:
         """(n_levels, resolution^3)."""
         mean = self.thickness.clamp(min=0).mean()
-        return self.thickness.abs() > mean.clamp(max=self.threshold)
+        return (self.thickness.abs() > mean.clamp(max=self.threshold)) & self.is_seen
 
     def _probe(self, cells: Tensor, field: AbstractField, generator: torch.Generator) -> Tensor:
         """Optical thickness of a step at one random point in each cell, (n_cells,)."""

@@ -74,6 +74,8 @@ class DietNeRF(pl.LightningModule):
         learning_rate: the law of the learning rate.
         optimizer: `adam` with torch's defaults, as the paper's authors; `skipping_adam` for hash
             grids, most of whose table is not seen in a step.
+        table_decay: decoupled weight decay (Loshchilov and Hutter 2019) of the field's tables, per
+            learning rate: against what few views leave open.
     """
 
     def __init__(
@@ -83,7 +85,10 @@ class DietNeRF(pl.LightningModule):
         losses: list[AbstractLoss] | None = None,
         learning_rate: AbstractLearningRate | None = None,
         optimizer: Literal["adam", "skipping_adam"] = "adam",
+        table_decay: float = 0.0,
     ) -> None:
+        if not table_decay >= 0:
+            raise UserError(f"table_decay is {table_decay}; it must be at least 0")
         super().__init__()
         self.save_hyperparameters()
         self.field = field or MLP()
@@ -91,6 +96,7 @@ class DietNeRF(pl.LightningModule):
         self.losses = nn.ModuleList(losses or [Photometric()])
         self.learning_rate = learning_rate or Exponential()
         self.optimizer = optimizer
+        self.table_decay = table_decay
         self.capture: Capture | None = None
         self.history = History(torch.initial_seed())
         self._prepared_for: SceneDataModule | None = None
@@ -116,8 +122,14 @@ class DietNeRF(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         law, max_steps = self.learning_rate, self.trainer.max_steps
-        kind = SkippingAdam if self.optimizer == "skipping_adam" else torch.optim.Adam
-        optimizer = kind(self.parameters(), lr=law.initial)
+        tables = self.field.tables()
+        others = [p for p in self.parameters() if all(p is not table for table in tables)]
+        groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
+        if tables:
+            groups.append({"params": tables, "weight_decay": self.table_decay})
+        # AdamW without decay is Adam.
+        kind = SkippingAdam if self.optimizer == "skipping_adam" else torch.optim.AdamW
+        optimizer = kind(groups, lr=law.initial)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: law(step, max_steps) / law.initial
         )

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dietnerf.data import Procedural
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP
 from dietnerf.geometry.cameras import Cameras
@@ -125,6 +126,38 @@ def test_counts_the_samples_of_training_rays_only():
     assert sampler.n_samples == pytest.approx(len(samples) / 50, abs=2)
 
 
+@pytest.mark.parametrize("n_levels", [1, 2])
+def test_what_too_few_cameras_see_stays_empty(n_levels: int):
+    views = Procedural(resolution=16, n_train=6).read("train").cameras
+    sampler = Occupancy(
+        resolution=16, n_levels=n_levels, seen_by=1.0, bounds=[-2.0] * 3 + [2.0] * 3
+    )
+    sampler.prepare(views, Ball())
+    train(sampler, Ball(radius=9.0), range(64))  # dense everywhere
+    samples, _ = sampler.sample(inward_rays(200, near=0.1, far=8.0), Ball(), None)
+    assert len(samples) > 0
+    # A cell has the answer of its block's middle: at most a block's diagonal beyond the frames.
+    slack = 1.75 * 4 * 2 ** (n_levels - 1) / 8
+    for i in range(6):
+        local = (samples.positions - views.positions[i]) @ views.c2w[i, :, :3]
+        depth = -local[:, 2]
+        pixels = (local[:, :2].abs() - slack) / depth[:, None] * views.focal[i]
+        assert (pixels <= 8).all()
+    everywhere = Occupancy(resolution=16, n_levels=n_levels, bounds=[-2.0] * 3 + [2.0] * 3)
+    everywhere.prepare(views, Ball())
+    more, _ = everywhere.sample(inward_rays(200, near=0.1, far=8.0), Ball(), None)
+    assert len(more) > 1.2 * len(samples)
+
+
+def test_pictures_take_steps_of_their_own():
+    field, rays = Ball(), inward_rays(50)
+    sampler = prepared(field, n_steps=100, n_still_steps=400)
+    trained, _ = sampler.sample(rays, field, torch.Generator().manual_seed(0))
+    still, _ = sampler.sample(rays, field, None)
+    torch.testing.assert_close(trained.lengths.mean(), 4 * still.lengths.mean())
+    assert len(still) == pytest.approx(4 * len(trained), rel=0.05)
+
+
 def test_jitter_comes_from_the_generator_and_fills_the_intervals():
     field, rays = Ball(), inward_rays(50)
     sampler = prepared(field)
@@ -182,6 +215,8 @@ def test_more_samples_than_can_be_indexed_are_a_mistake_of_the_users(monkeypatch
         ({"resolution": 12}, "resolution is 12; it must be a multiple of 8 from 8 to 1024"),
         ({"resolution": 0}, "resolution is 0; it must be a multiple of 8 from 8 to 1024"),
         ({"n_levels": 9}, "n_levels is 9; it must be from 1 to 8"),
+        ({"seen_by": 1.5}, "seen_by is 1.5; it must be a share, from 0 to 1"),
+        ({"n_still_steps": 0}, "n_still_steps is 0; it must be from 1 to 65536"),
         ({"n_steps": 0}, "n_steps is 0; it must be from 1 to 65536"),
         ({"n_steps": 10**9}, "n_steps is 1000000000; it must be from 1 to 65536"),
         ({"update_every": 0}, "update_every is 0, warmup_steps 32; .* at least 1 and 0"),

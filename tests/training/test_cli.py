@@ -306,6 +306,7 @@ HUGE = [
         (["--config", "missing/nerf.yaml"], "there is no config missing/nerf.yaml"),
         (["--config", "quickstart", "--trainer.max_steps", "0"], "trainer.max_steps is 0"),
         (["--config", "quickstart", "--save_every", "0"], "save_every is 0"),
+        (["--config", "quickstart", "--model.table_decay", "-1"], "table_decay is -1"),
         (["--config", "quickstart", "--trainer.precision", "bf16-true"], "trainer.precision is"),
         (["--config", "quickstart", "--trainer.accelerator", "gpu"], "gpu"),
         (["--config", "quickstart", "--data.samples_per_step", "0"], "samples_per_step is 0"),

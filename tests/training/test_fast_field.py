@@ -15,7 +15,7 @@ from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.cli import DietNeRFCLI
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.system import DietNeRF
-from tests.helpers import fit
+from tests.helpers import fit, weights
 
 SIZE = 32
 
@@ -98,3 +98,13 @@ def test_rendering_does_not_depend_on_where_the_samples_come_from(trained: Train
     assert psnr(marched, dense) > 55
     # The grid leaves out haze, of which a field that has just begun is full: 34 dB.
     assert psnr(sparse, marched) > 30
+
+
+def test_decay_draws_the_table_to_zero_and_nothing_else(tmp_path: Path):
+    sizes = {}
+    for decay in ("0", "20"):
+        fit(tmp_path / decay, "--model.table_decay", decay)
+        saved = weights(tmp_path / decay / "checkpoints/last.ckpt")
+        sizes[decay] = [saved[n].norm() for n in ("field.table", "field.density_net.0.weight")]
+    assert sizes["20"][0] < 0.7 * sizes["0"][0]
+    assert sizes["20"][1] > 0.9 * sizes["0"][1]
