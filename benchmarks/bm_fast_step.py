@@ -34,10 +34,10 @@ from common import ROOT, has_lego, report
 from torch import Tensor
 
 from dietnerf.losses import Step
+from dietnerf.randomness import step_generator
 from dietnerf.renderer import render_rays
 from dietnerf.training.cli import main as dietnerf
 from dietnerf.training.datamodule import RayBatch
-from dietnerf.training.randomness import step_generator
 from dietnerf.training.system import DietNeRF
 
 RESULTS = "windows.json"

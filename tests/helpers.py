@@ -1,5 +1,6 @@
 """Rays, fields and runs that tests share."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -35,6 +36,27 @@ class Ball(AbstractField):
     def colour(self, features: Tensor, samples: Samples) -> Tensor:
         red = torch.tensor([1.0, 0.0, 0.0], device=features.device)
         return self.brightness * red.expand(len(features), 3)
+
+
+TINY_TOWER = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 1, "layers": 1},
+}
+
+
+def tiny_tower(folder: Path) -> dict[str, str]:
+    """A vision transformer with random weights that open_clip loads: arguments of `OpenCLIP`."""
+    import open_clip
+
+    config, weights = folder / "tiny-tower.json", folder / "tiny-tower.pt"
+    config.write_text(json.dumps(TINY_TOWER))
+    open_clip.add_model_config(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = open_clip.create_model("tiny-tower")
+    torch.save(model.state_dict(), weights)
+    return {"model": "tiny-tower", "pretrained": str(weights), "model_config": str(config)}
 
 
 SMALL_FIELD = [

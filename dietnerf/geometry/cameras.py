@@ -70,6 +70,15 @@ class Cameras:
             self, focal=self.focal * scale, centre=self.centre * scale, width=width, height=height
         )
 
+    def windowed(self, left: float, top: float, side: float, n_pixels: int) -> Self:
+        """A square part of the view, `side` pixels wide from (left, top) on, with `n_pixels` along
+        each edge."""
+        scale = n_pixels / side
+        centre = (self.centre - torch.tensor([left, top])) * scale
+        return replace(
+            self, focal=self.focal * scale, centre=centre, width=n_pixels, height=n_pixels
+        )
+
     def framed(self, width: int, height: int) -> Self:
         """The same vertical field of view in a frame of another shape, with square pixels."""
         scale = height / self.height

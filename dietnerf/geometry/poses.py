@@ -18,7 +18,8 @@ RIGID_TOLERANCE = 1e-3
 
 
 def look_at(positions: Tensor, target: Tensor, up: Tensor) -> Tensor:
-    """Poses at `positions` (n, 3) that look at `target` (3,) with `up` (3,) up in the image.
+    """Poses at `positions` (n, 3) that look at `target` (3,) or (n, 3), with `up` (3,) up in the
+    image.
 
     Looking straight along `up` there is no such pose; some upright one is returned.
     """

@@ -3,9 +3,69 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from dietnerf.data.scene import Scene
+from dietnerf.errors import UserError
+from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.rays import Rays, Rendering
+from dietnerf.sampling.base import AbstractSampler
+
+
+class AbstractLoss(nn.Module, ABC):
+    """One term of the objective.
+
+    Args:
+        weight: factor in the sum of all losses.
+        every: steps from one in which it counts to the next.
+        start, stop: the first step in which it counts, and the first in which it does no more.
+        final_weight: what the weight becomes towards `stop`, or the end of the run, along a
+            straight line; without it, it stays.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        every: int = 1,
+        start: int = 0,
+        stop: int | None = None,
+        final_weight: float | None = None,
+    ) -> None:
+        super().__init__()
+        if every < 1:
+            raise UserError(f"{type(self).__name__}: every must be at least 1, got {every}")
+        if start < 0 or (stop is not None and stop < start):
+            raise UserError(
+                f"{type(self).__name__}: start and stop must be steps, the first one first, got "
+                f"{start} and {stop}"
+            )
+        self.weight = weight
+        self.every = every
+        self.start, self.stop = start, stop
+        self.final_weight = final_weight
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+        return type(self).__name__.lower()
+
+    def weight_at(self, step: int, n_steps: int) -> float:
+        """The factor in a step of a run of `n_steps`; 0 where the loss does not count."""
+        stop = n_steps if self.stop is None else self.stop
+        if not self.start <= step < stop or step % self.every != 0:
+            return 0.0
+        if self.final_weight is None:
+            return self.weight
+        share = (step - self.start) / (stop - self.start)
+        return self.weight + share * (self.final_weight - self.weight)
+
+    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+        """Called once before training, with the training photographs and what is behind them.
+
+        Raises:
+            UserError: something that the loss needs is missing.
+        """
 
 
 @dataclass(frozen=True)
@@ -27,25 +87,46 @@ class Step:
     coarse: Rendering | None
 
 
-class AbstractLoss(nn.Module, ABC):
-    """One term of the objective: a mean over rays. To add one, write one file with one final
-    subclass.
+class AbstractRayLoss(AbstractLoss):
+    """Judges training rays: a mean over them. To add one, write one file with one final subclass.
 
     A step may be worked through in chunks of rays, whose values are averaged.
-
-    Args:
-        weight: factor in the sum of all losses.
     """
-
-    def __init__(self, weight: float = 1.0) -> None:
-        super().__init__()
-        self.weight = weight
-
-    @property
-    def name(self) -> str:
-        """What it is called in logs."""
-        return type(self).__name__.lower()
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:
+        """The value before weighting, a scalar with gradients."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The scene as it is in one step of training.
+
+    Args:
+        index: number of optimisation steps taken so far.
+        field, sampler: the scene.
+        background: the colour behind it, (3,), on the device of the field.
+        generator: on the CPU, of this loss in this step on this process alone.
+    """
+
+    index: int
+    field: AbstractField
+    sampler: AbstractSampler
+    background: Tensor
+    generator: torch.Generator
+
+
+class AbstractSceneLoss(AbstractLoss):
+    """Judges the scene itself, or what it shows where nobody photographed it, once a step. To add
+    one, write one file with one final subclass.
+
+    `shown` is what it last looked at, an image (height, width, 3) in [0, 1], and `scalars` what it
+    last found, by name; both are logged.
+    """
+
+    shown: Tensor | None = None
+    scalars: dict[str, Tensor]
+
+    @abstractmethod
+    def forward(self, moment: Moment) -> Tensor:
         """The value before weighting, a scalar with gradients."""

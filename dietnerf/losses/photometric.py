@@ -3,10 +3,10 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.losses.base import AbstractLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, Step
 
 
-class Photometric(AbstractLoss):
+class Photometric(AbstractRayLoss):
     """Mean squared error of the fine and the coarse colours (NeRF, section 5.3, eq. 6).
 
     Args:

@@ -89,7 +89,21 @@ class Checkpoints(ModelCheckpoint):
 
 
 class ValidationPictures(Callback):
-    """Shows the first validation view in TensorBoard beside its photograph, depth and opacity."""
+    """Shows the first validation view in TensorBoard beside its photograph, depth and opacity, and
+    what the losses of the scene last looked at."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        if not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        for judge in pl_module.scene_losses:
+            if judge.shown is not None:
+                trainer.logger.experiment.add_image(
+                    f"train/{judge.name}",
+                    to_uint8(judge.shown).cpu(),
+                    trainer.global_step,
+                    dataformats="HWC",
+                )
 
     def on_validation_batch_end(
         self,

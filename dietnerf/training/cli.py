@@ -28,6 +28,7 @@ from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_wei
 from dietnerf.training.system import DietNeRF
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
+SEMANTIC = ".SemanticConsistency"
 TRAINER_DEFAULTS = {
     "devices": 1,
     "max_epochs": -1,  # the length of a run is max_steps
@@ -59,6 +60,12 @@ class DietNeRFCLI(LightningCLI):
             "--save_every", type=int, default=5000, help="steps between checkpoints that are kept"
         )
         parser.add_argument(
+            "--use_semantic_loss",
+            type=bool,
+            default=True,
+            help="false takes the semantic loss out of any config",
+        )
+        parser.add_argument(
             "--lpips_weights",
             type=str | None,
             default=None,
@@ -71,6 +78,9 @@ class DietNeRFCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         options = self._options()
         _check_options(options)
+        if not options.use_semantic_loss and options.model.losses is not None:
+            losses = [x for x in options.model.losses if not x.class_path.endswith(SEMANTIC)]
+            options.model.losses = losses or None
         subcommand = str(self.subcommand)
         checkpoint = choose_checkpoint(subcommand, Path(options.run), options.ckpt_path)
         options.ckpt_path = None if checkpoint is None else str(checkpoint)
@@ -117,7 +127,7 @@ class DietNeRFCLI(LightningCLI):
         # written.
         self.datamodule.setup(subcommand)
         if subcommand == "fit":
-            self.model.prepare(self.datamodule)
+            self.model.prepare(self.datamodule, self.trainer.strategy.root_device)
         if self._options().ckpt_path is not None:
             load_weights(self.model, Path(self._options().ckpt_path))
         super()._run_subcommand(subcommand)

@@ -15,7 +15,7 @@ from dietnerf.data.scene import Capture, Split, require_alpha
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
-from dietnerf.training.randomness import step_generator
+from dietnerf.randomness import step_generator
 
 MAX_RAYS = 1 << 18  # in a step, however few samples they have
 Background = Literal["white", "black", "random"]

@@ -12,20 +12,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dietnerf
+from dietnerf.chunks import sum_in_chunks
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, AbstractField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
-from dietnerf.losses import AbstractLoss, Photometric, Step
+from dietnerf.losses import (
+    AbstractLoss,
+    AbstractRayLoss,
+    AbstractSceneLoss,
+    Moment,
+    Photometric,
+    Step,
+)
 from dietnerf.metrics import psnr
+from dietnerf.randomness import step_generator
 from dietnerf.renderer import rays_per_chunk, render_image, render_rays
 from dietnerf.sampling import AbstractSampler, Stratified
 from dietnerf.training.adam import SkippingAdam
-from dietnerf.training.chunks import sum_in_chunks
 from dietnerf.training.datamodule import RayBatch, SceneDataModule, View
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
-from dietnerf.training.randomness import step_generator
 
 CHECKPOINT_FORMAT = 1  # raised whenever older checkpoints can no longer be read
 
@@ -101,22 +108,34 @@ class DietNeRF(pl.LightningModule):
         self.history = History(torch.initial_seed())
         self._prepared_for: SceneDataModule | None = None
 
+    @property
+    def ray_losses(self) -> list[AbstractRayLoss]:
+        return [module for module in self.losses if isinstance(module, AbstractRayLoss)]
+
+    @property
+    def scene_losses(self) -> list[AbstractSceneLoss]:
+        return [module for module in self.losses if isinstance(module, AbstractSceneLoss)]
+
     def setup(self, stage: str) -> None:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(datamodule, SceneDataModule):
-            self.prepare(datamodule)
+            self.prepare(datamodule, self.trainer.strategy.root_device)
 
-    def prepare(self, data: SceneDataModule) -> None:
-        """Lay field and sampler out for the training cameras, unless that is done already.
+    def prepare(self, data: SceneDataModule, device: torch.device) -> None:
+        """Lay field and sampler out for the training cameras, and get what the losses need, unless
+        that is done already.
 
         Raises:
-            UserError: they cannot be; a box may lie where no camera looks.
+            UserError: it cannot be done; a box may lie where no camera looks.
         """
         if self._prepared_for is data:
             return
-        train = data.scenes["train"].cameras
-        self.field.prepare(train)
-        self.sampler.prepare(train, self.field)
+        train = data.scenes["train"]
+        self.field.prepare(train.cameras)
+        self.sampler.prepare(train.cameras, self.field)
+        self.background = data.background
+        for judge in (*self.ray_losses, *self.scene_losses):
+            judge.prepare(train, data.background, device)
         self.capture = data.capture()
         self._prepared_for = data
 
@@ -136,13 +155,25 @@ class DietNeRF(pl.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def training_step(self, batch: RayBatch, batch_idx: int) -> Tensor:
-        step = self.global_step
-        generator = step_generator("samples", batch.index, self.global_rank, self.device)
         # The same on all processes, so that they go on with the same sampler.
         self.sampler.update(
             batch.index, self.field, step_generator("sampler", batch.index, 0, self.device)
         )
-        logged, n_samples = is_logged(self.trainer, batch), 0
+        logged = is_logged(self.trainer, batch)
+        loss, stats, n_samples = self._judge_rays(batch, logged)
+        loss = loss + self._judge_scene(batch)
+        self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
+        if logged:
+            self._log_step(loss.detach(), stats, len(batch), n_samples)
+        return loss
+
+    def _judge_rays(self, batch: RayBatch, logged: bool) -> tuple[Tensor, Tensor, int]:
+        """The losses of training rays, summed, with what is logged of them and the number of
+        samples."""
+        step, n_samples = self.global_step, 0
+        generator = step_generator("samples", batch.index, self.global_rank, self.device)
+        judges = self.ray_losses
+        weights = [judge.weight_at(step, self.trainer.max_steps) for judge in judges]
 
         def loss_and_stats(chunk: RayBatch) -> tuple[Tensor, Tensor]:
             rendering, coarse = render_rays(
@@ -152,7 +183,9 @@ class DietNeRF(pl.LightningModule):
             n_samples += len(rendering.weights)
             made = Step(step, chunk.rays, chunk.rgb, rendering, coarse)
             share = len(chunk) / len(batch)
-            terms = share * torch.stack([loss.weight * loss(made) for loss in self.losses])
+            none = made.target.new_zeros(())  # of a loss that does not count in this step
+            pairs = zip(judges, weights, strict=True)
+            terms = share * torch.stack([w * judge(made) if w else none for judge, w in pairs])
             stats = terms.detach()
             if logged:
                 mse = share * F.mse_loss(rendering.rgb.detach(), chunk.rgb)
@@ -160,9 +193,21 @@ class DietNeRF(pl.LightningModule):
             return terms.sum(), stats
 
         loss, stats = sum_in_chunks(loss_and_stats, batch.split(self._chunk_size(batch)), self)
-        self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
-        if logged:
-            self._log_step(loss.detach(), stats, len(batch), n_samples)
+        return loss, stats, n_samples
+
+    def _judge_scene(self, batch: RayBatch) -> Tensor | float:
+        """The losses of the scene itself, those that count in this step, summed."""
+        step, loss = self.global_step, 0.0
+        for judge in self.scene_losses:
+            weight = judge.weight_at(step, self.trainer.max_steps)
+            if weight == 0:
+                continue
+            generator = step_generator(judge.name, batch.index, self.global_rank)
+            background = self.background.to(self.device)
+            moment = Moment(step, self.field, self.sampler, background, generator)
+            term = weight * judge(moment)
+            judge.scalars |= {"weight": torch.tensor(weight), "weighted": term.detach()}
+            loss = loss + term
         return loss
 
     def _chunk_size(self, batch: RayBatch) -> int:
@@ -179,9 +224,13 @@ class DietNeRF(pl.LightningModule):
             "train/learning_rate": torch.tensor(rate),
             "train/samples_per_ray": torch.tensor(n_samples / n_rays),
         }
-        scalars |= {
-            f"train/{module.name}": term for module, term in zip(self.losses, terms, strict=True)
-        }
+        judges = [module for module in self.losses if isinstance(module, AbstractRayLoss)]
+        scalars |= {f"train/{judge.name}": term for judge, term in zip(judges, terms, strict=True)}
+        for judge in self.losses:
+            if isinstance(judge, AbstractSceneLoss):  # what it found when it last counted
+                scalars |= {
+                    f"train/{judge.name}_{name}": value for name, value in judge.scalars.items()
+                }
         self.log_dict(scalars, batch_size=n_rays)
         self.log("train/psnr", -10 * mse.log10(), prog_bar=True, batch_size=n_rays)
 

@@ -1,7 +1,7 @@
 import pytorch_lightning as pl
 import torch
 
-from dietnerf.training.randomness import step_generator
+from dietnerf.randomness import step_generator
 
 
 def draw(*key: object) -> list[float]:

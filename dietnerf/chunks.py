@@ -1,0 +1,119 @@
+"""Work in chunks of rays, so that the activations stay small."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Chunk = TypeVar("Chunk")
+TINY = 1e-30  # a gradient that counts as none
+LARGEST = 2.0**-6  # of a gradient in half precision: sums over many rays must stay below 2^16
+
+
+class _AttachGradients(torch.autograd.Function):
+    """The identity on a value whose gradients are known already."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor
+    ) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        (grad_value,) = grad_outputs
+        return None, None, *(grad_value * gradient for gradient in ctx.gradients)
+
+
+def sum_in_chunks(
+    loss_and_stats: Callable[[Chunk], tuple[Tensor, Tensor]],
+    chunks: Sequence[Chunk],
+    module: nn.Module,
+) -> tuple[Tensor, Tensor]:
+    """Sum a loss over chunks, keeping the activations of one chunk only.
+
+    On a CPU this keeps them in the cache: the step of the paper's MLP takes about half as long
+    (benchmarks/bm_step.py).
+
+    Args:
+        loss_and_stats: the share of one chunk in the loss, a scalar with gradients to the
+            parameters of `module`, and in whatever is reported beside it, (n_stats,).
+        chunks: at least one.
+        module: owns every parameter that the loss depends on.
+
+    Returns:
+        The loss, a scalar, differentiable in the parameters of `module` and in nothing else; and
+        the sum of the stats, (n_stats,), without gradients.
+    """
+    if len(chunks) == 1:
+        loss, stats = loss_and_stats(chunks[0])
+        return loss, stats.detach()
+    gradients = _Gradients(module)
+    losses, all_stats = [], []
+    for chunk in chunks:
+        loss, stats = loss_and_stats(chunk)
+        losses.append(loss.detach())
+        all_stats.append(stats.detach())
+        gradients.add(loss)
+    return gradients.attached_to(torch.stack(losses).sum()), torch.stack(all_stats).sum(dim=0)
+
+
+def judge_in_chunks(
+    render: Callable[[Chunk], Tensor],
+    chunks: Sequence[Chunk],
+    loss_of: Callable[[Tensor], Tensor],
+    module: nn.Module,
+) -> Tensor:
+    """A loss of many rays together, as of a whole image, keeping the activations of one chunk only.
+
+    Deferred back-propagation (Zhang et al., ARF, 2022, section 3.4): everything is rendered without
+    a graph, the loss is differentiated in the colours, and then chunk after chunk is rendered again
+    with a graph to take that gradient on to the parameters. A single chunk is rendered once.
+
+    Args:
+        render: the colours of a chunk, (n_rays, n_channels), the same whenever it is asked.
+        chunks: at least one.
+        loss_of: of all colours, (sum of n_rays, n_channels), a scalar.
+        module: owns every parameter that the colours depend on.
+
+    Returns:
+        The loss, a scalar, differentiable in the parameters of `module` and in nothing else.
+    """
+    if len(chunks) == 1:
+        return loss_of(render(chunks[0]))
+    with torch.no_grad():
+        parts = [render(chunk) for chunk in chunks]
+    colours = torch.cat(parts).requires_grad_()
+    with torch.enable_grad():
+        loss = loss_of(colours)
+    (gradient,) = torch.autograd.grad(loss, colours)
+    # What comes back from an image is tiny. Half precision, where the field has it, would lose it.
+    scale = torch.exp2(-gradient.abs().amax().clamp_min(TINY).log2().floor()) * LARGEST
+    gradients = _Gradients(module)
+    sizes = [len(part) for part in parts]
+    for chunk, share in zip(chunks, (gradient * scale).split(sizes), strict=True):
+        gradients.add(render(chunk), share)
+    return gradients.attached_to(loss.detach(), 1 / scale)
+
+
+class _Gradients:
+    """Gradients of the parameters of a module, gathered part by part."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.values = [torch.zeros_like(p) for p in self.parameters]
+
+    def add(self, output: Tensor, grad_output: Tensor | None = None) -> None:
+        found = torch.autograd.grad(output, self.parameters, grad_output, allow_unused=True)
+        for value, more in zip(self.values, found, strict=True):
+            if more is not None:
+                value.add_(more)
+
+    def attached_to(self, loss: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """The value of a loss, whose gradients are these times `scale`."""
+        for value in self.values:
+            value.mul_(scale)
+        attached: Tensor = _AttachGradients.apply(loss, self.values, *self.parameters)
+        return attached

@@ -1,0 +1,189 @@
+"""A bulldozer is a bulldozer from any perspective."""
+
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dietnerf.chunks import judge_in_chunks
+from dietnerf.data.scene import Scene
+from dietnerf.errors import UserError
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rays
+from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
+from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.renderer import rays_per_chunk, render_rays
+from dietnerf.semantics import AbstractImageEncoder, OpenCLIP
+
+SAMPLES_WITH_GRAPH = 1 << 16  # at a time: what they keep is about what a training step keeps
+
+
+@final
+class SemanticConsistency(AbstractSceneLoss):
+    """Views that nobody photographed should mean what the photographs mean (DietNeRF, section 4).
+
+    One minus the cosine between the embedding of a rendering from a random viewpoint and that of a
+    photograph, for the fine and the coarse rendering.
+
+    Args:
+        encoder: embeds images.
+        viewpoints: where the scene is rendered from.
+        weight, every, start, stop, final_weight: as for every loss; the defaults are the paper's
+            (section 5.1): every tenth step.
+        n_views: renderings in a step.
+        resolution: pixels along each edge of a rendering, which is square.
+        crop: side of the part of the view that is rendered, as a share of the view's shorter side:
+            1 is the middle square, what is smaller lies anywhere.
+        crop_target: compare with the same part of the photograph, embedded anew in every step, not
+            with the whole.
+        target: the photograph that is compared with: a `random` one, each `in_turn` in a random
+            order, or the `mean` of all embeddings.
+        coarse_weight: factor of the coarse rendering in this loss.
+        jitter: place samples at random, as in training, not in the middle of their intervals.
+        augment: change brightness, contrast and perspective of the renderings at random, so that
+            the field cannot please the encoder with noise.
+    """
+
+    def __init__(
+        self,
+        encoder: AbstractImageEncoder | None = None,
+        viewpoints: AbstractViewpoints | None = None,
+        weight: float = 0.1,
+        every: int = 10,
+        start: int = 0,
+        stop: int | None = None,
+        final_weight: float | None = None,
+        n_views: int = 1,
+        resolution: int = 168,
+        crop: float = 1.0,
+        crop_target: bool = False,
+        target: Literal["random", "in_turn", "mean"] = "random",
+        coarse_weight: float = 1.0,
+        jitter: bool = True,
+        augment: bool = False,
+    ) -> None:
+        super().__init__(weight, every, start, stop, final_weight)
+        for name, value in (("n_views", n_views), ("resolution", resolution)):
+            if value < 1:
+                raise UserError(f"SemanticConsistency: {name} must be at least 1, got {value}")
+        if not 0 < crop <= 1:
+            raise UserError(f"SemanticConsistency: crop must be in (0, 1], got {crop}")
+        if crop_target and target == "mean":
+            raise UserError("SemanticConsistency: crop_target needs a target that is one image")
+        self.encoder = encoder or OpenCLIP()
+        self.viewpoints = viewpoints or SphereCap()
+        self.n_views = n_views
+        self.resolution = resolution
+        self.crop = crop
+        self.crop_target = crop_target
+        self.target = target
+        self.coarse_weight = coarse_weight
+        self.jitter = jitter
+        self.augmentation = _augmentation() if augment else None
+        self.scalars = {}
+
+    @property
+    def name(self) -> str:
+        return "semantic"
+
+    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+        self.viewpoints.prepare(scene.cameras)
+        self.encoder.load(device)
+        self.photographs = [scene.image(i, background).to(device) for i in range(len(scene))]
+        with torch.no_grad():
+            self.embeddings = torch.cat([self.encoder(_batch(p)) for p in self.photographs])
+
+    def forward(self, moment: Moment) -> Tensor:
+        cameras, windows = self._look(moment.generator)
+        rays = Rays.cat([camera.image_rays(0) for camera in cameras]).to(moment.background.device)
+        targets = self._targets(moment, windows)
+        seed = int(torch.randint(2**62, (1,), generator=moment.generator))
+
+        def render(chunk: tuple[int, Rays]) -> Tensor:
+            first, some = chunk
+            generator = None
+            if self.jitter:  # the same whenever the chunk is rendered
+                generator = torch.Generator(some.near.device).manual_seed(seed + first)
+            fine, coarse = render_rays(
+                some, moment.field, moment.sampler, moment.background, generator
+            )
+            return fine.rgb if coarse is None else torch.cat([fine.rgb, coarse.rgb], dim=1)
+
+        size = min(
+            rays_per_chunk(moment.field, moment.sampler, moment.background.device),
+            max(1, SAMPLES_WITH_GRAPH // moment.sampler.n_samples),
+        )
+        chunks = [(i, rays[i : i + size]) for i in range(0, len(rays), size)]
+        scene = nn.ModuleList([moment.field, moment.sampler])
+        return judge_in_chunks(render, chunks, lambda rgb: self._judge(rgb, targets, seed), scene)
+
+    def _look(self, generator: torch.Generator) -> tuple[list[Cameras], list[tuple[int, int, int]]]:
+        """Cameras, and the part of a photograph that each sees: left, top and side in pixels."""
+        drawn, found, windows = self.viewpoints.draw(self.n_views, generator), [], []
+        shorter = min(drawn.width, drawn.height)
+        side = max(1, round(self.crop * shorter))
+        for i in range(self.n_views):
+            if self.crop == 1:
+                left, top = (drawn.width - side) // 2, (drawn.height - side) // 2
+            else:
+                left = int(torch.randint(drawn.width - side + 1, (1,), generator=generator))
+                top = int(torch.randint(drawn.height - side + 1, (1,), generator=generator))
+            windows.append((left, top, side))
+            found.append(drawn[[i]].windowed(left, top, side, self.resolution))
+        return found, windows
+
+    def _targets(self, moment: Moment, windows: list[tuple[int, int, int]]) -> Tensor:
+        """What each rendering is compared with, unit vectors (n_views, n_features)."""
+        if self.target == "mean":
+            return F.normalize(self.embeddings.mean(dim=0, keepdim=True), dim=1)
+        n = len(self.photographs)
+        if self.target == "random":
+            ids = torch.randint(n, (self.n_views,), generator=moment.generator).tolist()
+        else:
+            ids = _in_turn(moment.index // self.every * self.n_views, self.n_views, n)
+        if not self.crop_target:
+            return self.embeddings[ids]
+        parts = [
+            self.photographs[i][top : top + side, left : left + side]
+            for i, (left, top, side) in zip(ids, windows, strict=True)
+        ]
+        with torch.no_grad():
+            return torch.cat([self.encoder(_batch(part)) for part in parts])
+
+    def _judge(self, colours: Tensor, targets: Tensor, seed: int) -> Tensor:
+        """The loss of colours (n_views * resolution^2, 3, or 6 with a coarse rendering)."""
+        shape = (self.n_views, self.resolution, self.resolution, -1, 3)
+        images = colours.float().clamp(0, 1).view(shape).permute(3, 0, 4, 1, 2).flatten(0, 1)
+        self.shown = images[0].detach().permute(1, 2, 0)
+        if self.augmentation is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                images = self.augmentation(images).clamp(0, 1)
+        embeddings = self.encoder(images).unflatten(0, (-1, self.n_views))
+        fine, *coarse = 1 - (embeddings * targets).sum(dim=-1).mean(dim=1)
+        self.scalars = {"cosine": 1 - fine.detach()}
+        return fine + self.coarse_weight * sum(coarse)
+
+
+def _batch(image: Tensor) -> Tensor:
+    """(height, width, 3) -> (1, 3, height, width)."""
+    return image.permute(2, 0, 1)[None]
+
+
+def _in_turn(first: int, count: int, n: int) -> list[int]:
+    """`count` of an endless list, from `first` on: all of n in one order, then in another, ..."""
+    found = []
+    for i in range(first, first + count):
+        order = torch.Generator().manual_seed(torch.initial_seed() % 2**31 + i // n)
+        found.append(int(torch.randperm(n, generator=order)[i % n]))
+    return found
+
+
+def _augmentation() -> nn.Module:
+    import kornia.augmentation as ka  # takes a second
+
+    return nn.Sequential(
+        ka.ColorJiggle(brightness=0.1, contrast=0.1, p=0.8),
+        ka.RandomPerspective(distortion_scale=0.2, p=0.8),
+    )
