@@ -55,15 +55,13 @@ class BuildKernels(build_ext):
 
 
 class BuildPython(build_py):
-    """Takes configs/*.yaml along as dietnerf/configs; an editable install uses configs/ itself."""
+    """Takes configs/ along as dietnerf/configs; an editable install uses configs/ itself."""
 
     def run(self) -> None:
         super().run()
         if not getattr(self, "editable_mode", False):
             target = Path(self.build_lib) / "dietnerf" / "configs"
-            target.mkdir(parents=True, exist_ok=True)
-            for config in sorted(ROOT.glob("configs/*.yaml")):
-                shutil.copy(config, target)
+            shutil.copytree(ROOT / "configs", target, dirs_exist_ok=True)
 
 
 def attempt(build, path: Path, temp: Path) -> dict[str, object]:
@@ -193,7 +191,7 @@ setup(
         Extension(
             "dietnerf._C",
             [*relative("csrc/cpu/*.cpp"), *relative("csrc/cuda/*.cu")],
-            depends=[*relative("csrc/**/*.h"), *relative("csrc/**/*.cuh"), *relative("configs/*")],
+            depends=[*relative("csrc/**/*.h"), *relative("csrc/**/*.cuh"), *relative("configs/**/*.yaml")],
             py_limited_api=True,
         )
     ],

@@ -46,9 +46,11 @@ def _find_config(name: str) -> Path:
     given = Path(name)
     if given.is_file():
         return given
-    packaged = CONFIGS / f"{given.stem}.yaml"
-    if str(given.parent) not in (".", "configs") or not packaged.is_file():
-        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+    short = given.relative_to("configs") if given.is_relative_to("configs") else given
+    packaged = CONFIGS / short.with_suffix(".yaml")
+    if not packaged.is_file():
+        places = (path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
+        known = ", ".join(sorted(str(place.with_suffix("")) for place in places))
         raise UserError(f"there is no config {name}; give a file, or one that comes along: {known}")
     return packaged
 
