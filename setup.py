@@ -191,7 +191,11 @@ setup(
         Extension(
             "dietnerf._C",
             [*relative("csrc/cpu/*.cpp"), *relative("csrc/cuda/*.cu")],
-            depends=[*relative("csrc/**/*.h"), *relative("csrc/**/*.cuh"), *relative("configs/**/*.yaml")],
+            depends=[
+                *relative("csrc/**/*.h"),
+                *relative("csrc/**/*.cuh"),
+                *relative("configs/**/*.yaml"),
+            ],
             py_limited_api=True,
         )
     ],
