@@ -3,12 +3,13 @@
 import math
 from dataclasses import replace
 from itertools import chain
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, normalize
 
+from dietnerf.data.blocks import blocks_scene
 from dietnerf.data.scene import SPLITS, AbstractReader, Scene, Split
 from dietnerf.data.solids import Solid, dot, first_hit
 from dietnerf.data.toy import SUN, toy_scene
@@ -28,7 +29,7 @@ RAYS_AT_ONCE = 1 << 17
 
 @final
 class Procedural(AbstractReader):
-    """A toy lighthouse, house and garden, seen from the upper hemisphere as NeRF-synthetic is.
+    """A toy scene, seen from the upper hemisphere as NeRF-synthetic is.
 
     Training and validation cameras follow a low-discrepancy sequence, so the first few are spread
     as well as many are, and view i stays the same however many are asked for. Test cameras go round
@@ -37,6 +38,7 @@ class Procedural(AbstractReader):
     Args:
         resolution: width and height of the images in pixels.
         n_train, n_val, n_test: number of views in each split.
+        scene: `coast` with a lighthouse, house and garden, or a castle of plain `blocks`.
         seed: places the training and validation cameras.
     """
 
@@ -46,6 +48,7 @@ class Procedural(AbstractReader):
         n_train: int = 8,
         n_val: int = 8,
         n_test: int = 16,
+        scene: Literal["coast", "blocks"] = "coast",
         seed: int = 0,
     ) -> None:
         sizes = {"resolution": resolution, "n_train": n_train, "n_val": n_val, "n_test": n_test}
@@ -53,6 +56,7 @@ class Procedural(AbstractReader):
             if size < 1:
                 raise UserError(f"{name} must be at least 1, got {size}")
         self.resolution = resolution
+        self.solids = blocks_scene() if scene == "blocks" else toy_scene()
         self.n_views: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         self.seed = seed
 
@@ -61,7 +65,7 @@ class Procedural(AbstractReader):
         cameras = self.cameras(split)
         n = len(cameras)
         at_once = max(1, RAYS_AT_ONCE // self.resolution**2)
-        parts = [photograph(cameras[i : i + at_once]) for i in range(0, n, at_once)]
+        parts = [photograph(cameras[i : i + at_once], self.solids) for i in range(0, n, at_once)]
         images, depths = (torch.cat(part) for part in zip(*parts, strict=True))
         names = tuple(f"{split}_{i}" for i in range(n))
         return Scene(images, cameras, torch.arange(n), names, depths)
@@ -107,19 +111,19 @@ def _poses(azimuths: Tensor, elevations: Tensor) -> Tensor:
     return look_at(DISTANCE * torch.stack(outward, dim=-1), origin, up).float()
 
 
-def photograph(cameras: Cameras) -> tuple[Tensor, Tensor]:
+def photograph(cameras: Cameras, groups: list[list[Solid]]) -> tuple[Tensor, Tensor]:
     """Pictures with straight alpha, uint8 (n, h, w, 4), and depths at pixel centres, (n, h, w).
 
     Pixels that differ from a neighbour are the average over `GRID`^2 rays, the others show the
     middle one.
     """
     shape = (len(cameras), cameras.height, cameras.width)
-    rgba, depth = trace(Rays.cat([cameras.image_rays(i) for i in range(shape[0])]))
+    rgba, depth = trace(Rays.cat([cameras.image_rays(i) for i in range(shape[0])]), groups)
     pictures = _premultiply(rgba).reshape(*shape, 4)
     ids, rows, columns = _is_busy(pictures).nonzero().unbind(-1)
     others = [k for k in range(GRID**2) if k != GRID**2 // 2]
     rays = Rays.cat([_shifted(cameras, k).rays(ids, columns, rows) for k in others])
-    total = _premultiply(trace(rays)[0]).reshape(len(others), len(ids), 4).sum(dim=0)
+    total = _premultiply(trace(rays, groups)[0]).reshape(len(others), len(ids), 4).sum(dim=0)
     pictures[ids, rows, columns] = (pictures[ids, rows, columns] + total) / GRID**2
     alpha = pictures[..., 3:]
     rgb = pictures[..., :3] / alpha.clamp(min=GRID**-2)  # alpha is 0 or at least that
@@ -146,14 +150,13 @@ def _is_busy(pictures: Tensor) -> Tensor:
     return (largest + largest_negative).amax(dim=1) > BUSY
 
 
-def trace(rays: Rays) -> tuple[Tensor, Tensor]:
-    """What rays see of the scene: the ground truth.
+def trace(rays: Rays, groups: list[list[Solid]]) -> tuple[Tensor, Tensor]:
+    """What rays see of solids, those that stand together in one list: the ground truth.
 
     Returns:
         sRGB colours with alpha 0 or 1, (n_rays, 4) in [0, 1], and distances in units of `rays_d`, 0
         where nothing is hit between near and far, (n_rays,).
     """
-    groups = toy_scene()
     parts = [_shade(groups, part) for part in rays.split(RAYS_AT_ONCE)]
     rgba = torch.cat([torch.zeros(0, 4), *(part[0] for part in parts)])
     return rgba, torch.cat([torch.zeros(0), *(part[1] for part in parts)])

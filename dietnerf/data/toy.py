@@ -37,7 +37,8 @@ def _rgb(code: str) -> Tensor:
     return torch.tensor([int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]) ** 2.2
 
 
-def _plain(code: str) -> Paint:
+def plain(code: str) -> Paint:
+    """One sRGB colour, such as "#ff8000", everywhere."""
     colour = _rgb(code)
     return lambda p: colour.expand(p.shape[0], 3)
 
@@ -79,19 +80,19 @@ def _base() -> list[Solid]:
 
 
 def _lighthouse(x: float, y: float) -> list[Solid]:
-    top, slate = GROUND + 1.0, _plain("#474b57")
+    top, slate = GROUND + 1.0, plain("#474b57")
     rails: list[Solid] = [
         Frustum((x + 0.205 * math.cos(a), y + 0.205 * math.sin(a), top), 0.009, 0.009, 0.1, slate)
         for a in torch.linspace(0, 2 * math.pi, 13)[:-1].tolist()
     ]
     return [
-        Frustum((x, y, GROUND), 0.29, 0.27, 0.07, _plain("#8b8d94")),
+        Frustum((x, y, GROUND), 0.29, 0.27, 0.07, plain("#8b8d94")),
         Frustum((x, y, GROUND), 0.235, 0.15, 1.0, _stripes, gloss=0.15),
         Frustum((x, y, top), 0.225, 0.225, 0.03, slate),
         *rails,
         Frustum((x, y, top + 0.03), 0.11, 0.11, 0.17, _lantern, gloss=0.6),
-        Frustum((x, y, top + 0.20), 0.165, 0.02, 0.16, _plain("#c8202f"), gloss=0.3),
-        Ball((x, y, top + 0.38), 0.032, _plain("#f2b632"), gloss=0.6),
+        Frustum((x, y, top + 0.20), 0.165, 0.02, 0.16, plain("#c8202f"), gloss=0.3),
+        Ball((x, y, top + 0.38), 0.032, plain("#f2b632"), gloss=0.6),
     ]
 
 
@@ -126,7 +127,7 @@ def _house(x: float, y: float, turn: float) -> list[Solid]:
     return [
         box((x, y, GROUND + height / 2), (length, width, height), _walls, turn),
         Polyhedron((x, y, GROUND + height), normals, offsets, 0.42, _tiles, turn),
-        box((chimney_x, chimney_y, GROUND + 0.47), (0.08, 0.08, 0.2), _plain("#a5553f"), turn),
+        box((chimney_x, chimney_y, GROUND + 0.47), (0.08, 0.08, 0.2), plain("#a5553f"), turn),
     ]
 
 
@@ -159,20 +160,20 @@ def _arch(x: float, y: float, turn: float) -> list[Solid]:
         box(
             (x + e * radius * c, y + e * radius * s, GROUND + 0.15), (0.12, depth, 0.3), stone, turn
         )
-        for e, stone in ((-1, _plain("#b8a58c")), (1, _plain("#b8a58c")))
+        for e, stone in ((-1, plain("#b8a58c")), (1, plain("#b8a58c")))
     ]
     stones = []
     for k in range(9):
         angle = math.pi * (k + 0.5) / 9
         out = radius * math.cos(angle)
         place = (x + out * c, y + out * s, spring + radius * math.sin(angle))
-        paint = _plain("#d8c7ab") if k % 2 == 0 else _plain("#a78f78")
+        paint = plain("#d8c7ab") if k % 2 == 0 else plain("#a78f78")
         stones.append(box(place, (0.12, depth, 0.088), paint, turn, tilt=-angle))
     return [*pillars, *stones]
 
 
 def _fence(radius: float, first_deg: float, last_deg: float, n_posts: int) -> list[Solid]:
-    white = _plain("#f7f5ef")
+    white = plain("#f7f5ef")
     angles = torch.linspace(math.radians(first_deg), math.radians(last_deg), n_posts).tolist()
     places = [(radius * math.cos(a), radius * math.sin(a)) for a in angles]
     posts: list[Solid] = [Frustum((x, y, GROUND), 0.016, 0.012, 0.22, white) for x, y in places]
@@ -190,9 +191,9 @@ def _tree(x: float, y: float, size: float) -> list[Solid]:
     tiers = [(0.18, 0.30, 0.38), (0.40, 0.24, 0.34), (0.62, 0.17, 0.38)]
     greens = ("#2f6b3a", "#3a7d44", "#4c9a52")
     return [
-        Frustum((x, y, GROUND), 0.06 * size, 0.05 * size, 0.2 * size, _plain("#6b4426")),
+        Frustum((x, y, GROUND), 0.06 * size, 0.05 * size, 0.2 * size, plain("#6b4426")),
         *(
-            Frustum((x, y, GROUND + z * size), r * size, 0.012, h * size, _plain(green))
+            Frustum((x, y, GROUND + z * size), r * size, 0.012, h * size, plain(green))
             for (z, r, h), green in zip(tiers, greens, strict=True)
         ),
     ]
