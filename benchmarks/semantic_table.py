@@ -22,6 +22,7 @@ from statistics import mean
 from typing import Any
 
 import torch
+import yaml
 from common import ROOT, has_lego
 
 from dietnerf.losses import Moment, SemanticConsistency
@@ -109,14 +110,9 @@ def main() -> None:
     encoder.load(torch.device("cpu"))
     overlay = args.out / "encoder.yaml"
     args.out.mkdir(parents=True, exist_ok=True)
-    overlay.write_text(
-        (ROOT / "configs/dietnerf.yaml")
-        .read_text()
-        .replace(
-            "{class_path: dietnerf.semantics.OpenCLIP}",
-            json.dumps({"class_path": "dietnerf.semantics.OpenCLIP", "init_args": settings}),
-        )
-    )
+    losses = yaml.safe_load((ROOT / "configs/dietnerf.yaml").read_text())["model"]["losses"]
+    losses[-1]["init_args"]["encoder"]["init_args"] = settings
+    overlay.write_text(yaml.safe_dump({"model": {"losses": losses}}))
     sides = {"off": [], "on": ["--config", str(overlay.resolve()), *options]}
     rows: dict[str, dict[str, Any]] = {}
     for capture in args.captures:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dietnerf.training import cli
 
@@ -97,3 +98,14 @@ def test_every_config_parses_as_its_comment_says(config: Path, capsys, monkeypat
     with pytest.raises(SystemExit) as ended:
         cli.main([*command, "--print_config"])
     assert ended.value.code in (0, None), capsys.readouterr().err
+
+
+def test_dietnerf_is_the_fast_field_with_one_more_loss():
+    fast, diet = (
+        yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
+        for name in ("fast", "dietnerf")
+    )
+    losses = diet["model"].pop("losses")
+    assert diet == fast
+    names = [loss["class_path"].split(".")[-1] for loss in losses]
+    assert names == ["Photometric", "SemanticConsistency"]
