@@ -121,7 +121,6 @@ class Bench:
         loss.viewpoints.prepare(self.cameras)
         encoder.load(CPU)
         with torch.no_grad():
-            loss.photographs = [torch.full((32, 32, 3), 0.5)]
             loss.embeddings = encoder(torch.full((1, 3, 32, 32), 0.5))
         return loss
 

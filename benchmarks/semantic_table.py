@@ -64,7 +64,6 @@ def unseen_cosine(run: Path, encoder: OpenCLIP) -> float:
         shape = (cameras.height, cameras.width, 3)
         images = torch.stack([rgb.view(shape).permute(2, 0, 1) for rgb in seen])
         loss.embeddings = encoder(images)
-        loss.photographs = list(images)
         generator = torch.Generator().manual_seed(UNSEEN_SEED)
         cosines = []
         for _ in range(N_UNSEEN):

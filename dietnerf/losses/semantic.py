@@ -82,6 +82,7 @@ class SemanticConsistency(AbstractSceneLoss):
         self.jitter = jitter
         self.augmentation = _augmentation() if augment else None
         self.scalars = {}
+        self.photographs: list[Tensor] = []  # where parts of them are to be embedded
 
     @property
     def name(self) -> str:
@@ -90,9 +91,14 @@ class SemanticConsistency(AbstractSceneLoss):
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
         self.viewpoints.prepare(scene.cameras)
         self.encoder.load(device)
-        self.photographs = [scene.image(i, background).to(device) for i in range(len(scene))]
-        with torch.no_grad():
-            self.embeddings = torch.cat([self.encoder(_batch(p)) for p in self.photographs])
+        embeddings = []
+        for i in range(len(scene)):
+            photograph = scene.image(i, background).to(device)
+            with torch.no_grad():
+                embeddings.append(self.encoder(_batch(photograph)))
+            if self.crop_target:
+                self.photographs.append(photograph)
+        self.embeddings = torch.cat(embeddings)
 
     def forward(self, moment: Moment) -> Tensor:
         cameras, windows = self._look(moment.generator)
@@ -137,7 +143,7 @@ class SemanticConsistency(AbstractSceneLoss):
         """What each rendering is compared with, unit vectors (n_views, n_features)."""
         if self.target == "mean":
             return F.normalize(self.embeddings.mean(dim=0, keepdim=True), dim=1)
-        n = len(self.photographs)
+        n = len(self.embeddings)
         if self.target == "random":
             ids = torch.randint(n, (self.n_views,), generator=moment.generator).tolist()
         else:
@@ -158,7 +164,7 @@ class SemanticConsistency(AbstractSceneLoss):
         self.shown = images[0].detach().permute(1, 2, 0)
         if self.augmentation is not None:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # kornia takes no other
                 images = self.augmentation(images).clamp(0, 1)
         embeddings = self.encoder(images).unflatten(0, (-1, self.n_views))
         fine, *coarse = 1 - (embeddings * targets).sum(dim=-1).mean(dim=1)
