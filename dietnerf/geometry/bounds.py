@@ -59,6 +59,15 @@ def count_views(bounds: Tensor, cameras: Cameras, n_cells: int) -> Tensor:
     return _count_views(_grid(bounds, n_cells), cameras)
 
 
+def seen_by_enough(counts: Tensor, share: float, n_cameras: int) -> Tensor:
+    """Where a share of all cameras looks, or else, if they do so nowhere, as many as do anywhere.
+
+    Args:
+        counts: how many cameras see each point, int64, of any shape.
+    """
+    return counts >= min(math.ceil(share * n_cameras), int(counts.max()))
+
+
 def _around_frusta(cameras: Cameras) -> Tensor:
     n = len(cameras)
     width, height = cameras.width, cameras.height
@@ -74,7 +83,7 @@ def _shrink(bounds: Tensor, cameras: Cameras) -> Tensor:
     """The part of the box that enough of the cameras see, or else as many as see any of it."""
     axes = _grid(bounds)
     counts = _count_views(axes, cameras)
-    is_seen = counts >= min(math.ceil(SEEN_BY * len(cameras)), int(counts.max()))
+    is_seen = seen_by_enough(counts, SEEN_BY, len(cameras))
     sides = []
     for axis, coordinates in enumerate(axes):
         others = [other for other in range(3) if other != axis]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
-from dietnerf.geometry.bounds import bounds_of, check_bounds, count_views
+from dietnerf.geometry.bounds import bounds_of, check_bounds, count_views, seen_by_enough
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import march_rays
@@ -54,7 +54,8 @@ class Occupancy(AbstractSampler):
         warmup_steps: training steps in which each cell is looked up once, in four updates.
         seen_by: share of the training cameras that must see a cell, which otherwise stays empty: 0
             for any scene, more for an object in the middle of all views, around which few views
-            leave debris that the others do not see.
+            leave debris that the others do not see. Where no cell is seen by as many, those count
+            that most cameras see.
         bounds: the box, lowest corner and then highest, six numbers in scene units; None takes the
             field's, or else the one that the cameras see.
     """
@@ -158,7 +159,7 @@ class Occupancy(AbstractSampler):
         middle, half = self.bounds.mean(dim=0), (self.bounds[1] - self.bounds[0]) / 2
         box = torch.stack([middle - 2**level * half, middle + 2**level * half])
         counts = count_views(box.cpu(), cameras, self.resolution // 2)  # blocks of 2^3 will do
-        is_seen = counts >= self.seen_by * len(cameras)
+        is_seen = seen_by_enough(counts, self.seen_by, len(cameras))
         for axis in range(3):
             is_seen = is_seen.repeat_interleave(2, dim=axis)
         return is_seen.permute(2, 1, 0).flatten()

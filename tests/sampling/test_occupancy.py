@@ -149,6 +149,17 @@ def test_what_too_few_cameras_see_stays_empty(n_levels: int):
     assert len(more) > 1.2 * len(samples)
 
 
+def test_cameras_that_share_no_view_leave_something_to_march_through():
+    """Two cameras back to back: no cell is seen by both."""
+    one = cameras()
+    turned = one.c2w * torch.tensor([-1.0, 1.0, -1.0])[:, None]
+    turned[:, 2, 3] = 12.0
+    both = one.with_poses(torch.cat([one.c2w, turned]))
+    sampler = Occupancy(resolution=16, seen_by=1.0)
+    sampler.prepare(both, Ball())
+    assert sampler.is_seen.any() and not sampler.is_seen.all()
+
+
 def test_pictures_take_steps_of_their_own():
     field, rays = Ball(), inward_rays(50)
     sampler = prepared(field, n_steps=100, n_still_steps=400)
