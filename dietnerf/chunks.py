@@ -79,15 +79,17 @@ def judge_in_chunks(
         module: owns every parameter that the colours depend on.
 
     Returns:
-        The loss, a scalar, differentiable in the parameters of `module` and in nothing else.
+        The loss, a scalar, differentiable in the parameters of `module` and in nothing else;
+        under `torch.no_grad` the value alone.
     """
     if len(chunks) == 1:
         return loss_of(render(chunks[0]))
     with torch.no_grad():
         parts = [render(chunk) for chunk in chunks]
+    if not torch.is_grad_enabled():
+        return loss_of(torch.cat(parts))
     colours = torch.cat(parts).requires_grad_()
-    with torch.enable_grad():
-        loss = loss_of(colours)
+    loss = loss_of(colours)
     (gradient,) = torch.autograd.grad(loss, colours)
     # What comes back from an image is tiny. Half precision, where the field has it, would lose it.
     scale = torch.exp2(-gradient.abs().amax().clamp_min(TINY).log2().floor()) * LARGEST

@@ -65,3 +65,12 @@ def test_tiny_gradients_of_an_image_survive_half_precision():
     _, found = judged(4, scale=1e-8, is_half=True)
     for gradient, expected in zip(found, exact, strict=True):
         torch.testing.assert_close(gradient / 1e-8, expected / 1e-8, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("n_chunks", [1, 3])
+def test_without_gradients_there_is_the_value(n_chunks: int):
+    module, places = nn.Linear(3, 3), torch.randn(12, 3)
+    with torch.no_grad():
+        loss = judge_in_chunks(module, places.chunk(n_chunks), lambda x: x.square().mean(), module)
+        torch.testing.assert_close(loss, module(places).square().mean())
+    assert not loss.requires_grad
