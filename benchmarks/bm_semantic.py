@@ -7,7 +7,8 @@ configs/fast.yaml, or without lego of configs/quickstart.yaml, are trained first
 one process: a plain training step of it; semantic steps, forward and backward, at 168x168 with
 ViT-B/32 (random weights serve for timing) and with MobileNetV2, whose weights change nothing in the
 time either; and the tower alone on an image of 224x224. With `--mlp`, which takes minutes, also the
-paper's MLP at 56x56 rays, with 64 + 128 samples and under an occupancy grid.
+paper's MLP at 56x56 rays, with 64 + 128 samples and under an occupancy grid, beside the authors'
+arithmetic, which keeps the graph of all rays.
 
 The value is seconds of a semantic step with ViT-B/32. `share` is what all of them together take of
 a run in which every tenth step has one. Memory is that of processes of their own, at most: one
@@ -24,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import authors
 import torch
 from common import ROOT, has_lego, median_ratio, report, seconds_in_turns
 from torch import Tensor
@@ -157,9 +159,24 @@ def mlp_seconds(bench: Bench) -> dict[str, float]:
     assert isinstance(grid, Occupancy)
     coarse = bench.moment(MLP(), Importance(MLP(), 64, 128))
     occupancy = bench.moment(MLP(), grid)
-    sides = {"mlp": lambda: step_of(loss, coarse), "occupancy": lambda: step_of(loss, occupancy)}
-    (times,) = seconds_in_turns(sides, rounds=1, warmup=0)
-    return {f"{name}_seconds": round(seconds, 3) for name, seconds in times.items()}
+    networks = [authors.Network(), authors.Network()]
+    rays = loss.viewpoints.draw(1, bench.generator).windowed(0, 0, 200, 56).image_rays(0)
+
+    def authors_step() -> None:
+        u, u_fine = torch.rand(len(rays), 64), torch.rand(len(rays), 128)
+        both = torch.cat(authors.render(*networks, rays.rays_o, rays.rays_d, u, u_fine))
+        images = both.view(2, 56, 56, 3).permute(0, 3, 1, 2)
+        (1 - loss.encoder(images) @ loss.embeddings[0]).sum().backward()
+
+    sides = {
+        "mlp": lambda: step_of(loss, coarse),
+        "authors": authors_step,
+        "occupancy": lambda: step_of(loss, occupancy),
+    }
+    times = seconds_in_turns(sides, rounds=3, warmup=0)
+    seconds = {f"{name}_seconds": round(median(t[name] for t in times), 3) for name in sides}
+    ratios = {f"{name}_over_authors": median_ratio(times, name, "authors") for name in sides}
+    return seconds | ratios
 
 
 def main() -> None:
