@@ -7,6 +7,7 @@ Dense is `arange * n_samples`.
 from dietnerf.ops._load import is_compiled, load_kernels
 from dietnerf.ops.adam_step import adam_step
 from dietnerf.ops.composite import composite
+from dietnerf.ops.distortion import distortion
 from dietnerf.ops.hash_encode import hash_encode
 from dietnerf.ops.march_rays import march_rays
 from dietnerf.ops.render_hash_grid import render_hash_grid
@@ -16,6 +17,7 @@ from dietnerf.ops.sample_stratified import sample_stratified
 __all__ = [
     "adam_step",
     "composite",
+    "distortion",
     "hash_encode",
     "is_compiled",
     "march_rays",
