@@ -12,6 +12,7 @@ from torch.nn.functional import max_pool2d, normalize
 from dietnerf.data.blocks import blocks_scene
 from dietnerf.data.scene import SPLITS, AbstractReader, Scene, Split
 from dietnerf.data.solids import Solid, dot, first_hit
+from dietnerf.data.stills import chrome_scene, clay_scene, wires_scene
 from dietnerf.data.toy import SUN, toy_scene
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
@@ -25,6 +26,13 @@ GRID = 3  # rays along each side of a pixel that is averaged, odd
 BUSY = 0.04  # difference between neighbours above which a pixel is averaged
 SHADOW_LIFT = 2e-3  # shadow rays start that far above a surface, scene units
 RAYS_AT_ONCE = 1 << 17
+SCENES = {
+    "coast": toy_scene,
+    "blocks": blocks_scene,
+    "wires": wires_scene,
+    "chrome": chrome_scene,
+    "clay": clay_scene,
+}
 
 
 @final
@@ -38,7 +46,8 @@ class Procedural(AbstractReader):
     Args:
         resolution: width and height of the images in pixels.
         n_train, n_val, n_test: number of views in each split.
-        scene: `coast` with a lighthouse, house and garden, or a castle of plain `blocks`.
+        scene: `coast` with a lighthouse, house and garden; a castle of plain `blocks`; a Ferris
+            wheel of thin `wires`; polished `chrome`; or `clay` of one colour.
         seed: places the training and validation cameras.
     """
 
@@ -48,7 +57,7 @@ class Procedural(AbstractReader):
         n_train: int = 8,
         n_val: int = 8,
         n_test: int = 16,
-        scene: Literal["coast", "blocks"] = "coast",
+        scene: Literal["coast", "blocks", "wires", "chrome", "clay"] = "coast",
         seed: int = 0,
     ) -> None:
         sizes = {"resolution": resolution, "n_train": n_train, "n_val": n_val, "n_test": n_test}
@@ -56,7 +65,7 @@ class Procedural(AbstractReader):
             if size < 1:
                 raise UserError(f"{name} must be at least 1, got {size}")
         self.resolution = resolution
-        self.solids = blocks_scene() if scene == "blocks" else toy_scene()
+        self.solids = SCENES[scene]()
         self.n_views: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         self.seed = seed
 
