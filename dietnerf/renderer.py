@@ -53,5 +53,5 @@ def render_image(
     parts = []
     for rays in chunks:
         rendering, _ = render_rays(rays.to(device), field, sampler, background)
-        parts.append(replace(rendering, weights=rendering.weights[:0]))
+        parts.append(replace(rendering, weights=rendering.weights[:0], samples=None))
     return Rendering.cat(parts)

@@ -1,6 +1,7 @@
 """What every radiance field answers: how dense is it here, and which colour is seen from there."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,20 @@ from dietnerf.ops import composite
 # on a GPU a chunk should be large enough to fill it, and small enough to fit beside everything
 # else.
 SAMPLES_PER_CHUNK = {"cpu": 6144, "cuda": 2**20}
+
+
+@dataclass(frozen=True)
+class Details:
+    """The levels of detail of an encoding, coarse to fine.
+
+    Args:
+        weights: how much each counts, 0 to 1, (n_levels,): a buffer of the field, to be written to.
+        sizes: length of what each can tell apart, as a share of the longest side of the box,
+            (n_levels,), float32.
+    """
+
+    weights: Tensor
+    sizes: Tensor
 
 
 class AbstractField(nn.Module, ABC):
@@ -33,6 +48,14 @@ class AbstractField(nn.Module, ABC):
         the system draws to zero."""
         return []
 
+    def details(self) -> list[Details]:
+        """The levels of detail of its encodings of positions, as far as they can be weighted."""
+        return []
+
+    def direction_details(self) -> list[Details]:
+        """The same of view directions; the sizes are shares of a half turn."""
+        return []
+
     def samples_per_chunk(self, device: torch.device) -> int:
         """How many samples are asked for at a time where more are to be rendered."""
         return SAMPLES_PER_CHUNK.get(device.type, 2**18)
@@ -49,6 +72,10 @@ class AbstractField(nn.Module, ABC):
             features: (n_samples, n_features).
         """
 
+    def largest_density(self, samples: Samples) -> Tensor:
+        """Density as an occupancy grid should know it, (n_samples,)."""
+        return self.density(samples)[0]
+
     @abstractmethod
     def colour(self, features: Tensor, samples: Samples) -> Tensor:
         """Colours seen along the rays, float32 in [0, 1], (n_samples, 3)."""
@@ -64,4 +91,4 @@ class AbstractField(nn.Module, ABC):
         weights, rgb, opacity, depth = composite(
             sigmas, rgbs, lengths, samples.ts, samples.ray_offsets, self.early_stop
         )
-        return Rendering(rgb, opacity, depth, weights)
+        return Rendering(rgb, opacity, depth, weights, samples)

@@ -16,11 +16,16 @@ class FrequencyEncoding(nn.Module):
 
     Args:
         n_octaves: number of frequencies 1, 2, ..., 2^(n_octaves - 1). Zero leaves just x.
+
+    `weights` (n_octaves,) are factors of the octaves, 1 unless a schedule changes them.
     """
+
+    weights: Tensor
 
     def __init__(self, n_octaves: int) -> None:
         super().__init__()
         self.n_octaves = n_octaves
+        self.register_buffer("weights", torch.ones(n_octaves))
 
     @property
     def n_features(self) -> int:
@@ -32,6 +37,7 @@ class FrequencyEncoding(nn.Module):
         octaves = 2.0 ** torch.arange(self.n_octaves, device=x.device, dtype=x.dtype)
         scaled = x[:, None, :] * octaves[:, None]  # (n, n_octaves, 3)
         waves = torch.stack([scaled.sin(), scaled.cos()], dim=2)  # (n, n_octaves, 2, 3)
+        waves = waves * self.weights.to(x.dtype)[:, None, None]
         return torch.cat([x, waves.flatten(1)], dim=1)
 
 
@@ -42,13 +48,18 @@ class SphericalHarmonics(nn.Module):
 
     Args:
         degree: number of bands, 1 to 4.
+
+    `weights` (degree,) are factors of the bands, 1 unless a schedule changes them.
     """
+
+    weights: Tensor
 
     def __init__(self, degree: int) -> None:
         super().__init__()
         if not 1 <= degree <= 4:
             raise UserError(f"SphericalHarmonics: degree must be 1 to 4, got {degree}")
         self.degree = degree
+        self.register_buffer("weights", torch.ones(degree))
 
     @property
     def n_features(self) -> int:
@@ -58,7 +69,10 @@ class SphericalHarmonics(nn.Module):
         """Unit directions (n, 3) to (n, n_features), in their dtype."""
         x, y, z = directions.unbind(-1)
         bands = (_band_0, _band_1, _band_2, _band_3)[: self.degree]
-        return torch.stack([feature for band in bands for feature in band(x, y, z)], dim=-1)
+        weights = self.weights.to(directions.dtype)
+        return torch.stack(
+            [weights[i] * f for i, band in enumerate(bands) for f in band(x, y, z)], dim=-1
+        )
 
 
 def _root(numerator: int, denominator: int) -> float:

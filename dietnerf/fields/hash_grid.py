@@ -2,16 +2,15 @@
 
 import math
 import os
-from itertools import pairwise
 from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField
+from dietnerf.fields.base import AbstractField, Details
 from dietnerf.fields.encodings import SphericalHarmonics
+from dietnerf.fields.tiny_mlp import apply_network, check_networks, make_network
 from dietnerf.geometry.bounds import bounds_of, check_bounds
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering, Samples
@@ -44,6 +43,8 @@ class HashGrid(AbstractField):
         sh_degree: bands of spherical harmonics of the view direction, 1 to 4.
         bounds: the box that holds the scene, lowest and highest x, y, z: [-1.5, -1.5, -1.5, 1.5,
             1.5, 1.5]. Without it, what most training cameras see.
+        has_bounded_networks: the networks learn by how much each layer may stretch distances, for
+            the loss `Lipschitz` to hold that small.
         is_unbounded: the scene goes on behind the box, where the grid becomes coarser with the
             distance (mip-NeRF 360, eq. 10, in the maximum norm). Otherwise it is empty there.
     """
@@ -64,11 +65,12 @@ class HashGrid(AbstractField):
         colour_layers: int = 1,
         sh_degree: int = 3,
         bounds: list[float] | None = None,
+        has_bounded_networks: bool = False,
         is_unbounded: bool = False,
     ) -> None:
         super().__init__()
         _check_grid(n_levels, n_features, log2_table_size, base_resolution, finest_resolution)
-        _check_networks(width, n_geometry_features, colour_layers)
+        check_networks("HashGrid", width, n_geometry_features, colour_layers)
         if bounds is not None and len(bounds) != 6:
             raise UserError(f"HashGrid: bounds must be 6 numbers, got {len(bounds)}")
         levels = level_rows(n_levels, log2_table_size, base_resolution, finest_resolution)
@@ -83,8 +85,12 @@ class HashGrid(AbstractField):
         self.table = nn.Parameter(torch.empty(n_entries, n_features).uniform_(-1e-4, 1e-4))
         self.encode_direction = SphericalHarmonics(sh_degree)
         n_inputs = self.n_geometry + self.encode_direction.n_features
-        self.density_net = _network([n_levels * n_features, width, self.n_geometry])
-        self.colour_net = _network([n_inputs, *[width] * colour_layers, 3])
+        self.density_net = make_network(
+            [n_levels * n_features, width, self.n_geometry], has_bounded_networks
+        )
+        self.colour_net = make_network(
+            [n_inputs, *[width] * colour_layers, 3], has_bounded_networks
+        )
 
     early_stop = EARLY_STOP
 
@@ -94,6 +100,15 @@ class HashGrid(AbstractField):
 
     def tables(self) -> list[nn.Parameter]:
         return [self.table]
+
+    def details(self) -> list[Details]:
+        sizes = 1 / self.levels[:, 0].float()
+        # In space beyond the box the unit cube is twice as large.
+        return [Details(self.level_weights, 2 * sizes if self.is_unbounded else sizes)]
+
+    def direction_details(self) -> list[Details]:
+        bands = self.encode_direction.weights
+        return [Details(bands, 1 / torch.arange(1, len(bands) + 1, device=bands.device))]
 
     def prepare(self, cameras: Cameras) -> None:
         """Set the box: the option if it was given, or else what the cameras see."""
@@ -130,7 +145,7 @@ class HashGrid(AbstractField):
             is_unbounded=self.is_unbounded,
             early_stop=self.early_stop,
         )
-        return Rendering(rgb, opacity, depth, weights)
+        return Rendering(rgb, opacity, depth, weights, samples)
 
     def _is_fused(self, device: torch.device) -> bool:
         return is_compiled("render_hash_grid", device)
@@ -143,13 +158,13 @@ class HashGrid(AbstractField):
         unit, is_outside = unit_cube(samples.positions, self.box, self.is_unbounded)
         table = self._stored_table(unit.device)
         encoded = hash_encode(table, unit, self.levels, self.level_weights)
-        features = _apply(self.density_net, encoded)
+        features = apply_network(self.density_net, encoded)
         return density_of_logits(features[:, 0].float(), self.box, is_outside), features
 
     def colour(self, features: Tensor, samples: Samples) -> Tensor:
         directions = self.encode_direction(samples.rays.viewdirs).to(features.dtype)
         told = torch.cat([features, directions[samples.ray_indices]], dim=1)
-        return _apply(self.colour_net, told).float().sigmoid()
+        return apply_network(self.colour_net, told).float().sigmoid()
 
 
 def _is_differentiated(rays: Rays) -> bool:
@@ -172,20 +187,6 @@ def level_rows(
     return torch.tensor(rows)
 
 
-def _network(widths: list[int]) -> nn.ModuleList:
-    layers = [nn.Linear(n, m, bias=False) for n, m in pairwise(widths)]
-    for layer in layers:
-        nn.init.xavier_uniform_(layer.weight)
-    return nn.ModuleList(layers)
-
-
-def _apply(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    for layer in layers[:-1]:
-        x = F.relu(layer(x), inplace=True)
-    outputs: Tensor = layers[-1](x)
-    return outputs
-
-
 def _check_grid(
     n_levels: int, n_features: int, log2_table_size: int, base: int, finest: int
 ) -> None:
@@ -200,18 +201,6 @@ def _check_grid(
             "HashGrid: base_resolution must be at least 1, and finest_resolution not smaller nor "
             f"above 2^20, got {base} and {finest}"
         )
-
-
-def _check_networks(width: int, n_geometry_features: int, colour_layers: int) -> None:
-    if width < 16 or width % 16:
-        raise UserError(f"HashGrid: width must be a multiple of 16, got {width}")
-    if n_geometry_features < 15 or (1 + n_geometry_features) % 16:
-        raise UserError(
-            "HashGrid: n_geometry_features must be one less than a multiple of 16, got "
-            f"{n_geometry_features}"
-        )
-    if colour_layers < 1:
-        raise UserError(f"HashGrid: colour_layers must be at least 1, got {colour_layers}")
 
 
 def _check_memory(n_numbers: int) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField
+from dietnerf.fields.base import AbstractField, Details
 from dietnerf.fields.encodings import FrequencyEncoding
 from dietnerf.geometry.rays import Samples
 
@@ -70,6 +70,12 @@ class MLP(AbstractField):
                 nn.init.xavier_uniform_(module.weight, gain)
                 nn.init.zeros_(module.bias)
 
+    def details(self) -> list[Details]:
+        return [_octaves(self.encode_position)]
+
+    def direction_details(self) -> list[Details]:
+        return [] if self.encode_direction is None else [_octaves(self.encode_direction)]
+
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
         encoded = self.encode_position(samples.positions)
         hidden = encoded
@@ -103,3 +109,9 @@ class MLP(AbstractField):
         bias = of_bottleneck @ self.bottleneck.bias + self.colour_layer.bias
         directions = self.encode_direction(samples.rays.viewdirs)[samples.ray_indices]
         return torch.addmm(F.linear(directions, of_direction, bias), features, weight.T)
+
+
+def _octaves(encoding: FrequencyEncoding) -> Details:
+    """Half waves, with pi scene units for the side of the box that the MLP does not have."""
+    octaves = torch.arange(encoding.n_octaves, device=encoding.weights.device)
+    return Details(encoding.weights, 2.0**-octaves)

@@ -45,6 +45,10 @@ class Cameras:
             far=self.far[index],
         )
 
+    def to(self, device: torch.device | str) -> Self:
+        tensors = ("c2w", "focal", "centre", "near", "far")
+        return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
+
     @property
     def positions(self) -> Tensor:
         """Centres of projection, (n, 3)."""
@@ -104,6 +108,26 @@ class Cameras:
         right, up, backward, rays_o = own(self.c2w).unbind(-1)
         rays_d = x * right - y * up - backward  # no matrix product: autocast would halve it
         return Rays(rays_o, rays_d, own(self.near), own(self.far))
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each camera sees points (n_points, 3).
+
+        Returns:
+            Places from -1 to 1 across the image, x to the right and y down, (n, n_points, 2), and
+            whether they are in the image, (n, n_points).
+        """
+        right, up, backward, centre = self.c2w.unbind(-1)  # (n, 3) each
+        offsets = points - centre[:, None]
+
+        def along(axis: Tensor) -> Tensor:
+            return (offsets * axis[:, None]).sum(dim=-1)
+
+        distance = -along(backward)
+        ahead = distance.clamp(min=1e-6)
+        pixels = torch.stack([along(right) / ahead, -along(up) / ahead], dim=-1)
+        pixels = pixels * self.focal[:, None] + self.centre[:, None]
+        places = 2 * pixels / pixels.new_tensor([self.width, self.height]) - 1
+        return places, (distance > 1e-6) & (places.abs() <= 1).all(dim=-1)
 
     def image_rays(self, index: int) -> Rays:
         """All rays of one image, row by row: (height * width) of them."""

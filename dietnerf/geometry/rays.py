@@ -6,7 +6,7 @@ rays_d`. Samples are ragged: flat tensors, ray after ray, where ray `i` owns
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Self
 
@@ -92,6 +92,16 @@ class Samples:
     def __len__(self) -> int:
         return self.ts.shape[0]
 
+    def deal(self, n: int) -> Iterator[Self]:
+        """The samples of n consecutive parts of the rays, as even as can be."""
+        n_rays = len(self.rays)
+        ends = [i * n_rays // n for i in range(n + 1)]
+        at = self.ray_offsets[torch.tensor(ends, device=self.ray_offsets.device)].tolist()
+        for i in range(n):
+            rays, own = slice(ends[i], ends[i + 1]), slice(at[i], at[i + 1])
+            offsets = self.ray_offsets[ends[i] : ends[i + 1] + 1] - at[i]
+            yield type(self)(self.rays[rays], self.ts[own], self.deltas[own], offsets)
+
     @cached_property
     def ray_indices(self) -> Tensor:
         """The ray that each sample lies on, int64, (n_samples,)."""
@@ -122,18 +132,31 @@ class Rendering:
             nothing.
         weights: share of each sample in its ray's colour, (n_samples,), empty where whole images
             were rendered.
+        samples: what the weights belong to, None where whole images were rendered.
     """
 
     rgb: Tensor
     opacity: Tensor
     depth: Tensor
     weights: Tensor
+    samples: Samples | None = None
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+        """Of consecutive parts of an image, without their weights."""
+        rgb, opacity, depth = (
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("rgb", "opacity", "depth")
+        )
+        return cls(rgb, opacity, depth, depth.new_empty(0))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], samples: Samples) -> Self:
+        """Of consecutive parts of a bundle with these samples."""
+        whole = cls.cat(parts)
+        return replace(whole, weights=torch.cat([p.weights for p in parts]), samples=samples)
 
     def over(self, background: Tensor) -> Self:
         """Blend over a background colour, (3,) or (n_rays, 3)."""
         rgb = self.rgb + (1 - self.opacity[:, None]) * background
-        return type(self)(rgb, self.opacity, self.depth, self.weights)
+        return replace(self, rgb=rgb)

@@ -249,8 +249,7 @@ class Occupancy(AbstractSampler):
         low, high = self.bounds
         points = (low + high) / 2 + from_centre * (high - low)
         steps = self.step * (scales if self.cone_angle > 0 else torch.ones_like(scales))
-        sigmas, _ = field.density(_samples_at(points, steps))
-        return sigmas.float() * steps
+        return field.largest_density(_samples_at(points, steps)).float() * steps
 
 
 def pack_bits(mask: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from dietnerf.data import Procedural
 from dietnerf.geometry.cameras import Cameras
 
 
@@ -96,3 +97,17 @@ def test_rays_stay_in_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         rays = camera(8, 8, centre=(4.0, 4.0)).image_rays(0)
     assert torch.equal(rays.rays_d, camera(8, 8, centre=(4.0, 4.0)).image_rays(0).rays_d)
+
+
+def test_points_are_seen_where_their_rays_come_from():
+    cameras = Procedural(resolution=16, n_train=3).cameras("train")
+    rays = cameras.image_rays(1)
+    places, is_seen = cameras.project(rays.rays_o + 2.5 * rays.rays_d)
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    expected = (2 * torch.stack([columns, rows], dim=-1) + 1) / 16 - 1
+    torch.testing.assert_close(places[1].view(16, 16, 2), expected, atol=1e-5, rtol=0)
+    assert is_seen[1].all()
+    behind = rays.rays_o - 2.5 * rays.rays_d
+    assert not cameras.project(behind)[1][1].any()
+    beside = rays.rays_o + 2.5 * rays.rays_d + 9 * cameras.c2w[1, :, 0]
+    assert not cameras.project(beside)[1][1].any()

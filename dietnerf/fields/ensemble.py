@@ -1,0 +1,95 @@
+"""Several fields of one scene: where the photographs do not say, they differ, and the mean errs
+less."""
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from dietnerf.errors import UserError
+from dietnerf.fields.base import AbstractField, Details
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rendering, Samples
+
+
+@final
+class Ensemble(AbstractField):
+    """Fields that start from different weights and see different training rays; a picture is the
+    mean of theirs (deep ensembles, Lakshminarayanan et al. 2017).
+
+    In training a bundle of rays is dealt out, so that a step costs what it costs with one field,
+    and each field learns as from a bundle n times smaller. A picture costs n times as much.
+
+    Args:
+        field: makes a member.
+        n: how many.
+    """
+
+    def __init__(self, field: Callable[[], AbstractField], n: int = 4) -> None:
+        super().__init__()
+        if n < 1:
+            raise UserError(f"Ensemble: n must be at least 1, got {n}")
+        self.members = nn.ModuleList(field() for _ in range(n))
+
+    @property
+    def fields(self) -> list[AbstractField]:
+        """The members."""
+        return [member for member in self.members if isinstance(member, AbstractField)]
+
+    @property
+    def early_stop(self) -> float:  # type: ignore[override]
+        return self.fields[0].early_stop
+
+    @property
+    def bounds(self) -> Tensor | None:
+        return self.fields[0].bounds
+
+    def tables(self) -> list[nn.Parameter]:
+        return [table for member in self.fields for table in member.tables()]
+
+    def details(self) -> list[Details]:
+        return [details for member in self.fields for details in member.details()]
+
+    def direction_details(self) -> list[Details]:
+        return [details for member in self.fields for details in member.direction_details()]
+
+    def samples_per_chunk(self, device: torch.device) -> int:
+        return self.fields[0].samples_per_chunk(device)
+
+    def prepare(self, cameras: Cameras) -> None:
+        for member in self.fields:
+            member.prepare(cameras)
+
+    def render(self, samples: Samples) -> Rendering:
+        if self.training:
+            pairs = zip(self.fields, samples.deal(len(self.fields)), strict=True)
+            return Rendering.joined([member.render(own) for member, own in pairs], samples)
+        found = [member.render(samples) for member in self.fields]
+        rgb, opacity, depth, weights = (
+            torch.stack([getattr(rendering, name) for rendering in found]).mean(dim=0)
+            for name in ("rgb", "opacity", "depth", "weights")
+        )
+        return Rendering(rgb, opacity, depth, weights, samples)
+
+    def largest_density(self, samples: Samples) -> Tensor:
+        sigmas = [member.largest_density(samples) for member in self.fields]
+        return torch.stack(sigmas).amax(dim=0)
+
+    def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
+        if self.training:
+            pairs = zip(self.fields, samples.deal(len(self.fields)), strict=True)
+            sigmas, features = zip(*(member.density(own) for member, own in pairs), strict=True)
+            return torch.cat(sigmas), torch.cat(features)
+        sigmas, features = zip(*(member.density(samples) for member in self.fields), strict=True)
+        return torch.stack(sigmas).mean(dim=0), torch.cat(features, dim=1)
+
+    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+        if self.training:
+            parts = list(samples.deal(len(self.fields)))
+            own = features.split([len(part) for part in parts])
+            triples = zip(self.fields, own, parts, strict=True)
+            return torch.cat([member.colour(f, part) for member, f, part in triples])
+        own = features.chunk(len(self.fields), dim=1)
+        pairs = zip(self.fields, own, strict=True)
+        return torch.stack([member.colour(f, samples) for member, f in pairs]).mean(dim=0)
