@@ -126,7 +126,7 @@ def bare_step(system: DietNeRF, optimizer: torch.optim.Optimizer, batch: RayBatc
         batch.background,
         step_generator("samples", batch.index, 0),
     )
-    made = Step(batch.index, batch.rays, batch.rgb, rendering, coarse)
+    made = Step(batch.index, batch.rays, batch.rgb, batch.background, rendering, coarse)
     optimizer.zero_grad()
     torch.stack([loss.weight * loss(made) for loss in system.losses]).sum().backward()
     optimizer.step()

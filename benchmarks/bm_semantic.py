@@ -113,7 +113,8 @@ class Bench:
             rays, system.field, system.sampler, self.background, self.generator
         )
         self.n_rays = max(1, round(self.n_rays * n_samples / max(len(rendering.weights), 1)))
-        made = Step(0, rays, torch.zeros_like(rays.rays_o), rendering, coarse)
+        zeros = torch.zeros_like(rays.rays_o)
+        made = Step(0, rays, zeros, zeros, rendering, coarse)
         system.ray_losses[0](made).backward()
         system.zero_grad()
 

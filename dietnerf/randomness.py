@@ -12,3 +12,9 @@ def step_generator(
     key = f"{torch.initial_seed()} {purpose} {step} {rank}"
     digest = hashlib.sha256(key.encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def moved(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
+    """A generator on a device, which a draw of the given one seeds."""
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    return torch.Generator(device).manual_seed(seed)

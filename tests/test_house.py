@@ -26,10 +26,12 @@ LAYERS = {
     "sampling": 4,
     "renderer": 5,
     "semantics": 5,
+    "schedules": 4,
     "losses": 6,
     "metrics": 6,
     "pictures": 6,
     "training": 7,
+    "benchmark": 8,
     "export": 8,
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

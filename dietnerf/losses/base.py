@@ -22,6 +22,7 @@ class AbstractLoss(nn.Module, ABC):
         start, stop: the first step in which it counts, and the first in which it does no more.
         final_weight: what the weight becomes towards `stop`, or the end of the run, along a
             straight line; without it, it stays.
+        ramp: steps from `start` on in which it grows from nothing.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class AbstractLoss(nn.Module, ABC):
         start: int = 0,
         stop: int | None = None,
         final_weight: float | None = None,
+        ramp: int = 0,
     ) -> None:
         super().__init__()
         if every < 1:
@@ -44,6 +46,7 @@ class AbstractLoss(nn.Module, ABC):
         self.every = every
         self.start, self.stop = start, stop
         self.final_weight = final_weight
+        self.ramp = ramp
 
     @property
     def name(self) -> str:
@@ -55,10 +58,10 @@ class AbstractLoss(nn.Module, ABC):
         stop = n_steps if self.stop is None else self.stop
         if not self.start <= step < stop or step % self.every != 0:
             return 0.0
-        if self.final_weight is None:
-            return self.weight
-        share = (step - self.start) / (stop - self.start)
-        return self.weight + share * (self.final_weight - self.weight)
+        weight = self.weight
+        if self.final_weight is not None:
+            weight += (step - self.start) / (stop - self.start) * (self.final_weight - weight)
+        return weight * min(1.0, (step - self.start + 1) / (self.ramp + 1))
 
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
         """Called once before training, with the training photographs and what is behind them.
@@ -76,6 +79,7 @@ class Step:
         index: number of optimisation steps taken so far.
         rays: (n_rays).
         target: colours that were photographed, (n_rays, 3).
+        background: the colour behind each ray, (n_rays, 3).
         rendering: colours of the field, (n_rays).
         coarse: the rendering that guided its samples, if there was one.
     """
@@ -83,6 +87,7 @@ class Step:
     index: int
     rays: Rays
     target: Tensor
+    background: Tensor
     rendering: Rendering
     coarse: Rendering | None
 

@@ -126,6 +126,9 @@ class RandomRays(Iterable[RayBatch]):
         if settings.has_random_background:
             background = torch.rand(n_rays, 3, generator=generator)
         rgb = scene.rgb(scene.pixels(ids, columns, rows), background)
+        if settings.pixel_jitter:
+            columns = columns + torch.rand(n_rays, generator=generator) - 0.5
+            rows = rows + torch.rand(n_rays, generator=generator) - 0.5
         rays = scene.cameras.rays(ids, columns, rows)
         return RayBatch(rays, rgb, background.expand(n_rays, 3), index)
 
@@ -173,6 +176,8 @@ class SceneDataModule(pl.LightningDataModule):
         background: what stands behind transparent pixels. `random` draws a colour for each ray and
             so teaches the field which pixels are transparent (that is more supervision than the
             paper has: photographs with alpha only); validation and test are then on white.
+        pixel_jitter: let rays go through any point of their pixel, which shows the mean of what is
+            behind all of it, not through its middle.
         precrop_steps: take rays from the middle of the photographs during the first steps.
         precrop_fraction: share of the width and height that this middle is.
     """
@@ -186,6 +191,7 @@ class SceneDataModule(pl.LightningDataModule):
         samples_per_step: int | None = None,
         one_image_per_step: bool = False,
         background: Background = "white",
+        pixel_jitter: bool = False,
         precrop_steps: int = 0,
         precrop_fraction: float = 0.5,
     ) -> None:
@@ -204,6 +210,7 @@ class SceneDataModule(pl.LightningDataModule):
         self.one_image_per_step = one_image_per_step
         self.has_random_background = background == "random"
         self.background = torch.zeros(3) if background == "black" else torch.ones(3)
+        self.pixel_jitter = pixel_jitter
         self.precrop_steps = precrop_steps
         self.precrop_fraction = precrop_fraction
         self.scenes: dict[Split, Scene] = {}

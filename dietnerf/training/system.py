@@ -3,7 +3,7 @@
 No formula of NeRF stands here.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -30,11 +30,13 @@ from dietnerf.metrics import psnr
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import rays_per_chunk, render_image, render_rays
 from dietnerf.sampling import AbstractSampler, Stratified
+from dietnerf.schedules import AbstractSchedule
+from dietnerf.schedules.base import Progress
 from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.datamodule import RayBatch, SceneDataModule, View
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
 
-CHECKPOINT_FORMAT = 1  # raised whenever older checkpoints can no longer be read
+CHECKPOINT_FORMAT = 2  # raised whenever older checkpoints can no longer be read
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class DietNeRF(pl.LightningModule):
         sampler: where it is asked.
         losses: what it is judged by.
         learning_rate: the law of the learning rate.
+        schedules: what else changes by the step.
         optimizer: `adam` with torch's defaults, as the paper's authors; `skipping_adam` for hash
             grids, most of whose table is not seen in a step.
         table_decay: decoupled weight decay (Loshchilov and Hutter 2019) of the field's tables, per
@@ -91,6 +94,7 @@ class DietNeRF(pl.LightningModule):
         sampler: AbstractSampler | None = None,
         losses: list[AbstractLoss] | None = None,
         learning_rate: AbstractLearningRate | None = None,
+        schedules: list[AbstractSchedule] | None = None,
         optimizer: Literal["adam", "skipping_adam"] = "adam",
         table_decay: float = 0.0,
     ) -> None:
@@ -102,6 +106,7 @@ class DietNeRF(pl.LightningModule):
         self.sampler = sampler or Stratified()
         self.losses = nn.ModuleList(losses or [Photometric()])
         self.learning_rate = learning_rate or Exponential()
+        self.schedules = schedules or []
         self.optimizer = optimizer
         self.table_decay = table_decay
         self.capture: Capture | None = None
@@ -155,6 +160,9 @@ class DietNeRF(pl.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def training_step(self, batch: RayBatch, batch_idx: int) -> Tensor:
+        progress = Progress(self.global_step, self.trainer.max_steps)
+        for schedule in self.schedules:
+            batch = replace(batch, rays=schedule.apply(progress, self.field, batch.rays))
         # The same on all processes, so that they go on with the same sampler.
         self.sampler.update(
             batch.index, self.field, step_generator("sampler", batch.index, 0, self.device)
@@ -181,7 +189,7 @@ class DietNeRF(pl.LightningModule):
             )
             nonlocal n_samples
             n_samples += len(rendering.weights)
-            made = Step(step, chunk.rays, chunk.rgb, rendering, coarse)
+            made = Step(step, chunk.rays, chunk.rgb, chunk.background, rendering, coarse)
             share = len(chunk) / len(batch)
             none = made.target.new_zeros(())  # of a loss that does not count in this step
             pairs = zip(judges, weights, strict=True)

@@ -34,6 +34,14 @@ def test_colours_belong_to_their_rays():
         torch.testing.assert_close(batch.rgb[on_this], expected)
 
 
+def test_rays_go_through_any_point_of_their_pixel():
+    middle, anywhere = (rays(module(pixel_jitter=on)).batch(0) for on in (False, True))
+    assert torch.equal(middle.rgb, anywhere.rgb)
+    focal = float(READER.cameras("train").focal[0, 0])
+    shift = (anywhere.rays.viewdirs - middle.rays.viewdirs).norm(dim=1) * focal
+    assert 0.3 < shift.mean() < 0.5 and shift.max() < 0.5**0.5 * 1.01
+
+
 def test_same_batch_whenever_it_is_asked_for():
     dataset = rays(module())
     first = [batch.rgb for batch in dataset]

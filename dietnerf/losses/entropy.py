@@ -1,0 +1,56 @@
+"""A ray should meet one surface, or nothing."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from dietnerf.losses.base import AbstractRayLoss, Step
+
+TINY = 1e-10
+
+
+@final
+class RayEntropy(AbstractRayLoss):
+    """Entropy of where the light of a ray is stopped, in nats (InfoNeRF, Kim et al. 2022, eq. 7).
+
+    The shares are those of the weights, where the paper takes the opacities of the samples: so what
+    lies behind a surface does not count.
+
+    Args:
+        weight: factor in the sum of all losses.
+        min_opacity: rays that stop less light than this see the background and do not count.
+        when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
+    """
+
+    def __init__(self, weight: float = 1e-3, min_opacity: float = 0.1, **when: Any) -> None:
+        super().__init__(weight, **when)
+        self.min_opacity = min_opacity
+
+    def forward(self, step: Step) -> Tensor:
+        rendering = step.rendering
+        assert rendering.samples is not None, "training rays are rendered with their samples"
+        rays, weights = rendering.samples.ray_indices, rendering.weights
+        total = torch.zeros_like(rendering.opacity).index_add(0, rays, weights)
+        shares = weights / total.clamp(min=TINY)[rays]
+        terms = -shares * (shares + TINY).log()
+        entropies = torch.zeros_like(total).index_add(0, rays, terms)
+        return (entropies * (rendering.opacity.detach() > self.min_opacity)).mean()
+
+
+@final
+class OpacityEntropy(AbstractRayLoss):
+    """Entropy of whether a ray stops the light, in nats: it should stop all of it or none (VGOS,
+    Sun et al. 2023, section 3.3).
+
+    Args:
+        weight: factor in the sum of all losses.
+        when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
+    """
+
+    def __init__(self, weight: float = 1e-3, **when: Any) -> None:
+        super().__init__(weight, **when)
+
+    def forward(self, step: Step) -> Tensor:
+        stopped = step.rendering.opacity.clamp(1e-5, 1 - 1e-5)
+        return -(stopped * stopped.log() + (1 - stopped) * (1 - stopped).log()).mean()

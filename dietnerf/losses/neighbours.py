@@ -1,0 +1,85 @@
+"""Neighbouring rays should see the same surface."""
+
+from dataclasses import replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from dietnerf.data.scene import Scene
+from dietnerf.errors import UserError
+from dietnerf.geometry.rays import Rendering
+from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.randomness import moved
+
+TINY = 1e-10
+
+
+@final
+class NeighbourDivergence(AbstractSceneLoss):
+    """Kullback-Leibler divergence, in nats, of where a training ray's light is stopped from where
+    it is on a ray close by (InfoNeRF, Kim et al. 2022, section 3.3, eq. 10).
+
+    Both rays are asked at the same distances.
+
+    Args:
+        weight: factor in the sum of all losses.
+        n_rays: pairs in a step.
+        pixels: how far the second ray is from the first, at most.
+        min_opacity: pairs of which one stops less light than this see the background and do not
+            count.
+        when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1e-3,
+        n_rays: int = 256,
+        pixels: float = 1.0,
+        min_opacity: float = 0.1,
+        **when: Any,
+    ) -> None:
+        super().__init__(weight, **when)
+        if n_rays < 1 or not pixels > 0:
+            raise UserError(
+                f"NeighbourDivergence: n_rays is {n_rays}, pixels {pixels}; they must be at least "
+                "1 and above 0"
+            )
+        self.n_rays = n_rays
+        self.pixels = pixels
+        self.min_opacity = min_opacity
+        self.scalars = {}
+
+    @property
+    def name(self) -> str:
+        return "neighbour_divergence"
+
+    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+        self.cameras = scene.cameras
+
+    def forward(self, moment: Moment) -> Tensor:
+        device, generator = moment.background.device, moment.generator
+
+        def draw(below: int) -> Tensor:
+            return torch.randint(below, (self.n_rays,), generator=generator)
+
+        ids, columns, rows = (
+            draw(n) for n in (len(self.cameras), self.cameras.width, self.cameras.height)
+        )
+        shift = (2 * torch.rand(2, self.n_rays, generator=generator) - 1) * self.pixels
+        rays = self.cameras.rays(ids, columns, rows).to(device)
+        beside = self.cameras.rays(ids, columns + shift[0], rows + shift[1]).to(device)
+        samples, _ = moment.sampler.sample(rays, moment.field, moved(generator, device))
+        one = moment.field.render(samples)
+        other = moment.field.render(replace(samples, rays=beside))
+        p, q = (_shares(rendering, samples.ray_indices) for rendering in (one, other))
+        terms = p * ((p + TINY) / (q + TINY)).log()
+        divergence = torch.zeros_like(one.opacity).index_add(0, samples.ray_indices, terms)
+        counts = torch.minimum(one.opacity, other.opacity).detach() > self.min_opacity
+        return (divergence * counts).mean()
+
+
+def _shares(rendering: Rendering, rays: Tensor) -> Tensor:
+    """The weights of each ray, divided by their sum."""
+    total = torch.zeros_like(rendering.opacity).index_add(0, rays, rendering.weights)
+    return rendering.weights / total.clamp(min=TINY)[rays]

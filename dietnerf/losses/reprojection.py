@@ -1,0 +1,56 @@
+"""What one photograph shows, others should show in the same place."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.data.scene import Scene
+from dietnerf.errors import UserError
+from dietnerf.losses.base import AbstractRayLoss, Step
+
+
+@final
+class Reprojection(AbstractRayLoss):
+    """Difference between a training ray's colour and what other photographs show at its expected
+    depth, a mean over rays and channels: depth without depth supervision (as ICO-GS, 2025, and
+    FrugalNeRF, Lin et al. 2025).
+
+    Of all other photographs those that fit best count, since in the others something may stand in
+    front. Rays that stop less than half of the light have no depth to speak of and do not count.
+
+    Args:
+        weight: factor in the sum of all losses.
+        n_best: how many photographs count.
+        when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
+    """
+
+    def __init__(self, weight: float = 0.01, n_best: int = 1, **when: Any) -> None:
+        super().__init__(weight, **when)
+        if n_best < 1:
+            raise UserError(f"Reprojection: n_best must be at least 1, got {n_best}")
+        self.n_best = n_best
+
+    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+        if len(scene) <= self.n_best:
+            raise UserError(
+                f"Reprojection: n_best is {self.n_best}, but there are only {len(scene) - 1} other "
+                "photographs"
+            )
+        self.cameras = scene.cameras.to(device)
+        images = torch.stack([scene.image(i, background) for i in range(len(scene))])
+        self.images = images.permute(0, 3, 1, 2).contiguous().to(device)
+
+    def forward(self, step: Step) -> Tensor:
+        rays, rendering = step.rays, step.rendering
+        ts = rendering.depth / rendering.opacity.clamp(min=1e-3)
+        points = rays.rays_o + ts[:, None] * rays.rays_d
+        places, is_seen = self.cameras.project(points)  # (n_cameras, n_rays, 2), (.., n_rays)
+        is_own = (self.cameras.c2w[:, None, :, 3] - rays.rays_o).norm(dim=-1) < 1e-6
+        shown = F.grid_sample(self.images, places[:, None], align_corners=False)[:, :, 0]
+        errors = (shown.permute(0, 2, 1) - step.target).abs().mean(dim=-1)
+        errors = errors.masked_fill(~is_seen | is_own, torch.inf)
+        best = errors.topk(self.n_best, dim=0, largest=False).values
+        counts = (rendering.opacity.detach() > 0.5) & best.isfinite()
+        return torch.where(counts, best, 0.0).mean()

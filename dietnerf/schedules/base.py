@@ -1,0 +1,51 @@
+"""What changes by the step of training."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from dietnerf.errors import UserError
+from dietnerf.fields.base import AbstractField
+from dietnerf.geometry.rays import Rays
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Args:
+        step: optimisation steps taken so far.
+        n_steps: steps of the whole run.
+    """
+
+    step: int
+    n_steps: int
+
+    def within(self, share: float) -> float:
+        """How far the first `share` of the run is, 0 to 1."""
+        return 1.0 if share == 0 else min(1.0, self.step / (share * self.n_steps))
+
+
+class AbstractSchedule(ABC):
+    """Something that depends on the step alone. To add one, write one file with one final subclass.
+
+    What is set on a field stays with it in checkpoints.
+    """
+
+    @abstractmethod
+    def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
+        """Called before every training step, with its rays.
+
+        Returns:
+            The rays as they are looked at in this step.
+        """
+
+
+def checked_share(name: str, share: float) -> float:
+    """A share of the run.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not 0 <= share <= 1:
+        raise UserError(f"{name} is {share}; it must be a share of the run, from 0 to 1")
+    return share
