@@ -1,0 +1,270 @@
+"""Scenes x methods x seeds into one table: `python -m dietnerf.benchmark PLAN.yaml --out FOLDER`.
+
+A plan names scenes and methods, each by the words that `train.py fit` takes for it, and the number
+of seeds:
+
+    scenes:
+      lego: [--data.reader.init_args.root, nerf_synthetic/lego]
+    methods:
+      fast: [--config, fast]
+      preset: [--config, fast, --config, object-8view]
+    seeds: 3
+
+Every run is trained and tested in a process of its own, one for each free GPU at a time, or
+`--processes` of them on the CPU. What is done is not done again, and what was broken off goes on
+from its last checkpoint. The table is written after every run, to `table.md` and `table.json` in
+the folder.
+"""
+
+import argparse
+import json
+import os
+import queue
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from threading import Lock
+from typing import Any
+
+import torch
+import yaml
+
+from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.files import replace_file
+
+SCORES = ("psnr", "ssim_uniform7", "lpips_vgg_paper")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be compared.
+
+    Args:
+        scenes, methods: names, and the words of the command line that choose them.
+        seeds: number of initialisation seeds, 0 and up.
+    """
+
+    scenes: dict[str, list[str]]
+    methods: dict[str, list[str]]
+    seeds: int = 3
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """Read a plan.
+
+        Raises:
+            UserError: there is none, or it is not as it should be.
+        """
+        try:
+            content = yaml.safe_load(path.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{path} is no plan: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict) or not {"scenes", "methods"} <= content.keys():
+            raise UserError(f"{path} must have scenes and methods; see dietnerf/benchmark.py")
+        unknown = content.keys() - {"scenes", "methods", "seeds"}
+        if unknown:
+            raise UserError(f"{path}: {', '.join(sorted(unknown))} is not part of a plan")
+        for kind in ("scenes", "methods"):
+            if not isinstance(content[kind], dict) or not content[kind]:
+                raise UserError(f"{path}: {kind} must have at least one name with a list of words")
+            for name, words in content[kind].items():
+                if not isinstance(words, list) or "/" in str(name):
+                    raise UserError(
+                        f"{path}: {kind}: {name} must be a name without / and have a list of words"
+                    )
+        seeds = content.get("seeds", 3)
+        if not isinstance(seeds, int) or seeds < 1:
+            raise UserError(f"{path}: seeds is {seeds}; it must be a number, at least 1")
+        scenes, methods = (
+            {str(name): [str(word) for word in words] for name, words in content[kind].items()}
+            for kind in ("scenes", "methods")
+        )
+        return cls(scenes, methods, seeds)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the runs of a plan.
+
+    Args:
+        scene, method: their names.
+        seed: of the weights.
+        folder: of the run.
+        words: what `fit` is called with.
+    """
+
+    scene: str
+    method: str
+    seed: int
+    folder: Path
+    words: list[str]
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "metrics.json"
+
+
+def runs_of(plan: Plan, out: Path) -> list[Run]:
+    """All runs, seed by seed, so that a table with every row is there early."""
+    return [
+        Run(
+            scene,
+            method,
+            seed,
+            out / scene / method / f"seed{seed}",
+            [*of_method, *of_scene, "--seed_everything", str(seed)],
+        )
+        for seed in range(plan.seeds)
+        for scene, of_scene in plan.scenes.items()
+        for method, of_method in plan.methods.items()
+    ]
+
+
+def carry_out(run: Run, device: int | None) -> bool:
+    """Train and test, on the given GPU or on the CPU; whether it worked."""
+    checkpoints = run.folder / "checkpoints"
+    going_on = ["--ckpt_path", "last"] if (checkpoints / "last.ckpt").exists() else []
+    environment = dict(os.environ)
+    quiet = ["--run", str(run.folder), "--trainer.enable_progress_bar", "false"]
+    if device is None:
+        quiet += ["--trainer.accelerator", "cpu"]
+    else:
+        environment["CUDA_VISIBLE_DEVICES"] = str(device)
+    program = [sys.executable, "-c", "from dietnerf.training.cli import main; main()"]
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / "log.txt").open("a") as log:
+        for words in (["fit", *run.words, *going_on], ["test"]):
+            done = subprocess.run(
+                [*program, *words, *quiet], env=environment, stdout=log, stderr=log, check=False
+            )
+            if done.returncode != 0:
+                return False
+    return True
+
+
+def row_of(runs: list[Run]) -> dict[str, Any] | None:
+    """Mean and spread (largest less smallest) over the seeds that are done."""
+    done = [json.loads(run.results.read_text()) for run in runs if run.results.is_file()]
+    if not done:
+        return None
+    row: dict[str, Any] = {"scene": runs[0].scene, "method": runs[0].method, "seeds": len(done)}
+    for name in SCORES:
+        values = [result["mean"][name] for result in done if result["mean"][name] is not None]
+        row[name] = mean(values) if values else None
+        row[f"{name}_spread"] = max(values) - min(values) if values else None
+    row["lowest_psnr"] = min(result["mean"]["psnr"] for result in done)
+    row["train_seconds"] = median(result["train_seconds"] for result in done)
+    row |= {name: done[0][name] for name in ("protocol", "device", "threads", "train_view_ids")}
+    row["command"] = " ".join(["python train.py fit", *runs[0].words[:-2]])
+    return row
+
+
+def rows_of(plan: Plan, runs: list[Run]) -> list[dict[str, Any]]:
+    """A row for each scene and method, as far as they are done."""
+    rows = [
+        row_of([run for run in runs if (run.scene, run.method) == (scene, method)])
+        for scene in plan.scenes
+        for method in plan.methods
+    ]
+    return [row for row in rows if row is not None]
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table, with what made it underneath."""
+    lines = [
+        "| scene | method | PSNR (spread) | SSIM | LPIPS | seconds | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lpips = row["lpips_vgg_paper"]
+        lines.append(
+            f"| {row['scene']} | {row['method']} | {row['psnr']:.2f} ({row['psnr_spread']:.2f}) "
+            f"| {row['ssim_uniform7']:.3f} | {'' if lpips is None else f'{lpips:.3f}'} "
+            f"| {row['train_seconds']:.0f} | {row['seeds']} |"
+        )
+    for row in _means(rows):
+        lines.append(
+            f"| mean of {row['n']} | {row['method']} | {row['psnr']:.2f} "
+            f"| {row['ssim_uniform7']:.3f} | | {row['train_seconds']:.0f} | |"
+        )
+    lines += ["", "SSIM: 7x7 uniform window; LPIPS: VGG on [0, 1], as the paper's code.", ""]
+    for row in rows:
+        lines.append(
+            f"- {row['scene']}, {row['method']}: {row['protocol']}; {row['device']}, "
+            f"{row['threads']} threads; `{row['command']}`"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each method over the scenes, where there are several and it is done on all."""
+    scenes = {row["scene"] for row in rows}
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    if len(scenes) < 2:
+        return []
+    names = ("psnr", "ssim_uniform7", "train_seconds")
+    return [
+        {"method": method, "n": len(own), **{name: mean(r[name] for r in own) for name in names}}
+        for method, own in by_method.items()
+        if len(own) == len(scenes)
+    ]
+
+
+def write_table(plan: Plan, runs: list[Run], out: Path) -> None:
+    rows = rows_of(plan, runs)
+    for name, text in (("json", json.dumps(rows, indent=2) + "\n"), ("md", markdown(rows))):
+        with replace_file(out / f"table.{name}") as part:
+            part.write_text(text)
+
+
+@exit_on_user_error
+def main(args: list[str] | None = None) -> None:
+    """Carry a plan out; `args` defaults to the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dietnerf.benchmark", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--processes", type=int, default=1, help="at a time, where there is no GPU")
+    options = parser.parse_args(args)
+    if options.processes < 1:
+        raise UserError(f"--processes is {options.processes}; it must be at least 1")
+    plan = Plan.read(options.plan)
+    runs = runs_of(plan, options.out)
+    todo = [run for run in runs if not run.results.is_file()]
+    n_gpus = torch.cuda.device_count()
+    free: queue.Queue[int | None] = queue.Queue()
+    for device in range(n_gpus) if n_gpus else [None] * options.processes:
+        free.put(device)
+    print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done; {free.qsize()} at a time")
+    writing, failed = Lock(), []
+
+    def work(run: Run) -> None:
+        device = free.get()
+        try:
+            is_done = carry_out(run, device)
+        finally:
+            free.put(device)
+        with writing:
+            print(f"{'done' if is_done else 'FAILED'}: {run.folder}", flush=True)
+            if not is_done:
+                failed.append(run)
+            write_table(plan, runs, options.out)
+
+    with ThreadPoolExecutor(free.qsize()) as pool:
+        list(pool.map(work, todo))
+    write_table(plan, runs, options.out)
+    print((options.out / "table.md").read_text())
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(runs)} runs failed; {failed[0].folder / 'log.txt'} says why"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The benchmark command: what it runs, what it leaves alone, and the table that it writes."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dietnerf import benchmark
+from dietnerf.benchmark import Plan, main, runs_of
+from tests.helpers import FEW_STEPS
+
+PLAN = """
+scenes:
+  coast: [--data.reader.init_args.scene, coast]
+  clay: [--data.reader.init_args.scene, clay]
+methods:
+  plain: [--config, quickstart]
+  distortion: [--config, quickstart, --model.table_decay, 0.1]
+seeds: 2
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN)
+    return path
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Commands that were called; `test` writes a result that depends on method and seed."""
+    seen: list[list[str]] = []
+
+    def call(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        words = command[3:]
+        seen.append(words)
+        folder = Path(words[words.index("--run") + 1])
+        if words[0] == "test":
+            seed, is_plain = int(folder.name[-1]), folder.parent.name == "plain"
+            scores = {"psnr": 20.0 + seed + is_plain, "ssim_uniform7": 0.9}
+            result = {
+                "mean": {**scores, "lpips_vgg_paper": None},
+                "train_seconds": 10.0,
+                "protocol": "Procedural, 16 test views at 16x16 on white",
+                "device": "a processor",
+                "threads": 2,
+                "train_view_ids": [0, 1],
+            }
+            (folder / "metrics.json").write_text(json.dumps(result))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(benchmark.subprocess, "run", call)
+    return seen
+
+
+def test_every_run_has_its_folder_and_seed(plan: Path, tmp_path: Path):
+    runs = runs_of(Plan.read(plan), tmp_path)
+    assert len(runs) == 8 == len({run.folder for run in runs})
+    assert runs[0].folder == tmp_path / "coast" / "plain" / "seed0"
+    assert runs[-1].words[-2:] == ["--seed_everything", "1"]
+    assert runs[1].words[:4] == ["--config", "quickstart", "--model.table_decay", "0.1"]
+
+
+def test_means_and_spreads_of_all_seeds(plan: Path, tmp_path: Path, calls, capsys):
+    main([str(plan), "--out", str(tmp_path / "out"), "--processes", "2"])
+    assert len(calls) == 16
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| coast | plain | 21.50 (1.00) | 0.900 |  | 10 | 2 |" in table
+    assert "| mean of 2 | distortion | 20.50 |" in table
+    assert "`python train.py fit --config quickstart --data.reader.init_args.scene clay`" in table
+    rows = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert [row["lowest_psnr"] for row in rows] == [21, 20, 21, 20]
+    assert table in capsys.readouterr().out
+
+
+def test_what_is_done_is_not_done_again(plan: Path, tmp_path: Path, calls):
+    out = tmp_path / "out"
+    main([str(plan), "--out", str(out)])
+    (out / "clay" / "plain" / "seed1" / "metrics.json").unlink()
+    checkpoints = out / "clay" / "plain" / "seed1" / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "last.ckpt").touch()
+    calls.clear()
+    main([str(plan), "--out", str(out)])
+    assert [call[0] for call in calls] == ["fit", "test"]
+    assert calls[0][calls[0].index("--ckpt_path") + 1] == "last"
+
+
+def test_a_run_that_fails_does_not_stop_the_others(plan: Path, tmp_path: Path, calls, monkeypatch):
+    fake = benchmark.subprocess.run
+
+    def call(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        if "clay" in command:
+            return subprocess.CompletedProcess(command, 2)
+        return fake(command, **options)
+
+    monkeypatch.setattr(benchmark.subprocess, "run", call)
+    with pytest.raises(SystemExit) as ended:
+        main([str(plan), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| coast | plain |" in table and "clay" not in table
+
+
+def test_it_really_trains_and_tests(tmp_path: Path):
+    words = ["--config", "quickstart", "--data.reader.init_args.resolution", "16", *FEW_STEPS]
+    words += ["--model.sampler.init_args.resolution", "32", "--data.samples_per_step", "1024"]
+    plan = tmp_path / "plan.yaml"
+    content = {"scenes": {"clay": ["--data.reader.init_args.scene", "clay"]}, "seeds": 1}
+    plan.write_text(json.dumps({**content, "methods": {"plain": words}}))
+    main([str(plan), "--out", str(tmp_path / "out")])
+    (row,) = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert row["psnr"] > 5 and row["protocol"].startswith("Procedural, 16 test views at 16x16")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("scenes: {a: []}", "must have scenes and methods"),
+        ("{scenes: {a: []}, methods: {}}", "methods must have at least one name"),
+        ("{scenes: {a: x}, methods: {b: []}}", "scenes: a must be a name without /"),
+        ("{scenes: {a: []}, methods: {b: []}, seeds: 0}", "seeds is 0"),
+        ("{scenes: {a: []}, methods: {b: []}, seed: 1}", "seed is not part of a plan"),
+        ("{scenes: ", "is no plan"),
+    ],
+)
+def test_a_wrong_plan_is_refused(content: str, message: str, tmp_path: Path, capsys):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(content)
+    with pytest.raises(SystemExit) as ended:
+        main([str(plan)])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
