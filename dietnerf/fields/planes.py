@@ -69,7 +69,7 @@ class TriPlanes(AbstractField):
         self.given_bounds = bounds
         self.register_buffer("level_weights", torch.ones(n_levels))
         self.register_buffer("box", torch.full((2, 3), math.nan))
-        # About 1, so that the product passes gradients on to all three (K-Planes).
+        # K-Planes' range: a product of numbers near zero would pass hardly any gradient on.
         self.planes = nn.ParameterList(
             torch.empty(3, n_features, r + 1, r + 1).uniform_(0.1, 0.5) for r in self.resolutions
         )
