@@ -29,6 +29,7 @@ from dietnerf.training.system import DietNeRF
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
 SEMANTIC = ".SemanticConsistency"
+AVERAGING = "WeightAveraging"
 TRAINER_DEFAULTS = {
     "devices": 1,
     "max_epochs": -1,  # the length of a run is max_steps
@@ -90,6 +91,9 @@ class DietNeRFCLI(LightningCLI):
                 pl.seed_everything(options.seed_everything)
             return
         self.save_config_callback = None
+        # The weights in a checkpoint are the average already.
+        callbacks = options.trainer.callbacks or []
+        options.trainer.callbacks = [c for c in callbacks if not c.class_path.endswith(AVERAGING)]
         # Results are not gathered over processes.
         options.trainer.devices, options.trainer.num_nodes = 1, 1
         options.trainer.strategy = "auto"

@@ -124,3 +124,8 @@ def test_a_level_that_is_masked_has_not_moved(tmp_path: Path):
     assert first["field.level_weights"].tolist() == pytest.approx([1, 0.75, 0, 0])
     assert first["field.table"][begin:].abs().max() <= 1e-4  # as it began
     assert not torch.equal(first["field.table"][:begin], last["field.table"][:begin])
+
+
+def test_testing_an_average_says_nothing_about_averaging(run: Path, recwarn):
+    cli.main(["test", "--run", str(run), "--trainer.enable_progress_bar", "false"])
+    assert not [w for w in recwarn if "WeightAveraging" in str(w.message)]
