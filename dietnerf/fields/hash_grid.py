@@ -11,7 +11,7 @@ from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField, Details
 from dietnerf.fields.encodings import SphericalHarmonics
 from dietnerf.fields.tiny_mlp import apply_network, check_networks, make_network
-from dietnerf.geometry.bounds import bounds_of, check_bounds
+from dietnerf.geometry.bounds import box_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import hash_encode, is_compiled, render_hash_grid
@@ -112,12 +112,7 @@ class HashGrid(AbstractField):
 
     def prepare(self, cameras: Cameras) -> None:
         """Set the box: the option if it was given, or else what the cameras see."""
-        if self.given_bounds is None:
-            found = bounds_of(cameras)
-        else:
-            found = torch.tensor(self.given_bounds).reshape(2, 3)
-            check_bounds(found, cameras, "field.bounds")
-        self.box.copy_(found)
+        self.box.copy_(box_of(self.given_bounds, cameras, "field.bounds"))
 
     def samples_per_chunk(self, device: torch.device) -> int:
         # The fused op keeps nothing of a sample but its weight.

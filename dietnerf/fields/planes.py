@@ -11,7 +11,7 @@ from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField, Details
 from dietnerf.fields.encodings import SphericalHarmonics
 from dietnerf.fields.tiny_mlp import apply_network, check_networks, make_network
-from dietnerf.geometry.bounds import bounds_of, check_bounds
+from dietnerf.geometry.bounds import box_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Samples
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
@@ -63,6 +63,8 @@ class TriPlanes(AbstractField):
                 f"{base_resolution}, finest_resolution {finest_resolution}; they must be at least "
                 "1, and the finest not below the base"
             )
+        if bounds is not None and len(bounds) != 6:
+            raise UserError(f"TriPlanes: bounds must be 6 numbers, got {len(bounds)}")
         check_networks("TriPlanes", width, n_geometry_features, colour_layers)
         growth = (finest_resolution / base_resolution) ** (1 / max(n_levels - 1, 1))
         self.resolutions = [round(base_resolution * growth**level) for level in range(n_levels)]
@@ -95,12 +97,7 @@ class TriPlanes(AbstractField):
         return [Details(bands, 1 / torch.arange(1, len(bands) + 1, device=bands.device))]
 
     def prepare(self, cameras: Cameras) -> None:
-        if self.given_bounds is None:
-            found = bounds_of(cameras)
-        else:
-            found = torch.tensor(self.given_bounds).reshape(2, 3)
-            check_bounds(found, cameras, "field.bounds")
-        self.box.copy_(found)
+        self.box.copy_(box_of(self.given_bounds, cameras, "field.bounds"))
 
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
         unit, is_outside = unit_cube(samples.positions, self.box, False)

@@ -50,6 +50,19 @@ def check_bounds(bounds: Tensor, cameras: Cameras, option: str) -> None:
         )
 
 
+def box_of(given: list[float] | None, cameras: Cameras, option: str) -> Tensor:
+    """The box (2, 3) of six numbers, or without them the one that the cameras see.
+
+    Raises:
+        UserError: no camera looks there.
+    """
+    if given is None:
+        return bounds_of(cameras)
+    found = torch.tensor(given).reshape(2, 3)
+    check_bounds(found, cameras, option)
+    return found
+
+
 def count_views(bounds: Tensor, cameras: Cameras, n_cells: int) -> Tensor:
     """How many cameras see the middle of each cell of a box (2, 3), between near and far.
 
