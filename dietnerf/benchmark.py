@@ -58,6 +58,8 @@ class Plan:
         Raises:
             UserError: there is none, or it is not as it should be.
         """
+        if not path.is_file():
+            raise UserError(f"there is no plan {path}; benchmarks/plans has some")
         try:
             content = yaml.safe_load(path.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

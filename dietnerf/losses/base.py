@@ -42,6 +42,8 @@ class AbstractLoss(nn.Module, ABC):
                 f"{type(self).__name__}: start and stop must be steps, the first one first, got "
                 f"{start} and {stop}"
             )
+        if ramp < 0:
+            raise UserError(f"{type(self).__name__}: ramp must be at least 0 steps, got {ramp}")
         self.weight = weight
         self.every = every
         self.start, self.stop = start, stop
@@ -62,6 +64,13 @@ class AbstractLoss(nn.Module, ABC):
         if self.final_weight is not None:
             weight += (step - self.start) / (stop - self.start) * (self.final_weight - weight)
         return weight * min(1.0, (step - self.start + 1) / (self.ramp + 1))
+
+    def check(self, field: AbstractField) -> None:
+        """Called before anything is written.
+
+        Raises:
+            UserError: the field lacks what the loss needs.
+        """
 
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
         """Called once before training, with the training photographs and what is behind them.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError
+from dietnerf.fields.base import AbstractField
 from dietnerf.fields.tiny_mlp import BoundedLinear
 from dietnerf.losses.base import AbstractSceneLoss, Moment
 
@@ -26,15 +27,22 @@ class Lipschitz(AbstractSceneLoss):
         super().__init__(weight, **when)
         self.scalars = {}
 
-    def forward(self, moment: Moment) -> Tensor:
-        products = []
-        for module in moment.field.modules():
-            layers = [layer for layer in module.children() if isinstance(layer, BoundedLinear)]
-            if layers:
-                products.append(torch.stack([layer.bound for layer in layers]).prod())
-        if not products:
+    def check(self, field: AbstractField) -> None:
+        if not _products(field):
             raise UserError(
                 "Lipschitz: the field has no bounded layers; give HashGrid has_bounded_networks: "
                 "true, or take the loss out"
             )
-        return torch.stack(products).sum()
+
+    def forward(self, moment: Moment) -> Tensor:
+        return torch.stack(_products(moment.field)).sum()
+
+
+def _products(field: AbstractField) -> list[Tensor]:
+    """The product of the bounds of each network that has them."""
+    found = []
+    for module in field.modules():
+        layers = [layer for layer in module.children() if isinstance(layer, BoundedLinear)]
+        if layers:
+            found.append(torch.stack([layer.bound for layer in layers]).prod())
+    return found

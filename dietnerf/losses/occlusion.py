@@ -4,6 +4,7 @@ from typing import Any, final
 
 from torch import Tensor
 
+from dietnerf.errors import UserError
 from dietnerf.losses.base import AbstractRayLoss, Step
 
 
@@ -23,6 +24,8 @@ class Occlusion(AbstractRayLoss):
 
     def __init__(self, weight: float = 0.01, share: float = 0.1, **when: Any) -> None:
         super().__init__(weight, **when)
+        if not 0 < share <= 1:
+            raise UserError(f"Occlusion: share must be in (0, 1], got {share}")
         self.share = share
 
     def forward(self, step: Step) -> Tensor:

@@ -31,6 +31,13 @@ class AbstractSchedule(ABC):
     What is set on a field stays with it in checkpoints.
     """
 
+    def check(self, field: AbstractField) -> None:  # noqa: B027  (not all have to)
+        """Called before anything is written.
+
+        Raises:
+            UserError: the field lacks what the schedule changes.
+        """
+
     @abstractmethod
     def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
         """Called before every training step, with its rays.

@@ -6,9 +6,11 @@ from typing import Literal, final
 import torch
 
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField, Details
+from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.rays import Rays
 from dietnerf.schedules.base import AbstractSchedule, Progress, checked_share
+
+NO_LEVELS = "{}: {} has no levels of detail to anneal"
 
 
 @final
@@ -40,8 +42,12 @@ class LevelAnnealing(AbstractSchedule):
         self.shape = shape
         self.directions = directions
 
+    def check(self, field: AbstractField) -> None:
+        if not field.details():
+            raise UserError(NO_LEVELS.format(type(self).__name__, type(field).__name__))
+
     def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
-        found = _details("LevelAnnealing", field)
+        found = field.details()
         if self.directions:
             found = [*found, *field.direction_details()]
         for details in found:
@@ -84,10 +90,14 @@ class RadiusAnnealing(AbstractSchedule):
         self.rate = rate
         self.parts = parts
 
+    def check(self, field: AbstractField) -> None:
+        if not field.details():
+            raise UserError(NO_LEVELS.format(type(self).__name__, type(field).__name__))
+
     def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
         share = progress.within(self.until)
         sigma = self.radius / 2 ** (self.rate * math.floor(share * self.parts))
-        for details in _details("RadiusAnnealing", field):
+        for details in field.details():
             if share == 1:
                 details.weights.fill_(1.0)
             else:
@@ -110,21 +120,15 @@ class DirectionAnnealing(AbstractSchedule):
         self.n_bands = n_bands
         self.until = checked_share("DirectionAnnealing: until", until)
 
-    def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
-        found = field.direction_details()
-        if not found:
+    def check(self, field: AbstractField) -> None:
+        if not field.direction_details():
             raise UserError(
                 f"DirectionAnnealing: {type(field).__name__} has no view direction to anneal"
             )
+
+    def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
         is_over = self.until < 1 and progress.within(self.until) == 1
-        for details in found:
+        for details in field.direction_details():
             bands = torch.arange(len(details.weights), device=details.weights.device)
             details.weights.copy_((bands < self.n_bands) | is_over)
         return rays
-
-
-def _details(schedule: str, field: AbstractField) -> list[Details]:
-    found = field.details()
-    if not found:
-        raise UserError(f"{schedule}: {type(field).__name__} has no levels of detail to anneal")
-    return found

@@ -105,6 +105,8 @@ class DietNeRF(pl.LightningModule):
         self.field = field or MLP()
         self.sampler = sampler or Stratified()
         self.losses = nn.ModuleList(losses or [Photometric()])
+        if not self.ray_losses:
+            raise UserError("losses: none of them judges training rays; add Photometric")
         self.learning_rate = learning_rate or Exponential()
         self.schedules = schedules or []
         self.optimizer = optimizer
@@ -136,6 +138,10 @@ class DietNeRF(pl.LightningModule):
         if self._prepared_for is data:
             return
         train = data.scenes["train"]
+        for judge in (*self.ray_losses, *self.scene_losses):
+            judge.check(self.field)
+        for schedule in self.schedules:
+            schedule.check(self.field)
         self.field.prepare(train.cameras)
         self.sampler.prepare(train.cameras, self.field)
         self.background = data.background

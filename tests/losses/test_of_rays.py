@@ -116,3 +116,16 @@ def test_a_ramp_grows_from_nothing_and_stays():
     loss = Distortion(0.1, start=10, ramp=4)
     weights = [loss.weight_at(i, 100) for i in (9, 10, 12, 14, 50)]
     assert weights == pytest.approx([0, 0.02, 0.06, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Distortion(ramp=-1), "Distortion: ramp must be at least 0 steps, got -1"),
+        (lambda: Occlusion(share=7), "Occlusion: share must be in"),
+        (lambda: Reprojection(n_best=0), "n_best must be at least 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message: str):
+    with pytest.raises(UserError, match=message):
+        make()

@@ -101,9 +101,9 @@ def test_lipschitz_is_the_product_of_the_bounds(scene: Scene):
     assert all(layer.raw_bound.grad > 0 for layer in field.density_net)
 
 
-def test_lipschitz_needs_bounded_networks(scene: Scene):
+def test_lipschitz_needs_bounded_networks():
     with pytest.raises(UserError, match="has_bounded_networks: true"):
-        value(Lipschitz(), scene, HashGrid(n_levels=2, log2_table_size=8, width=16))
+        Lipschitz().check(HashGrid(n_levels=2, log2_table_size=8, width=16))
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,10 @@ def test_near_and_far_open_from_the_middle():
         (lambda: RadiusAnnealing(radius=0.0), "radius is 0.0"),
         (lambda: DirectionAnnealing(n_bands=-1), "n_bands must be at least 0"),
         (lambda: NearFarAnnealing(first=0.0), "first 0.0"),
-        (lambda: weights(LevelAnnealing(), 0, Ball()), "Ball has no levels of detail"),
+        (lambda: LevelAnnealing().check(Ball()), "LevelAnnealing: Ball has no levels of detail"),
+        (lambda: RadiusAnnealing().check(Ball()), "RadiusAnnealing: Ball has no levels of detail"),
         (
-            lambda: DirectionAnnealing().apply(Progress(0, 1), Ball(), RAYS),
+            lambda: DirectionAnnealing().check(Ball()),
             "Ball has no view direction",
         ),
     ],

@@ -10,6 +10,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dietnerf import losses, schedules
+from dietnerf.fields import HashGrid
 from dietnerf.losses import AbstractLoss
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.training import cli
@@ -129,3 +130,23 @@ def test_a_level_that_is_masked_has_not_moved(tmp_path: Path):
 def test_testing_an_average_says_nothing_about_averaging(run: Path, recwarn):
     cli.main(["test", "--run", str(run), "--trainer.enable_progress_bar", "false"])
     assert not [w for w in recwarn if "WeightAveraging" in str(w.message)]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("losses", "Lipschitz", "none of them judges training rays; add Photometric"),
+        ("losses", "Photometric, Lipschitz", "has_bounded_networks: true"),
+        ("schedules", "LevelAnnealing", "HashGrid has no levels of detail to anneal"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    option: str, value: str, message: str, tmp_path: Path, capsys, monkeypatch
+):
+    if option == "schedules":
+        monkeypatch.setattr(HashGrid, "details", lambda self: [])
+    names = [f"{{class_path: dietnerf.{option}.{name}}}" for name in value.split(", ")]
+    with pytest.raises(SystemExit) as ended:
+        fit(tmp_path / "run", f"--model.{option}", f"[{', '.join(names)}]")
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
