@@ -69,6 +69,10 @@ class Scene:
             return rgb + (1 - alpha) * background
         return torch.lerp(background.expand_as(rgb), rgb, alpha)
 
+    def alpha(self, pixels: Tensor) -> Tensor | None:
+        """Of 8-bit pixels (..., 4), (...) in [0, 1]; None where photographs have none."""
+        return pixels[..., 3] / 255 if self.has_alpha else None
+
     def image(self, index: int, background: Tensor) -> Tensor:
         """View `index` over a background (3,): (height, width, 3) in [0, 1]."""
         return self.rgb(self.images[index], background)
@@ -96,7 +100,7 @@ def require_alpha(scene: Scene, option: str) -> None:
     if not scene.has_alpha:
         raise UserError(
             f"{option} needs images with an alpha channel, but {scene.names[0]} has none: "
-            "export RGBA images or use another background"
+            "export RGBA images, or do without it"
         )
 
 

@@ -1,16 +1,19 @@
 """Losses."""
 
-from dietnerf.losses.background import EmptyBackground
 from dietnerf.losses.base import AbstractLoss, AbstractRayLoss, AbstractSceneLoss, Moment, Step
+from dietnerf.losses.density_smoothness import DensitySmoothness
+from dietnerf.losses.depth_smoothness import DepthSmoothness
 from dietnerf.losses.distortion import Distortion
-from dietnerf.losses.entropy import OpacityEntropy, RayEntropy
+from dietnerf.losses.empty_background import EmptyBackground
 from dietnerf.losses.lipschitz import Lipschitz
-from dietnerf.losses.neighbours import NeighbourDivergence
+from dietnerf.losses.neighbour_divergence import NeighbourDivergence
 from dietnerf.losses.occlusion import Occlusion
+from dietnerf.losses.opacity_entropy import OpacityEntropy
 from dietnerf.losses.photometric import Photometric
+from dietnerf.losses.ray_entropy import RayEntropy
 from dietnerf.losses.reprojection import Reprojection
 from dietnerf.losses.semantic import SemanticConsistency
-from dietnerf.losses.smoothness import DensitySmoothness, DepthSmoothness
+from dietnerf.losses.silhouette import Silhouette
 
 __all__ = [
     "AbstractLoss",
@@ -29,5 +32,6 @@ __all__ = [
     "RayEntropy",
     "Reprojection",
     "SemanticConsistency",
+    "Silhouette",
     "Step",
 ]

@@ -1,7 +1,9 @@
 """What a training step is judged by."""
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +54,8 @@ class AbstractLoss(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """What it is called in logs."""
-        return type(self).__name__.lower()
+        """What it is called in logs: the class's name in snake case."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     def weight_at(self, step: int, n_steps: int) -> float:
         """The factor in a step of a run of `n_steps`; 0 where the loss does not count."""
@@ -91,6 +93,7 @@ class Step:
         background: the colour behind each ray, (n_rays, 3).
         rendering: colours of the field, (n_rays).
         coarse: the rendering that guided its samples, if there was one.
+        alpha: how opaque the photographed pixels are, (n_rays,) in [0, 1], if that is known.
     """
 
     index: int
@@ -99,6 +102,7 @@ class Step:
     background: Tensor
     rendering: Rendering
     coarse: Rendering | None
+    alpha: Tensor | None = None
 
 
 class AbstractRayLoss(AbstractLoss):
@@ -138,8 +142,10 @@ class AbstractSceneLoss(AbstractLoss):
     last found, by name; both are logged.
     """
 
-    shown: Tensor | None = None
-    scalars: dict[str, Tensor]
+    def __init__(self, weight: float = 1.0, **when: Any) -> None:
+        super().__init__(weight, **when)
+        self.shown: Tensor | None = None
+        self.scalars: dict[str, Tensor] = {}
 
     @abstractmethod
     def forward(self, moment: Moment) -> Tensor:

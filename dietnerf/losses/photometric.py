@@ -1,21 +1,25 @@
 """The rendered colours should be the photographed ones."""
 
+from typing import Any, final
+
 from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.losses.base import AbstractRayLoss, Step
 
 
+@final
 class Photometric(AbstractRayLoss):
     """Mean squared error of the fine and the coarse colours (NeRF, section 5.3, eq. 6).
 
     Args:
         weight: factor in the sum of all losses.
         coarse_weight: factor of the coarse rendering in this loss.
+        when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
-    def __init__(self, weight: float = 1.0, coarse_weight: float = 1.0) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: float = 1.0, coarse_weight: float = 1.0, **when: Any) -> None:
+        super().__init__(weight, **when)
         self.coarse_weight = coarse_weight
 
     def forward(self, step: Step) -> Tensor:

@@ -1,6 +1,6 @@
 """A bulldozer is a bulldozer from any perspective."""
 
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ class SemanticConsistency(AbstractSceneLoss):
     Args:
         encoder: embeds images.
         viewpoints: where the scene is rendered from.
-        weight, every, start, stop, final_weight: as for every loss; the defaults are the paper's
-            (section 5.1): every tenth step.
+        weight, every: as for every loss; the defaults are the paper's (section 5.1): every tenth
+            step.
         n_views: renderings in a step.
         resolution: pixels along each edge of a rendering, which is square.
         crop: side of the part of the view that is rendered, as a share of the view's shorter side:
@@ -43,6 +43,7 @@ class SemanticConsistency(AbstractSceneLoss):
         jitter: place samples at random, as in training, not in the middle of their intervals.
         augment: change brightness, contrast and perspective of the renderings at random, so that
             the field cannot please the encoder with noise.
+        when: `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
     def __init__(
@@ -51,9 +52,6 @@ class SemanticConsistency(AbstractSceneLoss):
         viewpoints: AbstractViewpoints | None = None,
         weight: float = 0.1,
         every: int = 10,
-        start: int = 0,
-        stop: int | None = None,
-        final_weight: float | None = None,
         n_views: int = 1,
         resolution: int = 168,
         crop: float = 1.0,
@@ -62,8 +60,9 @@ class SemanticConsistency(AbstractSceneLoss):
         coarse_weight: float = 1.0,
         jitter: bool = True,
         augment: bool = False,
+        **when: Any,
     ) -> None:
-        super().__init__(weight, every, start, stop, final_weight)
+        super().__init__(weight, every=every, **when)
         for name, value in (("n_views", n_views), ("resolution", resolution)):
             if value < 1:
                 raise UserError(f"SemanticConsistency: {name} must be at least 1, got {value}")
@@ -81,7 +80,6 @@ class SemanticConsistency(AbstractSceneLoss):
         self.coarse_weight = coarse_weight
         self.jitter = jitter
         self.augmentation = _augmentation() if augment else None
-        self.scalars = {}
         self.photographs: list[Tensor] = []  # where parts of them are to be embedded
 
     @property

@@ -56,3 +56,13 @@ def checked_share(name: str, share: float) -> float:
     if not 0 <= share <= 1:
         raise UserError(f"{name} is {share}; it must be a share of the run, from 0 to 1")
     return share
+
+
+def require_levels(field: AbstractField, name: str) -> None:
+    """Refuse a field without levels of detail for a schedule that needs them.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not field.details():
+        raise UserError(f"{name}: {type(field).__name__} has no levels of detail to anneal")

@@ -29,12 +29,15 @@ class RayBatch:
         rays: (n_rays).
         rgb: colours over the background, (n_rays, 3).
         background: the colour behind each ray, (n_rays, 3).
+        alpha: how opaque the photographed pixels are, (n_rays,) in [0, 1], or None if they have no
+            alpha.
         index: number of the batch in the run; what is random in it follows from that.
     """
 
     rays: Rays
     rgb: Tensor
     background: Tensor
+    alpha: Tensor | None
     index: int
 
     def __len__(self) -> int:
@@ -48,6 +51,7 @@ class RayBatch:
             rays=self.rays.to(device),
             rgb=self.rgb.to(device),
             background=self.background.to(device),
+            alpha=None if self.alpha is None else self.alpha.to(device),
         )
 
     def split(self, n_rays: int) -> list[Self]:
@@ -56,7 +60,13 @@ class RayBatch:
             return [self]
         parts = [slice(i, i + n_rays) for i in range(0, len(self), n_rays)]
         return [
-            replace(self, rays=self.rays[p], rgb=self.rgb[p], background=self.background[p])
+            replace(
+                self,
+                rays=self.rays[p],
+                rgb=self.rgb[p],
+                background=self.background[p],
+                alpha=None if self.alpha is None else self.alpha[p],
+            )
             for p in parts
         ]
 
@@ -125,12 +135,13 @@ class RandomRays(Iterable[RayBatch]):
         background = settings.background
         if settings.has_random_background:
             background = torch.rand(n_rays, 3, generator=generator)
-        rgb = scene.rgb(scene.pixels(ids, columns, rows), background)
+        pixels = scene.pixels(ids, columns, rows)
+        rgb = scene.rgb(pixels, background)
         if settings.pixel_jitter:
             columns = columns + torch.rand(n_rays, generator=generator) - 0.5
             rows = rows + torch.rand(n_rays, generator=generator) - 0.5
         rays = scene.cameras.rays(ids, columns, rows)
-        return RayBatch(rays, rgb, background.expand(n_rays, 3), index)
+        return RayBatch(rays, rgb, background.expand(n_rays, 3), scene.alpha(pixels), index)
 
 
 def _central(size: int, share: float) -> tuple[int, int]:

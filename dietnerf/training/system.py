@@ -195,7 +195,9 @@ class DietNeRF(pl.LightningModule):
             )
             nonlocal n_samples
             n_samples += len(rendering.weights)
-            made = Step(step, chunk.rays, chunk.rgb, chunk.background, rendering, coarse)
+            made = Step(
+                step, chunk.rays, chunk.rgb, chunk.background, rendering, coarse, chunk.alpha
+            )
             share = len(chunk) / len(batch)
             none = made.target.new_zeros(())  # of a loss that does not count in this step
             pairs = zip(judges, weights, strict=True)

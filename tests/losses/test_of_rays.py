@@ -1,6 +1,7 @@
 """Losses of training rays: closed forms, and which rays count."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from dietnerf.losses import (
     OpacityEntropy,
     RayEntropy,
     Reprojection,
+    Silhouette,
     Step,
 )
 
@@ -88,6 +90,24 @@ def at_depth(scene: Scene, scale: float) -> Step:
     target = scene.image(0, WHITE).view(-1, 3)[hit]
     rendering = Rendering(target, opacity, ts.requires_grad_(), ts[:0])
     return Step(0, rays, target, torch.ones_like(target), rendering, None)
+
+
+def test_the_silhouette_is_where_photographs_are_opaque(scene: Scene):
+    made = step([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.25, 0.0]])
+    as_photographed, inverse = (
+        Silhouette()(replace(made, alpha=torch.tensor(alpha)))
+        for alpha in ([1.0, 0.25], [0.0, 0.75])
+    )
+    assert float(as_photographed) == 0
+    torch.testing.assert_close(inverse, torch.tensor((1 + 0.25) / 2))
+    both = replace(made, coarse=made.rendering, alpha=torch.tensor([0.0, 0.75]))
+    torch.testing.assert_close(Silhouette()(both), 2 * inverse)
+
+
+def test_a_silhouette_needs_alpha(scene: Scene):
+    without = replace(scene, images=scene.images[..., :3])
+    with pytest.raises(UserError, match="the loss Silhouette needs images with an alpha channel"):
+        Silhouette().prepare(without, WHITE, torch.device("cpu"))
 
 
 def test_true_depth_shows_the_same_colour_in_another_photograph(scene: Scene):

@@ -64,7 +64,7 @@ def run(everything: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_loss_is_logged(run: Path, everything: Path):
     tags = EventAccumulator(str(run)).Reload().Tags()["scalars"]
-    for loss in ("distortion", "rayentropy", "opacityentropy", "occlusion", "emptybackground"):
+    for loss in ("distortion", "ray_entropy", "opacity_entropy", "silhouette", "empty_background"):
         assert f"train/{loss}" in tags
     for loss in ("depth_smoothness", "density_smoothness", "neighbour_divergence", "lipschitz"):
         assert f"train/{loss}_weighted" in tags

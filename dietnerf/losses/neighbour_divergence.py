@@ -48,11 +48,6 @@ class NeighbourDivergence(AbstractSceneLoss):
         self.n_rays = n_rays
         self.pixels = pixels
         self.min_opacity = min_opacity
-        self.scalars = {}
-
-    @property
-    def name(self) -> str:
-        return "neighbour_divergence"
 
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
         self.cameras = scene.cameras

@@ -1,0 +1,77 @@
+"""Surfaces that nobody photographed should be smooth."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from dietnerf.data.scene import Scene
+from dietnerf.errors import UserError
+from dietnerf.geometry.rays import Rays
+from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
+from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.randomness import moved
+from dietnerf.renderer import render_rays
+
+
+@final
+class DepthSmoothness(AbstractSceneLoss):
+    """Squared differences of depth between neighbouring pixels in small patches of views that
+    nobody photographed (RegNeRF, Niemeyer et al. 2022, section 4.1, eq. 4), the mean over pixels.
+
+    Depths are relative to the way from near to far, and differences count by how much light both
+    pixels stop, so that an object's outline costs nothing.
+
+    Args:
+        weight: factor in the sum of all losses.
+        viewpoints: where the scene is rendered from.
+        n_patches: patches in a step.
+        patch: pixels along each edge of a patch.
+        spacing: pixels from one of a patch to the next.
+        when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
+    """
+
+    def __init__(
+        self,
+        weight: float = 0.1,
+        viewpoints: AbstractViewpoints | None = None,
+        n_patches: int = 8,
+        patch: int = 8,
+        spacing: int = 1,
+        **when: Any,
+    ) -> None:
+        super().__init__(weight, **when)
+        if n_patches < 1 or patch < 2 or spacing < 1:
+            raise UserError(
+                f"DepthSmoothness: n_patches is {n_patches}, patch {patch}, spacing {spacing}; "
+                "they must be at least 1, 2 and 1"
+            )
+        self.viewpoints = viewpoints or SphereCap()
+        self.n_patches = n_patches
+        self.patch = patch
+        self.spacing = spacing
+
+    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+        self.viewpoints.prepare(scene.cameras)
+
+    def forward(self, moment: Moment) -> Tensor:
+        cameras = self.viewpoints.draw(self.n_patches, moment.generator)
+        side = self.patch * self.spacing
+        patches = []
+        for i in range(self.n_patches):
+            left, top = (
+                int(torch.randint(max(1, size - side + 1), (1,), generator=moment.generator))
+                for size in (cameras.width, cameras.height)
+            )
+            patches.append(cameras[[i]].windowed(left, top, side, self.patch).image_rays(0))
+        rays = Rays.cat(patches).to(moment.background.device)
+        jitter = moved(moment.generator, moment.background.device)
+        rendering, _ = render_rays(rays, moment.field, moment.sampler, moment.background, jitter)
+        shape = (self.n_patches, self.patch, self.patch)
+        opacity = rendering.opacity.view(shape)
+        depth = rendering.depth / rendering.opacity.clamp(min=1e-3)
+        depth = ((depth - rays.near) / (rays.far - rays.near)).view(shape)
+        weight = opacity.detach()
+        down = depth.diff(dim=1).square() * weight[:, 1:] * weight[:, :-1]
+        right = depth.diff(dim=2).square() * weight[:, :, 1:] * weight[:, :, :-1]
+        return down.mean() + right.mean()
