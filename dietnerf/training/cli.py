@@ -49,6 +49,10 @@ class Parser(LightningArgumentParser):
         sentence = re.sub(r"\s+", " ", message).replace("Parser key ", "option ")
         # Of all the types that an option may have, the first is what it is for.
         sentence = re.sub(r"Does not validate.*? Errors: - (.*?) - Expected.*", r"\1", sentence)
+        # What was given in the line itself was also tried as the name of a file.
+        sentence = re.sub(
+            r"- Expected a path but .*? either not accessible or invalid - ", "", sentence
+        )
         raise UserError(sentence)
 
 

@@ -292,6 +292,7 @@ def test_lego_end_to_end(tmp_path: Path):
 
 FIELD = ["--config", "quickstart", "--data.reader.init_args.resolution", "16"]
 FAR_BOX = "[50, 50, 50, 51, 51, 51]"
+MISSPELT = "[{class_path: dietnerf.losses.Distortion, init_args: {wieght: 1}}]"
 HUGE = [
     *(*FIELD, "--model.field.init_args.log2_table_size", "30"),
     *("--model.field.init_args.n_levels", "64"),
@@ -322,6 +323,7 @@ HUGE = [
         (["--config", "quickstart", "--data.rays_per_step", "many"], "data.rays_per_step"),
         (["--config", "quickstart", "--model.feild", "x"], "--model.feild"),
         (["--config", "quickstart", "--model.field.class_path", "Nope"], "Nope"),
+        ([*FIELD, "--model.losses", MISSPELT], "\"model.losses\": Option 'wieght' is not accepted"),
         (["--config", "quickstart", "--ckpt_path", "last"], "there is no checkpoint at"),
         (["--config", "nerf", "--data.reader.init_args.root", "/nowhere"], "/nowhere"),
         (["--config", "nerf", "--data.reader.init_args.near", "9"], "near 9.0 and far 6.0"),
