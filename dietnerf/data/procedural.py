@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool2d, normalize
 from dietnerf.data.blocks import blocks_scene
 from dietnerf.data.scene import SPLITS, AbstractReader, Scene, Split
 from dietnerf.data.solids import Solid, dot, first_hit
-from dietnerf.data.stills import chrome_scene, clay_scene, wires_scene
+from dietnerf.data.stills import chrome_scene, clay_scene, porcelain_scene, wires_scene
 from dietnerf.data.toy import SUN, toy_scene
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
@@ -32,6 +32,7 @@ SCENES = {
     "wires": wires_scene,
     "chrome": chrome_scene,
     "clay": clay_scene,
+    "porcelain": porcelain_scene,
 }
 
 
@@ -47,7 +48,7 @@ class Procedural(AbstractReader):
         resolution: width and height of the images in pixels.
         n_train, n_val, n_test: number of views in each split.
         scene: `coast` with a lighthouse, house and garden; a castle of plain `blocks`; a Ferris
-            wheel of thin `wires`; polished `chrome`; or `clay` of one colour.
+            wheel of thin `wires`; polished `chrome`; `clay` of one colour; or white `porcelain`.
         seed: places the training and validation cameras.
     """
 
@@ -57,7 +58,7 @@ class Procedural(AbstractReader):
         n_train: int = 8,
         n_val: int = 8,
         n_test: int = 16,
-        scene: Literal["coast", "blocks", "wires", "chrome", "clay"] = "coast",
+        scene: Literal["coast", "blocks", "wires", "chrome", "clay", "porcelain"] = "coast",
         seed: int = 0,
     ) -> None:
         sizes = {"resolution": resolution, "n_train": n_train, "n_val": n_val, "n_test": n_test}

@@ -1,4 +1,5 @@
-"""Generated scenes that are hard in one way each: thin bars, highlights, and no pattern at all.
+"""Generated scenes that are hard in one way each: thin bars, highlights, no pattern at all, and
+white on white.
 
 All lie within 1.2 scene units of the origin, z up.
 """
@@ -135,3 +136,34 @@ def _roof(x: float, y: float, z: float, height: float, paint: Paint) -> Solid:
     normals = torch.cat([slope, torch.tensor([[0.0, 0, -1]])])
     offsets = torch.tensor([height / math.sqrt(2)] * 4 + [0.0])
     return Polyhedron((x, y, z), normals, offsets, 1.5 * height, paint, turn=0.2)
+
+
+def porcelain_scene() -> list[list[Solid]]:
+    """A white tea service, which the sun makes as white as what is behind it."""
+    white, blue, tea = plain("#e6e4de"), plain("#2f4f8f"), plain("#8a4b1c")
+    service: list[list[Solid]] = [
+        [
+            Frustum((0.0, 0.0, GROUND - 0.05), 1.0, 1.08, 0.05, white, 0.6),
+            Frustum((0.0, 0.0, GROUND), 1.08, 1.1, 0.02, blue),
+            Frustum((0.0, 0.0, GROUND + 0.02), 1.1, 1.12, 0.02, white, 0.6),
+        ],
+        [
+            Ball((0.0, 0.15, GROUND + 0.34), 0.3, white, 0.6),
+            Frustum((0.0, 0.15, GROUND + 0.58), 0.17, 0.14, 0.05, blue),
+            Ball((0.0, 0.15, GROUND + 0.67), 0.05, white, 0.6),
+            box((0.38, 0.15, GROUND + 0.4), (0.26, 0.07, 0.07), white, tilt=-0.5),
+            box((-0.34, 0.15, GROUND + 0.44), (0.2, 0.05, 0.05), blue),
+            box((-0.43, 0.15, GROUND + 0.32), (0.05, 0.05, 0.2), blue),
+        ],
+    ]
+    for angle in (3.6, 4.7, 5.8):
+        x, y = 0.68 * math.cos(angle), 0.68 * math.sin(angle)
+        service.append(
+            [
+                Frustum((x, y, GROUND + 0.04), 0.2, 0.22, 0.02, white, 0.6),
+                Frustum((x, y, GROUND + 0.06), 0.07, 0.13, 0.16, white, 0.6),
+                Frustum((x, y, GROUND + 0.22), 0.13, 0.135, 0.02, blue),
+                Frustum((x, y, GROUND + 0.24), 0.12, 0.12, 0.002, tea),
+            ]
+        )
+    return service
