@@ -2,9 +2,19 @@
 
 from typing import Any, final
 
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
+from torch.nn import functional as F
 
+from dietnerf.data.scene import Scene
 from dietnerf.losses.base import AbstractRayLoss, Step
+
+NEAR = (
+    0.1  # by how much a channel may differ where a surface is "almost" of the background's colour
+)
+PATCH = 5  # pixels along each side that must all be so: outlines, which are mixed, are narrower
+MOST = 0.02  # of what a photograph shows may be such a surface
 
 
 @final
@@ -13,8 +23,10 @@ class EmptyBackground(AbstractRayLoss):
     scene.
 
     A white cloud before a white background costs the photometric loss nothing, and hides what is
-    behind it from other views. This takes no transparency from the photographs, but it takes an
-    object's own spots of that very colour for holes.
+    behind it from other views. This takes no transparency from the photographs, but it would take
+    an object's own spots of that very colour for holes. So it does not count at all, and says so,
+    where a photograph shows surfaces of almost that colour: a white plate that the sun makes as
+    white as what is behind it.
 
     Args:
         weight: factor in the sum of all losses.
@@ -25,6 +37,24 @@ class EmptyBackground(AbstractRayLoss):
     def __init__(self, weight: float = 0.1, tolerance: float = 1 / 512, **when: Any) -> None:
         super().__init__(weight, **when)
         self.tolerance = tolerance
+        self.is_fooled = False
+
+    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+        shares = [
+            _almost_background(scene.image(i, background), background, self.tolerance)
+            for i in range(len(scene))
+        ]
+        largest = max(range(len(scene)), key=shares.__getitem__)
+        self.is_fooled = shares[largest] > MOST
+        if self.is_fooled:
+            rank_zero_warn(
+                f"EmptyBackground does not count: {shares[largest]:.0%} of what "
+                f"{scene.names[largest]} shows is almost of the background's colour, so that spots "
+                "of exactly that colour may be part of it"
+            )
+
+    def weight_at(self, step: int, n_steps: int) -> float:
+        return 0.0 if self.is_fooled else super().weight_at(step, n_steps)
 
     def forward(self, step: Step) -> Tensor:
         is_empty = (step.target - step.background).abs().amax(dim=1) <= self.tolerance
@@ -32,3 +62,14 @@ class EmptyBackground(AbstractRayLoss):
         if step.coarse is not None:
             loss = loss + (step.coarse.opacity.square() * is_empty).mean()
         return loss
+
+
+def _almost_background(image: Tensor, background: Tensor, tolerance: float) -> float:
+    """The share of what an image (height, width, 3) shows before the background that is a surface
+    of almost its colour."""
+    difference = (image - background).abs().amax(dim=-1)
+    is_shown = difference > tolerance
+    is_far = (difference > NEAR).float()[None, None]
+    has_far_beside = F.max_pool2d(is_far, PATCH, stride=1, padding=PATCH // 2)[0, 0] > 0
+    found = (is_shown & ~has_far_beside).sum() / is_shown.sum().clamp(min=1)
+    return float(found)

@@ -68,6 +68,20 @@ def test_occlusion_counts_what_is_near_the_camera():
     assert Occlusion(share=0.1)(step([near, far])) == 0
 
 
+def prepared_for(kind: str) -> EmptyBackground:
+    loss = EmptyBackground(0.1)
+    photographs = Procedural(resolution=64, n_train=4, scene=kind).read("train")
+    loss.prepare(photographs, WHITE, torch.device("cpu"))
+    return loss
+
+
+def test_a_white_thing_before_white_is_not_taken_for_holes():
+    with pytest.warns(match="EmptyBackground does not count: .*% of what .* shows is almost"):
+        loss = prepared_for("porcelain")
+    assert loss.weight_at(5, 10) == 0
+    assert prepared_for("clay").weight_at(5, 10) == 0.1
+
+
 def test_only_rays_that_show_the_background_must_be_empty():
     target = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.99, 1.0], [0.0, 0.0, 0.0]])
     loss = EmptyBackground()
