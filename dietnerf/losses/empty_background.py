@@ -10,9 +10,7 @@ from torch.nn import functional as F
 from dietnerf.data.scene import Scene
 from dietnerf.losses.base import AbstractRayLoss, Step
 
-NEAR = (
-    0.1  # by how much a channel may differ where a surface is "almost" of the background's colour
-)
+NEAR = 0.1  # by how much a channel may differ for a colour to be almost the background's
 PATCH = 5  # pixels along each side that must all be so: outlines, which are mixed, are narrower
 MOST = 0.02  # of what a photograph shows may be such a surface
 
