@@ -1,9 +1,9 @@
 """Where the photograph shows the background, there is nothing."""
 
+import warnings
 from typing import Any, final
 
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,10 +45,11 @@ class EmptyBackground(AbstractRayLoss):
         largest = max(range(len(scene)), key=shares.__getitem__)
         self.is_fooled = shares[largest] > MOST
         if self.is_fooled:
-            rank_zero_warn(
+            warnings.warn(
                 f"EmptyBackground does not count: {shares[largest]:.0%} of what "
                 f"{scene.names[largest]} shows is almost of the background's colour, so that spots "
-                "of exactly that colour may be part of it"
+                "of exactly that colour may be part of it",
+                stacklevel=2,
             )
 
     def weight_at(self, step: int, n_steps: int) -> float:
