@@ -21,7 +21,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-DEFAULT_ARCHS = "8.0;9.0+PTX"
+DEFAULT_ARCHS = "8.0;8.6;8.9;9.0;12.0+PTX"
 # Stable ABI of torch 2.10, the first with parallel_for.
 DEFINES = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
 HOST_FLAGS = ["-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
@@ -97,7 +97,7 @@ def build_cuda(path: Path, temp: Path) -> dict[str, object]:
     if version.split(".")[0] != torch.version.cuda.split(".")[0]:
         raise NotBuilt(f"nvcc is of CUDA {version}, torch of CUDA {torch.version.cuda}")
     archs, targets = cuda_targets(torch)
-    nvcc = [str(home / "bin" / "nvcc"), "-std=c++17", "-cudart", "shared", *targets]
+    nvcc = [str(home / "bin" / "nvcc"), "-std=c++17", "-cudart", "shared", "--threads=0", *targets]
     host = [flag for host_flag in HOST_FLAGS[1:] for flag in ("-Xcompiler", host_flag)]
     flags = [*DEFINES, "-DUSE_CUDA", "-O3", *host, *include_flags(torch)]
     compiled = compile_all("csrc/cuda/*.cu", temp, [*nvcc, *flags])

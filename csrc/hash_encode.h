@@ -64,6 +64,9 @@ struct HashJobs {
   DIETNERF_HD static int64_t blocks(int64_t n, int64_t each) { return (n + each - 1) / each; }
 };
 
+// For a GPU: one sample on one level.
+constexpr HashJobs kOneByOne{1, 1};
+
 struct HashJob {
   int64_t begin, end, first_level, last_level;
 

@@ -8,11 +8,9 @@ namespace dietnerf {
 
 namespace {
 
-constexpr HashJobs kEach{1, 1};
-
 Tensor hash_encode_cuda(Tensor table, Tensor positions, Tensor levels, Tensor level_weights) {
   const HashEncodeInputs in("hash_encode", table, positions, levels, level_weights);
-  return hash_encode(SpreadOverThreads{in.positions}, in, kEach);
+  return hash_encode(SpreadOverThreads{in.positions}, in, kOneByOne);
 }
 
 std::tuple<Tensor, Tensor, Tensor> hash_encode_backward_cuda(int64_t wanted,
@@ -22,7 +20,7 @@ std::tuple<Tensor, Tensor, Tensor> hash_encode_backward_cuda(int64_t wanted,
   const HashEncodeInputs in("hash_encode_backward", table, positions, levels, level_weights);
   const HashJobs by_sample{1, in.n_levels() ? in.n_levels() : 1};
   return hash_encode_backward(SpreadOverThreads{in.positions}, wanted, grad_features, in,
-                              {kEach, by_sample, kEach});
+                              {kOneByOne, by_sample, kOneByOne});
 }
 
 }  // namespace

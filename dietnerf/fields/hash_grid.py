@@ -18,6 +18,7 @@ from dietnerf.ops import hash_encode, is_compiled, render_hash_grid
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 
 EARLY_STOP = 1e-4  # transmittance behind which nothing is asked
+WIDEST_ON_GPU = 64  # units of layers whose gradients find room in shared memory
 
 
 @final
@@ -143,7 +144,12 @@ class HashGrid(AbstractField):
         return Rendering(rgb, opacity, depth, weights, samples)
 
     def _is_fused(self, device: torch.device) -> bool:
-        return is_compiled("render_hash_grid", device)
+        if not is_compiled("render_hash_grid", device):
+            return False
+        # On a GPU the op's networks are in half precision, which is for the user to ask for.
+        return device.type == "cpu" or (
+            torch.is_autocast_enabled(device.type) and self.width <= WIDEST_ON_GPU
+        )
 
     def _stored_table(self, device: torch.device) -> Tensor:
         is_half = torch.is_autocast_enabled(device.type)

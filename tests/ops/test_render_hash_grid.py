@@ -89,15 +89,18 @@ def test_equals_the_composition(counts: list[int], shape: dict[str, Any], device
     }
     expected = composed(double)
     # float32 positions are off by 1e-7, times 64 cells, times weights of size one; a sample whose
-    # transmittance is all but 1e-4 may fall on either side.
+    # transmittance is all but 1e-4 may fall on either side. On a GPU the networks are in half
+    # precision.
+    is_half = device != "cpu"
     for got, wanted in zip(found, expected, strict=True):
-        torch.testing.assert_close(got.double(), wanted, rtol=1e-3, atol=2e-4)
+        close = {"rtol": 3e-2, "atol": 1e-2} if is_half else {"rtol": 1e-3, "atol": 2e-4}
+        torch.testing.assert_close(got.double(), wanted, **close)
     if sum(counts) == 0:
         return
     for got, wanted in zip(gradients(found, args), gradients(expected, double), strict=True):
         # A ReLU may open in one and not in the other: few elements differ, by little.
         error = (got - wanted).norm() / wanted.norm().clamp(min=1e-12)
-        assert error < 5e-3
+        assert error < (5e-2 if is_half else 5e-3)
 
 
 def test_culled_samples_have_no_weight_and_no_gradient() -> None:
