@@ -40,7 +40,7 @@ def render_hash_grid(
     not asked, and on the CPU what lies between table and pixel stays in the cache.
 
     Differentiable once in table, network and directions. On the CPU deterministic, whatever the
-    number of threads.
+    number of threads. On a GPU the networks are computed in half precision, with sums in float32.
 
     Args:
         table, levels, level_weights: as for `hash_encode`.
@@ -127,7 +127,7 @@ def reference(
     keeps_encoded: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Also returns `trans` as `composite` does, and the encoded samples, (n_samples, n_encoded), or
-    none of them without `keeps_encoded`; zeros where a sample was culled."""
+    none of them without `keeps_encoded`; on the CPU zeros where a sample was culled."""
     ray_indices = torch.arange(len(rays_o), device=ts.device).repeat_interleave(ray_offsets.diff())
     positions = rays_o[ray_indices] + ts[:, None] * rays_d[ray_indices]
     unit, is_outside = unit_cube(positions, bounds, is_unbounded)
