@@ -17,12 +17,14 @@ the folder.
 """
 
 import argparse
+import io
 import json
 import os
 import queue
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -123,6 +125,27 @@ def runs_of(plan: Plan, out: Path) -> list[Run]:
         for scene, of_scene in plan.scenes.items()
         for method, of_method in plan.methods.items()
     ]
+
+
+def check_words(plan: Plan) -> None:
+    """Refuse words that `train.py fit` would not take, before time is spent.
+
+    Raises:
+        UserError: a method, or a scene, is not as it should be.
+    """
+    from dietnerf.training.cli import main as train
+
+    scene, method = next(iter(plan.scenes)), next(iter(plan.methods))
+    pairs = [(scene, name) for name in plan.methods] + [(name, method) for name in plan.scenes]
+    for scene, method in pairs:
+        said = io.StringIO()
+        try:
+            with redirect_stdout(io.StringIO()), redirect_stderr(said):
+                train(["fit", *plan.methods[method], *plan.scenes[scene], "--print_config"])
+        except SystemExit as ended:
+            if ended.code:
+                reason = said.getvalue().strip().splitlines()[-1].removeprefix("error: ")
+                raise UserError(f"{method}, {scene}: {reason}") from ended
 
 
 def carry_out(run: Run, device: int | None) -> bool:
@@ -237,6 +260,7 @@ def main(args: list[str] | None = None) -> None:
     if options.processes < 1:
         raise UserError(f"--processes is {options.processes}; it must be at least 1")
     plan = Plan.read(options.plan)
+    check_words(plan)
     runs = runs_of(plan, options.out)
     todo = [run for run in runs if not run.results.is_file()]
     n_gpus = torch.cuda.device_count()

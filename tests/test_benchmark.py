@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from dietnerf import benchmark
-from dietnerf.benchmark import Plan, main, runs_of
+from dietnerf.benchmark import Plan, check_words, main, runs_of
 from tests.helpers import FEW_STEPS
 
+PLANS = Path(__file__).parents[1] / "benchmarks/plans"
 PLAN = """
 scenes:
   coast: [--data.reader.init_args.scene, coast]
@@ -54,6 +55,22 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(benchmark.subprocess, "run", call)
     return seen
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_plans_that_come_along_are_understood(path: Path):
+    check_words(Plan.read(path))
+
+
+def test_words_that_fit_does_not_know_are_refused_before_anything_runs(
+    calls: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN.replace("table_decay", "table_decoy"))
+    with pytest.raises(SystemExit):
+        main([str(plan), "--out", str(tmp_path / "out")])
+    assert "error: distortion, coast: " in capsys.readouterr().err
+    assert not calls and not (tmp_path / "out").exists()
 
 
 def test_every_run_has_its_folder_and_seed(plan: Path, tmp_path: Path):
