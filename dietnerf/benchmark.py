@@ -11,9 +11,9 @@ of seeds:
     seeds: 3
 
 Every run is trained and tested in a process of its own, one for each free GPU at a time, or
-`--processes` of them on the CPU. What is done is not done again, and what was broken off goes on
-from its last checkpoint. The table is written after every run, to `table.md` and `table.json` in
-the folder.
+`--processes` of them on the CPU; `--seeds` replaces the plan's number. What is done is not done
+again, and what was broken off goes on from its last checkpoint. The table is written after every
+run, to `table.md` and `table.json` in the folder.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 from threading import Lock
@@ -256,10 +256,15 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("plan", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--processes", type=int, default=1, help="at a time, where there is no GPU")
+    parser.add_argument("--seeds", type=int, help="instead of the plan's number")
     options = parser.parse_args(args)
-    if options.processes < 1:
-        raise UserError(f"--processes is {options.processes}; it must be at least 1")
+    for name in ("processes", "seeds"):
+        number = getattr(options, name)
+        if number is not None and number < 1:
+            raise UserError(f"--{name} is {number}; it must be at least 1")
     plan = Plan.read(options.plan)
+    if options.seeds is not None:
+        plan = replace(plan, seeds=options.seeds)
     check_words(plan)
     runs = runs_of(plan, options.out)
     todo = [run for run in runs if not run.results.is_file()]

@@ -62,6 +62,12 @@ def test_plans_that_come_along_are_understood(path: Path):
     check_words(Plan.read(path))
 
 
+def test_fewer_seeds_than_the_plan_has(calls: list[list[str]], plan: Path, tmp_path: Path):
+    main([str(plan), "--out", str(tmp_path / "out"), "--seeds", "1"])
+    rows = json.loads((tmp_path / "out/table.json").read_text())
+    assert [row["seeds"] for row in rows] == [1] * 4
+
+
 def test_words_that_fit_does_not_know_are_refused_before_anything_runs(
     calls: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
