@@ -41,6 +41,13 @@
 
 #define DIETNERF_SIMD _Pragma("omp simd")
 
+// Before a short loop over arrays that must end up in registers.
+#if defined(__CUDACC__)
+#define DIETNERF_UNROLL _Pragma("unroll")
+#else
+#define DIETNERF_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 namespace dietnerf {
 
 using torch::stable::Tensor;

@@ -81,7 +81,11 @@ struct HashJob {
 
   DIETNERF_HD static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
   DIETNERF_HD int tile_size(int64_t at) const {
+#if defined(__CUDA_ARCH__)
+    return 1;  // known when compiled, which keeps a tile in registers
+#else
     return static_cast<int>(least(end - at, kHashTile));
+#endif
   }
 };
 
@@ -101,7 +105,7 @@ struct HashTile {
     for (int i = 0; i < n; ++i) {
       const T* unit = positions + 3 * i;
       const HashCell<T> cell = HashCell<T>::of(unit[0], unit[1], unit[2], level.resolution);
-#pragma GCC unroll 8
+      DIETNERF_UNROLL
       for (int corner = 0; corner < 8; ++corner) {
         entries[corner][i] = cell.template entry<kDense>(corner, level);
         weights[corner][i] = cell.weight(corner);
@@ -118,7 +122,7 @@ struct HashTile {
 #if !defined(__CUDA_ARCH__) && defined(__GNUC__)
     constexpr int kAhead = 6;
     if (i + kAhead >= n) return;
-#pragma GCC unroll 8
+    DIETNERF_UNROLL
     for (int corner = 0; corner < 8; ++corner) {
       __builtin_prefetch(from + int64_t{entries[corner][i + kAhead]} * kFeatures);
     }
@@ -134,6 +138,35 @@ struct HashTile {
     const T high_u = values[u + v + step][i] - values[u + v][i];
     return (1 - at_v) * (low + at_u * (low_u - low)) + at_v * (high + at_u * (high_u - high));
   }
+};
+
+// The features of one entry. A GPU moves all of them at once, which needs tables that begin where a
+// vector may.
+template <typename Entry, int kFeatures>
+struct HashFeatures {
+  HashValue<Entry> values[kFeatures];
+
+  DIETNERF_HD static HashFeatures of(const Entry* entry) {
+    HashFeatures found;
+#if defined(__CUDA_ARCH__)
+    struct alignas(kBytes) Moved {
+      Entry values[kFeatures];
+    };
+    const Moved moved = *reinterpret_cast<const Moved*>(entry);
+    DIETNERF_UNROLL
+    for (int f = 0; f < kFeatures; ++f) {
+      found.values[f] = static_cast<HashValue<Entry>>(moved.values[f]);
+    }
+#else
+    for (int f = 0; f < kFeatures; ++f) {
+      found.values[f] = static_cast<HashValue<Entry>>(entry[f]);
+    }
+#endif
+    return found;
+  }
+
+  static constexpr int kSize = kFeatures * static_cast<int>(sizeof(Entry));
+  static constexpr int kBytes = kSize < 16 ? kSize : 16;  // that one instruction moves
 };
 
 // Calls `method<n_features>(...)`, so that the loop over the features of an entry has no end.
@@ -186,11 +219,13 @@ struct HashEncode {
     for (int i = 0; i < n; ++i) {
       tile.template fetch_ahead<kFeatures>(entries, i, n);
       T sum[kFeatures] = {};
-#pragma GCC unroll 8
+      DIETNERF_UNROLL
       for (int corner = 0; corner < 8; ++corner) {
-        const Entry* entry = entries + int64_t{tile.entries[corner][i]} * kFeatures;
+        const auto entry = HashFeatures<Entry, kFeatures>::of(
+            entries + int64_t{tile.entries[corner][i]} * kFeatures);
         const T weight = tile.weights[corner][i];
-        for (int f = 0; f < kFeatures; ++f) sum[f] += weight * static_cast<T>(entry[f]);
+        DIETNERF_UNROLL
+        for (int f = 0; f < kFeatures; ++f) sum[f] += weight * entry.values[f];
       }
       for (int f = 0; f < kFeatures; ++f) out[in.row(i, 0) + f] = scale * sum[f];
     }
@@ -222,18 +257,42 @@ struct HashEncodeTableBackward {
     }
   }
 
+#if defined(__CUDA_ARCH__)
+  // From Hopper on, two or four floats are added at once.
+  template <int kFeatures>
+  static __device__ __forceinline__ void add_entry(T* sum, const T* scaled, T weight) {
+#if __CUDA_ARCH__ >= 900
+    if constexpr (std::is_same_v<T, float> && kFeatures % 4 == 0) {
+      DIETNERF_UNROLL
+      for (int f = 0; f < kFeatures; f += 4) {
+        atomicAdd(reinterpret_cast<float4*>(sum + f),
+                  make_float4(weight * scaled[f], weight * scaled[f + 1], weight * scaled[f + 2],
+                              weight * scaled[f + 3]));
+      }
+      return;
+    } else if constexpr (std::is_same_v<T, float> && kFeatures == 2) {
+      atomicAdd(reinterpret_cast<float2*>(sum),
+                make_float2(weight * scaled[0], weight * scaled[1]));
+      return;
+    }
+#endif
+    DIETNERF_UNROLL
+    for (int f = 0; f < kFeatures; ++f) atomicAdd(sum + f, weight * scaled[f]);
+  }
+#endif
+
   template <int kFeatures>
   DIETNERF_HD void scatter(const HashTile<T>& tile, int n, const T* grad, T scale, T* grads) const {
     for (int i = 0; i < n; ++i) {
       tile.template fetch_ahead<kFeatures>(grads, i, n);
       T scaled[kFeatures];
       for (int f = 0; f < kFeatures; ++f) scaled[f] = scale * grad[in.row(i, 0) + f];
-#pragma GCC unroll 8
+      DIETNERF_UNROLL
       for (int corner = 0; corner < 8; ++corner) {
         T* sum = grads + int64_t{tile.entries[corner][i]} * kFeatures;
         const T weight = tile.weights[corner][i];
 #if defined(__CUDA_ARCH__)
-        for (int f = 0; f < kFeatures; ++f) atomicAdd(sum + f, weight * scaled[f]);
+        add_entry<kFeatures>(sum, scaled, weight);
 #else
         T moved[kFeatures];  // read before anything is written, so that it becomes one vector
         for (int f = 0; f < kFeatures; ++f) moved[f] = sum[f] + weight * scaled[f];
