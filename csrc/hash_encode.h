@@ -408,12 +408,18 @@ inline Tensor checked_levels(const char* op, const Tensor& levels_, const Tensor
   return levels;
 }
 
+// A table that begins where a GPU may load a whole entry at once, which a slice may not.
+inline Tensor aligned(const Tensor& table) {
+  const bool begins_there = reinterpret_cast<uintptr_t>(table.data_ptr()) % 16 == 0;
+  return table.is_cpu() || begins_there ? table : torch::stable::clone(table);
+}
+
 struct HashEncodeInputs {
   Tensor table, positions, levels, level_weights;
 
   HashEncodeInputs(const char* op, const Tensor& table_, const Tensor& positions_,
                    const Tensor& levels_, const Tensor& level_weights_)
-      : table(checked(op, "table", table_, table_, {rows_of(table_), last_size(table_)})),
+      : table(aligned(checked(op, "table", table_, table_, {rows_of(table_), last_size(table_)}))),
         positions(checked(op, "positions", positions_, positions_, {rows_of(positions_), 3})),
         levels(checked_levels(op, levels_, table)),
         level_weights(checked(op, "level_weights", level_weights_, positions, {levels.size(0)})) {

@@ -52,7 +52,7 @@ struct RenderHashGridInputs {
                        const Tensor& ts_, const Tensor& deltas_, const Tensor& ray_offsets_,
                        const Tensor& bounds_, int64_t width, int64_t n_geometry,
                        int64_t colour_layers, bool is_unbounded_, double early_stop_)
-      : table(torch::stable::contiguous(table_)),
+      : table(aligned(torch::stable::contiguous(table_))),
         levels(checked_levels(op, levels_, table)),
         level_weights(checked(op, "level_weights", level_weights_, ts_, {levels_.size(0)})),
         network(checked(op, "network", network_, ts_, {network_.numel()})),

@@ -119,6 +119,13 @@ def test_autocast_leaves_a_half_table_alone(device: str) -> None:
         assert torch.equal(hash_encode(half, *args[1:]), expected)
 
 
+def test_a_table_that_is_a_slice_reads_the_same(device: str) -> None:
+    # On a GPU it does not begin where whole entries can be loaded at once.
+    table, *rest = (a.to(device) for a in make([500], torch.float32))
+    larger = torch.cat([torch.zeros(1, device=device), table.flatten()])
+    assert torch.equal(hash_encode(larger[1:].view_as(table), *rest), hash_encode(table, *rest))
+
+
 def test_a_level_of_weight_zero_is_not_read(device: str) -> None:
     args = OP.inputs([100], device, torch.float32)
     table, positions, levels, _ = args
