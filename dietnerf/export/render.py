@@ -159,9 +159,9 @@ def main(args: list[str] | None = None) -> None:
     check_output(out)
     check_writable(out.parent if out.suffix else out, "--out")
     system = load_system(checkpoint).to(options.device)
-    assert system.capture is not None
-    cameras = camera_path(system.capture, options)
-    background = system.capture.background
+    capture = system.refined_capture()
+    cameras = camera_path(capture, options)
+    background = capture.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])
     write_film(render_frames(system, cameras, options.modes, background), out, options.fps)

@@ -31,6 +31,7 @@ class RayBatch:
         background: the colour behind each ray, (n_rays, 3).
         alpha: how opaque the photographed pixels are, (n_rays,) in [0, 1], or None if they have no
             alpha.
+        ids: which training camera cast each ray, int64, (n_rays,).
         index: number of the batch in the run; what is random in it follows from that.
     """
 
@@ -38,6 +39,7 @@ class RayBatch:
     rgb: Tensor
     background: Tensor
     alpha: Tensor | None
+    ids: Tensor
     index: int
 
     def __len__(self) -> int:
@@ -52,6 +54,7 @@ class RayBatch:
             rgb=self.rgb.to(device),
             background=self.background.to(device),
             alpha=None if self.alpha is None else self.alpha.to(device),
+            ids=self.ids.to(device),
         )
 
     def split(self, n_rays: int) -> list[Self]:
@@ -66,6 +69,7 @@ class RayBatch:
                 rgb=self.rgb[p],
                 background=self.background[p],
                 alpha=None if self.alpha is None else self.alpha[p],
+                ids=self.ids[p],
             )
             for p in parts
         ]
@@ -141,7 +145,8 @@ class RandomRays(Iterable[RayBatch]):
             columns = columns + torch.rand(n_rays, generator=generator) - 0.5
             rows = rows + torch.rand(n_rays, generator=generator) - 0.5
         rays = scene.cameras.rays(ids, columns, rows)
-        return RayBatch(rays, rgb, background.expand(n_rays, 3), scene.alpha(pixels), index)
+        alpha = scene.alpha(pixels)
+        return RayBatch(rays, rgb, background.expand(n_rays, 3), alpha, ids, index)
 
 
 def _central(size: int, share: float) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from dietnerf.errors import UserError
 from dietnerf.fields import MLP, AbstractField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
+from dietnerf.geometry.refinement import CameraRefinement
 from dietnerf.losses import (
     AbstractLoss,
     AbstractRayLoss,
@@ -86,6 +87,7 @@ class DietNeRF(pl.LightningModule):
             grids, most of whose table is not seen in a step.
         table_decay: decoupled weight decay (Loshchilov and Hutter 2019) of the field's tables, per
             learning rate: against what few views leave open.
+        refinement: corrects the training cameras on the way; None takes them for exact.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class DietNeRF(pl.LightningModule):
         schedules: list[AbstractSchedule] | None = None,
         optimizer: Literal["adam", "skipping_adam"] = "adam",
         table_decay: float = 0.0,
+        refinement: CameraRefinement | None = None,
     ) -> None:
         if not table_decay >= 0:
             raise UserError(f"table_decay is {table_decay}; it must be at least 0")
@@ -111,6 +114,7 @@ class DietNeRF(pl.LightningModule):
         self.schedules = schedules or []
         self.optimizer = optimizer
         self.table_decay = table_decay
+        self.refinement = refinement
         self.capture: Capture | None = None
         self.history = History(torch.initial_seed())
         self._prepared_for: SceneDataModule | None = None
@@ -144,6 +148,8 @@ class DietNeRF(pl.LightningModule):
             schedule.check(self.field)
         self.field.prepare(train.cameras)
         self.sampler.prepare(train.cameras, self.field)
+        if self.refinement is not None:
+            self.refinement.prepare(train.cameras)
         self.background = data.background
         for judge in (*self.ray_losses, *self.scene_losses):
             judge.prepare(train, data.background, device)
@@ -152,11 +158,17 @@ class DietNeRF(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         law, max_steps = self.learning_rate, self.trainer.max_steps
-        tables = self.field.tables()
-        others = [p for p in self.parameters() if all(p is not table for table in tables)]
+        tables, cameras = self.field.tables(), []
+        if self.refinement is not None:
+            cameras = [p for p in self.refinement.parameters() if p.requires_grad]
+        apart = {id(p) for p in (*tables, *cameras)}
+        others = [p for p in self.parameters() if id(p) not in apart]
         groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
         if tables:
             groups.append({"params": tables, "weight_decay": self.table_decay})
+        if self.refinement is not None:
+            rate, decay = self.refinement.rate * law.initial, self.refinement.decay
+            groups.append({"params": cameras, "lr": rate, "weight_decay": decay})
         # AdamW without decay is Adam.
         kind = SkippingAdam if self.optimizer == "skipping_adam" else torch.optim.AdamW
         optimizer = kind(groups, lr=law.initial)
@@ -190,14 +202,15 @@ class DietNeRF(pl.LightningModule):
         weights = [judge.weight_at(step, self.trainer.max_steps) for judge in judges]
 
         def loss_and_stats(chunk: RayBatch) -> tuple[Tensor, Tensor]:
+            rays = chunk.rays
+            if self.refinement is not None:
+                rays = self.refinement(rays, chunk.ids)
             rendering, coarse = render_rays(
-                chunk.rays, self.field, self.sampler, chunk.background, generator
+                rays, self.field, self.sampler, chunk.background, generator
             )
             nonlocal n_samples
             n_samples += len(rendering.weights)
-            made = Step(
-                step, chunk.rays, chunk.rgb, chunk.background, rendering, coarse, chunk.alpha
-            )
+            made = Step(step, rays, chunk.rgb, chunk.background, rendering, coarse, chunk.alpha)
             share = len(chunk) / len(batch)
             none = made.target.new_zeros(())  # of a loss that does not count in this step
             pairs = zip(judges, weights, strict=True)
@@ -249,6 +262,15 @@ class DietNeRF(pl.LightningModule):
                 }
         self.log_dict(scalars, batch_size=n_rays)
         self.log("train/psnr", -10 * mse.log10(), prog_bar=True, batch_size=n_rays)
+
+    def refined_capture(self) -> Capture:
+        """What a checkpoint keeps of the capture, with the training cameras as corrected."""
+        assert self.capture is not None, "a system that was trained or loaded has its capture"
+        if self.refinement is None:
+            return self.capture
+        cameras = dict(self.capture.cameras)
+        cameras["train"] = self.refinement.refined(cameras["train"])
+        return replace(self.capture, cameras=cameras)
 
     def render(self, cameras: Cameras, index: int, background: Tensor) -> Rendering:
         """One whole image of the field, (height * width) rays row by row."""
