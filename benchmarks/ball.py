@@ -13,9 +13,10 @@ RADIUS = 0.55  # of the ball
 SPREAD = 1.2  # radius of the ball that rays are aimed into: most of them miss
 
 
-def hash_grid(n_levels: int = 8, log2_table_size: int = 15) -> HashGrid:
+def hash_grid(n_levels: int = 8, log2_table_size: int = 15, **sizes: int) -> HashGrid:
     """The field of configs/fast.yaml, so thin that no sample hides another."""
-    field = HashGrid(n_levels, 4, log2_table_size, finest_resolution=256, sh_degree=2)
+    fast = {"finest_resolution": 256, "sh_degree": 2}
+    field = HashGrid(n_levels, 4, log2_table_size, **{**fast, **sizes})
     field.box.copy_(torch.tensor([[-HALF_SIDE] * 3, [HALF_SIDE] * 3]))
     return field
 

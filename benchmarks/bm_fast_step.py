@@ -6,9 +6,9 @@
 the CPU. After a warm-up, in which the occupancy grid settles, windows take turns within the run: so
 many steps of `fit`, from the end of one batch to the end of the next with everything that Lightning
 does between (drawing rays, hooks, logging, progress bar); then as many bare steps of the same
-system: grid, rendering, loss, backward, optimiser, and nothing else. Their rays are drawn between
-them, by the same rule, so that both sides march as many samples. Validation and checkpoints, which
-are not part of a step, are switched off.
+system: grid, rendering, loss, backward, optimiser, and nothing else. Their rays are drawn before,
+as many as `fit` came to, so that both sides march as many samples. Validation and checkpoints,
+which are not part of a step, are switched off.
 
 The value is samples with a weight above zero per second of `fit`, so neither marching through
 emptiness nor culled samples count. `overhead` is the rival's part: fit / bare - 1 of a step's time,
@@ -24,13 +24,14 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from common import ROOT, has_lego, report
+from common import ROOT, has_lego, report, synchronize
 from torch import Tensor
 
 from dietnerf.losses import Step
@@ -57,7 +58,7 @@ class Windows(pl.Callback):
         self.window = window
         self.n_rays: list[int] = []
         self.n_marched: list[int] = []
-        self.n_counted: list[int] = []
+        self.n_counted: list[Tensor] = []  # to be read at the end: that would wait for a GPU
         self.rounds: list[dict[str, float]] = []
         self.memory, self.started = 0.0, 0.0  # MB; seconds
         self.bare_index = FIRST_BARE
@@ -79,10 +80,12 @@ class Windows(pl.Callback):
             self.n_rays.append(len(batch))
             if len(self.n_rays) < self.window:
                 return
+            synchronize()
             self._end_round(trainer, pl_module, time.perf_counter() - self.started)
         elif trainer.global_step == self.warmup:
             self.memory = peak_memory()
         self.n_rays, self.n_marched, self.n_counted = [], [], []
+        synchronize()
         self.started = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -92,44 +95,57 @@ class Windows(pl.Callback):
     def _count(self, loss: Any, args: tuple[Step], value: Tensor) -> None:
         weights = args[0].rendering.weights
         self.n_marched.append(len(weights))
-        self.n_counted.append(int(weights.detach().count_nonzero()))
+        self.n_counted.append(weights.detach().count_nonzero())
 
     def _end_round(self, trainer: Any, system: Any, fit_seconds: float) -> None:
-        data, bare_seconds = trainer.train_dataloader, 0.0
+        data = trainer.train_dataloader
         n = len(self.n_marched)  # those of `fit` come first
-        for _ in range(self.window):
-            batch = data.batch(self.bare_index)
-            self.bare_index += 1
-            started = time.perf_counter()
-            bare_step(system, trainer.optimizers[0], batch)
-            bare_seconds += time.perf_counter() - started
-            data.settings.adapt(len(batch), self.n_marched[-1])
+        indices = range(self.bare_index, self.bare_index + self.window)
+        self.bare_index += self.window
+        batches = [data.batch(index).to(system.device) for index in indices]
+        synchronize()
+        started = time.perf_counter()
+        for batch in batches:
+            bare_step(system, trainer, batch)
+        synchronize()
+        bare_seconds = time.perf_counter() - started
+        data.settings.adapt(len(batches[-1]), self.n_marched[-1])
+        n_counted = [int(count) for count in self.n_counted]
         self.rounds.append(
             {
                 "fit_seconds": fit_seconds,
                 "bare_seconds": bare_seconds,
                 "rays": sum(self.n_rays),
                 "marched": sum(self.n_marched[:n]),
-                "counted": sum(self.n_counted[:n]),
+                "counted": sum(n_counted[:n]),
                 "bare_marched": sum(self.n_marched[n:]),
-                "bare_counted": sum(self.n_counted[n:]),
+                "bare_counted": sum(n_counted[n:]),
             }
         )
 
 
-def bare_step(system: DietNeRF, optimizer: torch.optim.Optimizer, batch: RayBatch) -> None:
-    system.sampler.update(batch.index, system.field, step_generator("sampler", batch.index, 0))
-    rendering, coarse = render_rays(
-        batch.rays,
-        system.field,
-        system.sampler,
-        batch.background,
-        step_generator("samples", batch.index, 0),
+def bare_step(system: DietNeRF, trainer: Any, batch: RayBatch) -> None:
+    """What a loop of one's own would do, in the trainer's precision."""
+    draws = (
+        step_generator(purpose, batch.index, 0, system.device) for purpose in ("sampler", "samples")
     )
-    made = Step(batch.index, batch.rays, batch.rgb, batch.background, rendering, coarse)
+    precision, optimizer = trainer.precision_plugin, trainer.optimizers[0]
+    scaler = getattr(precision, "scaler", None)
+    with precision.forward_context():
+        system.sampler.update(batch.index, system.field, next(draws))
+        rendering, coarse = render_rays(
+            batch.rays, system.field, system.sampler, batch.background, next(draws)
+        )
+        made = Step(batch.index, batch.rays, batch.rgb, batch.background, rendering, coarse)
+        loss = torch.stack([loss.weight * loss(made) for loss in system.losses]).sum()
     optimizer.zero_grad()
-    torch.stack([loss.weight * loss(made) for loss in system.losses]).sum().backward()
-    optimizer.step()
+    if scaler is None:
+        loss.backward()
+        optimizer.step()
+    else:
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
 
 
 def peak_memory() -> float:
@@ -137,20 +153,28 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(config: str, warmup: int, window: int, rounds: int) -> dict[str, Any]:
+def measure(
+    words: Sequence[str],
+    run: Path,
+    warmup: int,
+    window: int,
+    rounds: int,
+    accelerator: str = "cpu",
+) -> dict[str, Any]:
+    """What `Windows` finds in a run that `train.py fit` takes with these words."""
     callback = {
         "class_path": "bm_fast_step.Windows",
         "init_args": {"warmup": warmup, "window": window},
     }
-    with tempfile.TemporaryDirectory() as run, contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr):
         dietnerf(
-            ["fit", "--config", config, "--run", run]
+            ["fit", *words, "--run", str(run)]
             + ["--trainer.callbacks", json.dumps([callback])]
             + ["--trainer.max_steps", str(warmup + rounds * window)]
-            + ["--trainer.limit_val_batches", "0", "--trainer.enable_checkpointing", "false"]
-            + ["--trainer.accelerator", "cpu"]
+            + ["--trainer.limit_val_batches", "0"]
+            + ["--trainer.accelerator", accelerator, "--trainer.devices", "1"]
         )
-        return json.loads((Path(run) / RESULTS).read_text())
+    return json.loads((run / RESULTS).read_text())
 
 
 def main() -> None:
@@ -161,7 +185,9 @@ def main() -> None:
     args = parser.parse_args()
     os.chdir(ROOT)  # where data/ is
     config = "fast" if has_lego() else "quickstart"
-    found = measure(config, args.warmup, args.window, args.rounds)
+    words = ["--config", config, "--trainer.enable_checkpointing", "false"]
+    with tempfile.TemporaryDirectory() as run:
+        found = measure(words, Path(run), args.warmup, args.window, args.rounds)
     rounds = found["rounds"]
 
     def rate(what: str, seconds: str = "fit_seconds") -> float:

@@ -37,10 +37,12 @@ def train(run: Path, steps: int | None) -> None:
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
 
 
-def frames(run: Path, sizes: tuple[int, ...], rounds: int) -> list[dict[int, float]]:
+def frames(
+    run: Path, sizes: tuple[int, ...], rounds: int, device: str = "cpu"
+) -> list[dict[int, float]]:
     """Seconds of a frame at each size, round by round; every round has its camera."""
     prepare_process()  # as render.py does
-    system = load_system(find_checkpoint(run))
+    system = load_system(find_checkpoint(run)).to(device)
     assert system.capture is not None
     test, background = system.capture.cameras["test"], system.capture.background
 

@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import authors
 import torch
@@ -46,9 +46,9 @@ EVERY = 10  # the paper's interval
 class Untrained(AbstractImageEncoder):
     """A tower of open_clip or timm with random weights."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
         self.name = name
-        self.clip = OpenCLIP()
+        self.clip = OpenCLIP(dtype=dtype)
 
     def load(self, device: torch.device) -> None:
         import open_clip
@@ -61,7 +61,8 @@ class Untrained(AbstractImageEncoder):
             visual.preprocess_cfg = {
                 "size": 224, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic",
             }  # fmt: skip
-        self.clip.visual = visual.eval().requires_grad_(False)
+        dtype = getattr(torch, self.clip.dtype)
+        self.clip.visual = visual.eval().requires_grad_(False).to(device, dtype)
 
     def features(self, images: Tensor) -> Tensor:
         return self.clip.features(images)
@@ -88,12 +89,13 @@ def train(run: Path) -> None:
 class Bench:
     """A trained scene, whose steps can be taken one by one."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, device: torch.device = CPU) -> None:
         prepare_process()
-        self.system: DietNeRF = load_system(find_checkpoint(run))
+        self.system: DietNeRF = load_system(find_checkpoint(run)).to(device)
         capture = self.system.capture
         assert capture is not None
-        self.cameras, self.background = capture.cameras["train"], capture.background
+        self.device = device
+        self.cameras, self.background = capture.cameras["train"], capture.background.to(device)
         self.generator = torch.Generator().manual_seed(0)
         self.n_rays = 2048
 
@@ -122,9 +124,9 @@ class Bench:
         """Prepared without photographs: a grey image stands for them."""
         loss = SemanticConsistency(encoder, **options)
         loss.viewpoints.prepare(self.cameras)
-        encoder.load(CPU)
+        encoder.load(self.device)
         with torch.no_grad():
-            loss.embeddings = encoder(torch.full((1, 3, 32, 32), 0.5))
+            loss.embeddings = encoder(torch.full((1, 3, 32, 32), 0.5, device=self.device))
         return loss
 
 

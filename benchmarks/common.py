@@ -34,23 +34,26 @@ def median_seconds(
     return {name: statistics.median(t[name] for t in times) for name in candidates}
 
 
-def seconds_in_turns(
-    candidates: Mapping[Any, Callable[[], object]], rounds: int, warmup: int = 1
-) -> list[dict[Any, float]]:
-    """Seconds of each candidate in each round, all of them in this process."""
-    times = [
-        {name: _seconds(candidate) for name, candidate in candidates.items()}
-        for _ in range(warmup + rounds)
-    ]
-    return times[warmup:]
-
-
-def _seconds(candidate: Callable[[], object]) -> float:
+def seconds_of(candidate: Callable[[], object]) -> float:
     synchronize()
     start = time.perf_counter()
     candidate()
     synchronize()
     return time.perf_counter() - start
+
+
+def seconds_in_turns(
+    candidates: Mapping[Any, Callable[[], object]],
+    rounds: int,
+    warmup: int = 1,
+    timed: Callable[[Callable[[], object]], float] = seconds_of,
+) -> list[dict[Any, float]]:
+    """Seconds of each candidate in each round, all of them in this process."""
+    times = [
+        {name: timed(candidate) for name, candidate in candidates.items()}
+        for _ in range(warmup + rounds)
+    ]
+    return times[warmup:]
 
 
 def serve(step: Callable[[], object]) -> None:

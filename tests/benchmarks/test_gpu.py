@@ -1,0 +1,70 @@
+"""The GPU benchmark, at the tiny size that a CPU runs through."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dietnerf import ops
+
+ROOT = Path(__file__).parents[2]
+PARTS = {"ceilings", "ops", "large", "step", "frame", "semantic", "paper", "quality"}
+
+
+def measure(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), *options]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
+    """What is printed, and the rows of the file."""
+    out = tmp_path_factory.mktemp("gpu") / "new/gpu.json"
+    done = measure("--device", "cpu", "--small", "--lego", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, json.loads(out.read_text())["rows"]
+
+
+def test_every_part_and_every_op_has_rows(measured: tuple[str, list[dict[str, Any]]]):
+    _, rows = measured
+    assert {row["part"] for row in rows} == PARTS
+    assert not [row for row in rows if "failed" in row] and all(row["card"] for row in rows)
+    names = {row["name"] for row in rows}
+    for op in (name for name in ops.__all__ if callable(getattr(ops, name))):
+        if op in ("is_compiled", "march_rays", "adam_step"):
+            assert op == "is_compiled" or op in names
+        else:
+            assert {f"{op}_forward", f"{op}_backward"} <= names
+
+
+def test_ops_agree_with_their_references_and_know_their_limit(
+    measured: tuple[str, list[dict[str, Any]]],
+):
+    printed, rows = measured
+    for row in rows:
+        if row["part"] in ("ops", "large"):
+            assert row["reference_error"] < 1e-2 and row["reference_ms"] > 0
+            assert row["share"] == pytest.approx(row["floor_ms"] / row["ms"])
+            assert f"| {row['name']} | {row['n_samples']} |" in printed
+
+
+def test_a_step_that_fails_does_not_hide_the_rest(tmp_path: Path):
+    out = tmp_path / "gpu.json"
+    options = ["--device", "cpu", "--small", "--parts", "ceilings", "step", "--out", str(out)]
+    done = measure(*options, "--fit", "--model.misspelt", "1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: 1 of 10 rows failed: training step")
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["part"] for row in rows if "failed" in row] == ["step"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu():
+    done = measure()
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --device cuda: torch sees no GPU")
+    assert done.stderr.count("\n") == 1
