@@ -13,8 +13,8 @@
   35 dB.
 
 `floor` is the time that the ceilings leave for a kernel's bytes, operations, gathers and additions
-(op_cases.py), the longest of them, and `share` is floor / time: 1 is a kernel at its limit. A row
-that fails says so and does not stop the others. `--device cpu --small` runs through everything at a
+(op_cases.py), the longest of them, and `share` is floor / time: 1 is a kernel at its limit. The
+ratios are a rival's time over ours. A row that fails says so and does not stop the others. `--device cpu --small` runs through everything at a
 tiny size, to see that it does.
 
 nerfacc needs its kernels built for this torch: `pip install --no-build-isolation nerfacc==0.5.3`.
@@ -87,14 +87,22 @@ class Bench:
             row["failed"] = said(error)
         self.rows.append(row)
         print(line(row), flush=True)
+        self.write()
+
+    def write(self) -> None:
         if self.out is not None:
-            found = {"card": self.card, "after": gpu_card.clocks(), "rows": self.rows}
             self.out.parent.mkdir(parents=True, exist_ok=True)
+            found = {"card": self.card, "rows": self.rows}
             self.out.write_text(json.dumps(found, indent=1) + "\n")
+
+    def note_clocks(self, after: str) -> None:
+        self.card |= {f"{n} after {after}": value for n, value in gpu_card.clocks().items()}
+        self.write()
 
     def measure_ceilings(self) -> None:
         for ceiling in gpu_card.ceilings(self.device, self.small):
             self.add("ceilings", ceiling.name, lambda ceiling=ceiling: self._ceiling(ceiling))
+        self.note_clocks("ceilings")
 
     def _ceiling(self, ceiling: gpu_card.Ceiling) -> Row:
         rate, way = gpu_card.measure_ceiling(ceiling, self.clock, self.rounds)
@@ -107,15 +115,9 @@ class Bench:
         n_rays = round(n_samples / SAMPLES_PER_RAY)
         scene = Scene(n_rays, self.device, half=self.device.type == "cuda", **self.sizes)
         rivals = nerfacc_runs(self.nerfacc, scene) if self.nerfacc else {}
-        for make in makers:
-            try:
-                kernels = make(scene)
-            except Exception as error:
-                self.add(part, make.__name__, lambda error=error: raise_again(error))
-                continue
-            for kernel in kernels:
-                rival = rivals.get(kernel.name)
-                self.add(part, kernel.name, lambda k=kernel, r=rival: self._op(scene, k, r))
+        for kernel in (kernel for make in makers for kernel in make(scene)):
+            rival = rivals.get(kernel.name)
+            self.add(part, kernel.name, lambda k=kernel, r=rival: self._op(scene, k, r))
 
     def _op(
         self, scene: Scene, kernel: Kernel, make_rival: Callable[[], op_cases.Run] | None
@@ -133,6 +135,7 @@ class Bench:
                 runs.pop(f"{name}_ms", None)
                 row[f"{name}_failed"] = said(error)
         row |= {n: 1e3 * s for n, s in self.clock.medians(runs, self.rounds).items()}
+        row |= {f"{n}_ratio": row[f"{n}_ms"] / row["ms"] for n in makers if f"{n}_ms" in runs}
         return row | self._share(scene, kernel, row["ms"])
 
     def _share(self, scene: Scene, kernel: Kernel, ms: float) -> Row:
@@ -187,10 +190,6 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def raise_again(error: Exception) -> Row:
-    raise error
-
-
 def check(args: argparse.Namespace) -> None:
     if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
         raise UserError(
@@ -228,6 +227,7 @@ def main() -> None:
         bench.measure_ops("large", 2 * SMALL_SAMPLES if args.small else LARGE_SAMPLES, LARGE)
     with tempfile.TemporaryDirectory() as folder:
         bench.measure_steps(args.parts, Path(folder))
+    bench.note_clocks("all")
     print("\n" + tables(bench.card, bench.rows))
     failed = [row["name"] for row in bench.rows if "failed" in row]
     if failed:

@@ -16,6 +16,8 @@ import torch
 from common import device_name, seconds_in_turns
 from torch import Tensor
 
+from dietnerf.ops._load import describe_build
+
 QUERY = (
     "driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit,temperature.gpu"
 )
@@ -65,6 +67,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "threads": torch.get_num_threads(),
+        "build": describe_build(),
     }
     if device.type != "cuda":
         return found
@@ -110,7 +113,9 @@ class Ceiling:
 
 def ceilings(device: torch.device, small: bool) -> list[Ceiling]:
     found = [_copy(device, 2**12 if small else 2**30)]
-    n_entries, n_ids = (2**8, 2**10) if small else (2**20, 2**22)  # 16 MB: fits into any L2 cache
+    n_entries, n_ids = (
+        (2**8, 2**10) if small else (2**20, 2**22)
+    )  # at most 16 MB: a third of the L2 cache
     ids = torch.randint(n_entries, (n_ids,), device=device)
     for dtype in (torch.float32, torch.float16):
         table = torch.rand(n_entries, ROW, device=device).to(dtype)

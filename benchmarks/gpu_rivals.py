@@ -73,4 +73,4 @@ def rendering(nerfacc: ModuleType, scene: Scene, sigmas: Tensor, rgbs: Tensor) -
 
 def rendering_backward(nerfacc: ModuleType, scene: Scene) -> Run:
     sigmas, rgbs = answers(scene)
-    return backward(rendering(nerfacc, scene, sigmas, rgbs)(), [sigmas, rgbs])
+    return backward(rendering(nerfacc, scene, sigmas, rgbs), [sigmas, rgbs])

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gpu_card
-
 Row = dict[str, Any]
 
-OP_COLUMNS = ("name", "n_samples", "ms", "floor_ms", "bound", "share", "reference_ms", "nerfacc_ms")
+OP_COLUMNS = ("name", "n_samples", "ms", "floor_ms", "bound", "share")
+OP_COLUMNS += ("reference_ms", "reference_ratio", "nerfacc_ms", "nerfacc_ratio")
 TABLES = {
     "ceilings": ("name", "rate", "unit", "way"),
     "ops": OP_COLUMNS,
@@ -23,8 +22,7 @@ UNTOLD = ("part", "name", "card", "curve", "what")  # in the line of a row
 
 def tables(card: Mapping[str, Any], rows: Sequence[Row]) -> str:
     known = ", ".join(f"{name} {value}" for name, value in card.items())
-    after = ", ".join(f"{name} {value}" for name, value in gpu_card.clocks().items())
-    parts = [f"Measured on: {known}." + (f" Afterwards: {after}." if after else "")]
+    parts = [f"Measured on: {known}."]
     for part, columns in TABLES.items():
         some = [row for row in rows if row["part"] == part]
         if some:

@@ -98,11 +98,21 @@ class Scene:
         return torch.autocast(self.device.type, torch.float16)
 
 
-def backward(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Run:
-    """The gradients of inputs for random ones of the outputs, again and again."""
-    draw = torch.Generator(outputs[0].device).manual_seed(1)
-    grads = [torch.rand(o.shape, generator=draw, device=o.device, dtype=o.dtype) for o in outputs]
-    return lambda: torch.autograd.grad(outputs, inputs, grads, retain_graph=True)
+def backward(forward: Run, inputs: Sequence[Tensor]) -> Run:
+    """The gradients of inputs for random ones of the outputs, again and again; what is forward of
+    that is done at the first call."""
+    made: list[tuple[Sequence[Tensor], list[Tensor]]] = []
+
+    def run() -> tuple[Tensor, ...]:
+        if not made:
+            outputs = forward()
+            draw = torch.Generator(outputs[0].device).manual_seed(1)
+            like = {"generator": draw, "device": outputs[0].device}
+            made.append((outputs, [torch.rand(o.shape, dtype=o.dtype, **like) for o in outputs]))
+        outputs, grads = made[0]
+        return torch.autograd.grad(outputs, inputs, grads, retain_graph=True)
+
+    return run
 
 
 def hash_encode_kernels(scene: Scene) -> list[Kernel]:
@@ -113,19 +123,26 @@ def hash_encode_kernels(scene: Scene) -> list[Kernel]:
     n_bytes = n * (12 + 4 * scene.n_encoded) + scene.table_bytes
     # The gradient costs what the value does: each corner's weight times the level's gradient.
     n_flops = n * scene.encoding_flops
+
+    def ours() -> tuple[Tensor, ...]:
+        return (hash_encode(*args),)
+
+    def theirs() -> tuple[Tensor, ...]:
+        return (hash_encode_reference(*args),)
+
     return [
         Kernel(
             "hash_encode_forward",
-            lambda: (hash_encode(*args),),
-            lambda: (hash_encode_reference(*args),),
+            ours,
+            theirs,
             n_bytes,
             n_flops,
             n_gathers=scene.n_corners,
         ),
         Kernel(
             "hash_encode_backward",
-            backward([hash_encode(*args)], [scene.table]),
-            backward([hash_encode_reference(*args)], [scene.table]),
+            backward(ours, [scene.table]),
+            backward(theirs, [scene.table]),
             n_bytes,
             n_flops,
             n_adds=scene.n_corners,
@@ -193,8 +210,8 @@ def render_hash_grid_kernels(scene: Scene) -> list[Kernel]:
         ),
         Kernel(
             "render_hash_grid_backward",
-            backward(ours()[1:3], [scene.table, network]),
-            backward(theirs()[1:3], [scene.table, network]),
+            backward(lambda: ours()[1:3], [scene.table, network]),
+            backward(lambda: theirs()[1:3], [scene.table, network]),
             n_bytes,
             n * (scene.encoding_flops + 40),
             n_network_flops=n * 3 * network_flops,

@@ -39,8 +39,8 @@ def composite_kernels(scene: Scene) -> list[Kernel]:
         Kernel("composite_forward", ours, theirs, 28 * n + 32 * n_rays, 15 * n),
         Kernel(
             "composite_backward",
-            backward(ours()[1:], [sigmas, rgbs]),
-            backward(theirs()[1:], [sigmas, rgbs]),
+            backward(lambda: ours()[1:], [sigmas, rgbs]),
+            backward(lambda: theirs()[1:], [sigmas, rgbs]),
             44 * n + 32 * n_rays,
             30 * n,
         ),
@@ -63,8 +63,8 @@ def distortion_kernels(scene: Scene) -> list[Kernel]:
         ),
         Kernel(
             "distortion_backward",
-            backward([distortion(*args)], [weights]),
-            backward([distortion_reference(*args)], [weights]),
+            backward(lambda: (distortion(*args),), [weights]),
+            backward(lambda: (distortion_reference(*args),), [weights]),
             16 * n + 12 * n_rays,
             15 * n,
         ),
@@ -93,8 +93,8 @@ def sample_pdf_kernels(scene: Scene) -> list[Kernel]:
         ),
         Kernel(
             "sample_pdf_backward",
-            backward([sample_pdf(*args)], [weights]),
-            backward([sample_pdf_reference(*args)], [weights]),
+            backward(lambda: (sample_pdf(*args),), [weights]),
+            backward(lambda: (sample_pdf_reference(*args),), [weights]),
             16 * n + 8 * n_new + 8 * n_rays,
             6 * n + 20 * n_new,
         ),
@@ -119,8 +119,8 @@ def sample_stratified_kernels(scene: Scene) -> list[Kernel]:
         Kernel("sample_stratified_forward", ours, theirs, 8 * n + 16 * n_rays, 12 * n),
         Kernel(
             "sample_stratified_backward",
-            backward(ours(), [near, far]),
-            backward(theirs(), [near, far]),
+            backward(ours, [near, far]),
+            backward(theirs, [near, far]),
             8 * n + 24 * n_rays,
             16 * n,
         ),
