@@ -14,8 +14,8 @@
 
 `floor` is the time that the ceilings leave for a kernel's bytes, operations, gathers and additions
 (op_cases.py), the longest of them, and `share` is floor / time: 1 is a kernel at its limit. The
-ratios are a rival's time over ours. A row that fails says so and does not stop the others. `--device cpu --small` runs through everything at a
-tiny size, to see that it does.
+ratios are a rival's time over ours. A row that fails says so and does not stop the others.
+`--device cpu --small` runs through everything at a tiny size, to see that it does.
 
 nerfacc needs its kernels built for this torch: `pip install --no-build-isolation nerfacc==0.5.3`.
 """

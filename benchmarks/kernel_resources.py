@@ -25,7 +25,6 @@ from common import ROOT
 from dietnerf.errors import UserError, exit_on_user_error
 
 LIBRARY = ROOT / "dietnerf/_C_cuda.abi3.so"
-BUILD_INFO = ROOT / "dietnerf/_build_info.json"
 
 # Columns that count instructions, by what the disassembler calls them.
 INSTRUCTIONS = {
@@ -166,6 +165,13 @@ def those_with(rows: list[Row], column: str) -> str:
     return ", ".join(f"`{kernel}`" for kernel in kernels) or "none"
 
 
+def build_of(library: Path) -> str:
+    """Compiler and targets, as the record beside the library has them."""
+    record = library.parent / "_build_info.json"
+    info = json.loads(record.read_text()) if record.exists() else {}
+    return info.get("cuda", {}).get("how", "a compiler that left no record")
+
+
 def page(rows: list[Row], how: str) -> str:
     return f"""# The CUDA kernels as compiled
 
@@ -199,9 +205,7 @@ def main() -> None:
     rows = table(args.library, args.float64)
     print(markdown(rows))
     if args.out is not None:
-        info = json.loads(BUILD_INFO.read_text()) if BUILD_INFO.exists() else {}
-        how = info.get("cuda", {}).get("how", "a compiler that left no record")
-        args.out.write_text(page(rows, how))
+        args.out.write_text(page(rows, build_of(args.library)))
 
 
 if __name__ == "__main__":
