@@ -121,7 +121,7 @@ class Capture:
     def to_dict(self) -> dict[str, Any]:
         """Plain containers and tensors, which load without running code."""
         return {
-            "cameras": {split: vars(cameras) for split, cameras in self.cameras.items()},
+            "cameras": {split: cameras.to_dict() for split, cameras in self.cameras.items()},
             "view_ids": self.view_ids,
             "background": self.background,
         }

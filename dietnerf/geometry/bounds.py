@@ -115,13 +115,17 @@ def _grid(bounds: Tensor, n_cells: int = N_POINTS) -> list[Tensor]:
 def _count_views(axes: list[Tensor], cameras: Cameras) -> Tensor:
     """How many cameras see each point of a grid, int64, along x, y, z."""
     counts = torch.zeros(*map(len, axes), dtype=torch.int64, device=axes[0].device)
-    for c2w, focal, centre, near, far in zip(
-        cameras.c2w, cameras.focal, cameras.centre, cameras.near, cameras.far, strict=True
-    ):
-        right, up, backward = (_along(axes, c2w[:, 3], c2w[:, i]) for i in range(3))
+    for i in range(len(cameras)):
+        c2w, focal, centre = cameras.c2w[i], cameras.focal[i], cameras.centre[i]
+        right, up, backward = (_along(axes, c2w[:, 3], c2w[:, k]) for k in range(3))
         depth = -backward
+        is_seen = (depth >= cameras.near[i]) & (depth <= cameras.far[i])
+        if cameras.lenses is not None:
+            places = torch.stack([right, -up], dim=-1) / depth.clamp(min=1e-6)[..., None]
+            places, is_shown = cameras.lenses[torch.tensor(i)].distort(places)
+            right, up = (depth * place for place in (places[..., 0], -places[..., 1]))
+            is_seen &= is_shown
         columns, rows = right * focal[0] + centre[0] * depth, centre[1] * depth - up * focal[1]
-        is_seen = (depth >= near) & (depth <= far)
         for place, size in ((columns, cameras.width), (rows, cameras.height)):
             is_seen &= (place >= 0) & (place <= size * depth)
         counts += is_seen

@@ -1,11 +1,14 @@
-"""Pinhole cameras in the OpenGL convention: x right, y up, the camera looks along -z."""
+"""Cameras in the OpenGL convention: x right, y up, the camera looks along -z."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from dietnerf.geometry.lenses import Lenses
 from dietnerf.geometry.rays import Rays
 
 
@@ -21,6 +24,10 @@ class Cameras:
         near: nearest distance along the camera axis, scene units, (n,).
         far: farthest distance along the camera axis, scene units, (n,).
         width, height: size of the images in pixels.
+        distortion: what the lenses do, the coefficients of `geometry/lenses.py`, (n, 9), or None
+            for pinhole cameras.
+        is_fisheye: whether they count by the angle from the axis, bool, (n,); given with
+            `distortion`.
     """
 
     c2w: Tensor
@@ -30,24 +37,37 @@ class Cameras:
     far: Tensor
     width: int
     height: int
+    distortion: Tensor | None = None
+    is_fisheye: Tensor | None = None
 
     def __len__(self) -> int:
         return self.c2w.shape[0]
 
     def __getitem__(self, index: slice | Tensor | list[int]) -> Self:
         """A batch of the chosen cameras; to pick one, give a slice or a list of length one."""
-        return replace(
-            self,
-            c2w=self.c2w[index],
-            focal=self.focal[index],
-            centre=self.centre[index],
-            near=self.near[index],
-            far=self.far[index],
-        )
+        return self._with_each(lambda values: values[index])
 
     def to(self, device: torch.device | str) -> Self:
-        tensors = ("c2w", "focal", "centre", "near", "far")
-        return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
+        return self._with_each(lambda values: values.to(device))
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same change to everything that there is one of for each camera."""
+        return replace(self, **{name: change(values) for name, values in self._per_camera()})
+
+    def _per_camera(self) -> list[tuple[str, Tensor]]:
+        values = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, value) for name, value in values if isinstance(value, Tensor)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, of which a checkpoint keeps them: `Cameras(**saved)`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def lenses(self) -> Lenses | None:
+        """The lenses of the cameras, (n,), or None for pinhole cameras."""
+        if self.distortion is None or self.is_fisheye is None:
+            return None
+        return Lenses.of(self.distortion, self.is_fisheye)
 
     @property
     def positions(self) -> Tensor:
@@ -57,15 +77,8 @@ class Cameras:
     def with_poses(self, c2w: Tensor) -> Self:
         """The first camera, put at other poses (m, 3, 4)."""
         m = c2w.shape[0]
-        first = self[:1]
-        return replace(
-            first,
-            c2w=c2w,
-            focal=first.focal.expand(m, 2),
-            centre=first.centre.expand(m, 2),
-            near=first.near.expand(m),
-            far=first.far.expand(m),
-        )
+        first = self[:1]._with_each(lambda values: values.expand(m, *values.shape[1:]))
+        return replace(first, c2w=c2w)
 
     def resized(self, width: int, height: int) -> Self:
         """The same view with another number of pixels."""
@@ -104,7 +117,10 @@ class Cameras:
             return values.index_select(0, ids)
 
         pixels = torch.stack([columns, rows], dim=-1) + 0.5
-        x, y = ((pixels - own(self.centre)) / own(self.focal)).split(1, dim=-1)
+        places = (pixels - own(self.centre)) / own(self.focal)
+        if self.lenses is not None:
+            places, _ = self.lenses[ids].undistort(places)
+        x, y = places.split(1, dim=-1)
         right, up, backward, rays_o = own(self.c2w).unbind(-1)
         rays_d = x * right - y * up - backward  # no matrix product: autocast would halve it
         return Rays(rays_o, rays_d, own(self.near), own(self.far))
@@ -125,9 +141,25 @@ class Cameras:
         distance = -along(backward)
         ahead = distance.clamp(min=1e-6)
         pixels = torch.stack([along(right) / ahead, -along(up) / ahead], dim=-1)
+        is_ahead = distance > 1e-6
+        if self.lenses is not None:
+            pixels, is_shown = self.lenses[:, None].distort(pixels)
+            is_ahead &= is_shown
         pixels = pixels * self.focal[:, None] + self.centre[:, None]
         places = 2 * pixels / pixels.new_tensor([self.width, self.height]) - 1
-        return places, (distance > 1e-6) & (places.abs() <= 1).all(dim=-1)
+        return places, is_ahead & (places.abs() <= 1).all(dim=-1)
+
+    def shown(self, index: int) -> Tensor | None:
+        """Pixels of one image at which its lens shows something within its reach, (height, width),
+        or None where that is all of them."""
+        if self.lenses is None:
+            return None
+        rows, columns = torch.meshgrid(
+            torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij"
+        )
+        places = (torch.stack([columns, rows], dim=-1) - self.centre[index]) / self.focal[index]
+        _, is_shown = self.lenses[torch.tensor(index)].undistort(places)
+        return None if bool(is_shown.all()) else is_shown
 
     def image_rays(self, index: int) -> Rays:
         """All rays of one image, row by row: (height * width) of them."""

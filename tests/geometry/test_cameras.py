@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,3 +112,52 @@ def test_points_are_seen_where_their_rays_come_from():
     assert not cameras.project(behind)[1][1].any()
     beside = rays.rays_o + 2.5 * rays.rays_d + 9 * cameras.c2w[1, :, 0]
     assert not cameras.project(beside)[1][1].any()
+
+
+def lensed(is_fisheye):
+    distortion = torch.tensor([[-0.2, 0.05, 0, 0, 1e-3, -2e-3, 0, 0, 0]]).expand(2, 9)
+    flags = torch.tensor([is_fisheye]).expand(2)
+    return replace(camera(60, 40, 50.0, (31.0, 19.0)), distortion=distortion, is_fisheye=flags)
+
+
+@pytest.mark.parametrize("is_fisheye", [False, True])
+def test_points_on_rays_are_seen_at_their_pixels_through_a_lens(is_fisheye):
+    cameras = lensed(is_fisheye)
+    rays = cameras.image_rays(1)
+    places, is_seen = cameras.project(rays.rays_o + 3.0 * rays.rays_d)
+    rows, columns = torch.meshgrid(torch.arange(40), torch.arange(60), indexing="ij")
+    pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2) + 0.5
+    found = (places[1] + 1) / 2 * torch.tensor([60, 40])
+    torch.testing.assert_close(found, pixels, atol=1e-4, rtol=0)
+    assert is_seen.all()
+    assert cameras.shown(0) is None
+    straight = replace(cameras, distortion=None, is_fisheye=None).image_rays(1)
+    assert (rays.rays_d - straight.rays_d).abs().max() > 0.01
+    torch.testing.assert_close(rays.rays_d @ -cameras.c2w[1, :, 2], torch.ones(2400))
+
+
+def test_a_lens_stays_with_its_camera():
+    cameras = lensed(False)
+    rays = cameras.image_rays(0).rays_d.view(40, 60, 3)
+    for changed in (cameras[[1]], cameras.with_poses(cameras.c2w[:1]), cameras.to("cpu")):
+        torch.testing.assert_close(changed.image_rays(0).rays_d.view(40, 60, 3), rays)
+    part = cameras.windowed(20, 10, 16, 16).image_rays(0).rays_d.view(16, 16, 3)
+    torch.testing.assert_close(part, rays[10:26, 20:36])
+    whole = cameras.framed(80, 40).image_rays(0).rays_d.view(40, 80, 3)
+    torch.testing.assert_close(whole[:, 10:70], rays)
+    again = Cameras(**cameras.to_dict())
+    assert torch.equal(again.distortion, cameras.distortion)
+
+
+def test_cameras_saved_before_there_were_lenses_load():
+    saved = camera().to_dict()
+    del saved["distortion"], saved["is_fisheye"]
+    assert torch.equal(Cameras(**saved).image_rays(0).rays_d, camera().image_rays(0).rays_d)
+
+
+def test_pixels_without_a_ray_are_named():
+    wide = replace(lensed(True), focal=torch.full((2, 2), 12.0))
+    is_shown = wide.shown(1)
+    assert is_shown.shape == (40, 60)
+    assert is_shown[19, 31] and not is_shown[0, 0]
+    assert wide.image_rays(1).rays_d.isfinite().all()
