@@ -33,6 +33,7 @@ LAYERS = {
     "training": 7,
     "benchmark": 8,
     "export": 8,
+    "prepare": 8,
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -1,11 +1,15 @@
 """Scenes, the readers that make them, and the rules that say which few views are kept."""
 
 from dietnerf.data.blender import Blender
+from dietnerf.data.colmap import COLMAP
+from dietnerf.data.llff import LLFF
+from dietnerf.data.nerfstudio import Transforms
 from dietnerf.data.procedural import Procedural
 from dietnerf.data.scene import AbstractReader, Capture, Scene, Split, require_alpha
 from dietnerf.data.views import (
     AbstractViews,
     AllViews,
+    EvenViews,
     ExplicitViews,
     FarthestViews,
     FirstViews,
@@ -14,11 +18,14 @@ from dietnerf.data.views import (
 )
 
 __all__ = [
+    "COLMAP",
+    "LLFF",
     "AbstractReader",
     "AbstractViews",
     "AllViews",
     "Blender",
     "Capture",
+    "EvenViews",
     "ExplicitViews",
     "FarthestViews",
     "FirstViews",
@@ -27,5 +34,6 @@ __all__ = [
     "Scene",
     "SeededViews",
     "Split",
+    "Transforms",
     "require_alpha",
 ]

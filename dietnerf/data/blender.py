@@ -1,9 +1,8 @@
 """Reader of the NeRF-synthetic format: `transforms_{train,val,test}.json` and PNG images."""
 
-import json
 import math
-import os
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -11,13 +10,21 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from dietnerf.data.files import (
+    IMAGE_SUFFIXES,
+    check_stays,
+    entry,
+    find_folder,
+    find_image,
+    is_file,
+    read_object,
+)
 from dietnerf.data.images import ResizeAlpha, image_size, read_image, shrink
+from dietnerf.data.problems import Problems
 from dietnerf.data.scene import AbstractReader, Scene, Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import rigid
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Blender(AbstractReader):
             raise UserError(f"downscale must be at least 1, got {downscale}: use 2 for half size")
         if test_every < 1:
             raise UserError(f"test_every must be at least 1, got {test_every}: 1 keeps all views")
-        self.folder = find_folder(root)
+        self.folder = find_folder(root, "transforms_train.json")
         self.near, self.far = near, far
         self.downscale = downscale
         self.resize_alpha = resize_alpha
@@ -109,11 +116,11 @@ class Blender(AbstractReader):
         angle, frames = read_listing(listing)
         if split == "test":
             frames = self._thin_out(frames, listing)
+        problems = Problems(self.folder)
         for frame in frames:
-            if not frame.path.is_file():
-                raise UserError(
-                    f"{frame.path} is listed but does not exist: restore it or remove its frame"
-                )
+            with problems.caught():
+                _check_file(frame, self.folder)
+        problems.stop()
         return angle, frames
 
     @property
@@ -131,24 +138,28 @@ class Blender(AbstractReader):
 
     def _read_images(self, frames: list[Frame]) -> tuple[Tensor, tuple[int, int]]:
         """Images at the final size, (n, h, w, 3 or 4), and the width and height of the files."""
-        first = read_image(frames[0].path)
-        height, width, channels = first.shape
-        if self._premultiplies and channels != 4:
-            raise UserError(
-                f"{frames[0].path} has no alpha channel, which resize_alpha=premultiplied needs: "
-                "use resize_alpha=straight"
-            )
-        images = []
+        problems = Problems(self.folder)
+        images, first = [], None
         for frame in frames:
-            image = read_image(frame.path)
-            if image.shape != first.shape:
-                raise UserError(
-                    f"{frame.path} is {_describe(image)} but {frames[0].path.name} is "
-                    f"{_describe(first)}: give all views one size and the same channels"
-                )
-            if self.downscale > 1:
-                image = shrink(image, *self._final_size(width, height), self.resize_alpha)
-            images.append(image)
+            with problems.caught():
+                image = read_image(frame.path)
+                if first is None:
+                    first, first_name = image, frame.path.name
+                if self._premultiplies and image.shape[2] != 4:
+                    raise UserError(
+                        f"{frame.path} has no alpha channel, which resize_alpha=premultiplied "
+                        "needs: use resize_alpha=straight"
+                    )
+                if image.shape != first.shape:
+                    raise UserError(
+                        f"{frame.path} is {_describe(image)} but {first_name} is "
+                        f"{_describe(first)}: give all views one size and the same channels"
+                    )
+                height, width, _ = image.shape
+                if self.downscale > 1:
+                    image = shrink(image, *self._final_size(width, height), self.resize_alpha)
+                images.append(image)
+        problems.stop()
         return torch.stack(images), (width, height)
 
     def _final_size(self, width: int, height: int) -> tuple[int, int]:
@@ -170,55 +181,47 @@ class Blender(AbstractReader):
         return cameras if self.pixel_centers else replace(cameras, centre=cameras.centre + 0.5)
 
 
-def find_folder(root: str) -> Path:
-    """The scene's folder: `root`, or if that is relative, also below data/ and $DIETNERF_DATA."""
-    given = Path(root).expanduser()
-    places = [given]
-    if not given.is_absolute():
-        places.append(Path("data") / given)
-        if os.environ.get("DIETNERF_DATA"):
-            places.append(Path(os.environ["DIETNERF_DATA"]).expanduser() / given)
-    for place in places:
-        if (place / "transforms_train.json").is_file():
-            return place
-    tried = ", ".join(str(place) for place in places)
-    raise UserError(
-        f"no transforms_train.json for root={root}, tried {tried}: "
-        "give the folder that holds it, or set DIETNERF_DATA to the folder of your data sets"
-    )
-
-
 def read_listing(listing: Path) -> tuple[float, list[Frame]]:
     """The horizontal angle of view in radians and the frames of one checked `transforms_*.json`."""
-    try:
-        content = json.loads(listing.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{listing} is not valid JSON ({error}): export it again") from error
-    angle = _get(content, "camera_angle_x", (int, float), listing)
-    if not 0 < angle < math.pi:
-        raise UserError(f"{listing}: camera_angle_x must be an angle in (0, pi), got {angle}")
-    frames = _get(content, "frames", (list,), listing)
-    if not frames:
-        raise UserError(f"{listing}: frames is empty, list at least one view")
-    return float(angle), [_read_frame(frame, i, listing) for i, frame in enumerate(frames)]
+    content = read_object(listing)
+    problems = Problems(listing)
+    angle, frames = math.nan, []
+    with problems.caught():
+        angle = entry(content, "camera_angle_x", (int, float), listing)
+        if not 0 < angle < math.pi:
+            raise UserError(f"{listing}: camera_angle_x must be an angle in (0, pi), got {angle}")
+    with problems.caught():
+        frames = entry(content, "frames", (list,), listing)
+        if not frames:
+            raise UserError(f"{listing}: frames is empty, list at least one view")
+    read = []
+    for i, frame in enumerate(frames):
+        with problems.caught():
+            read.append(_read_frame(frame, i, listing))
+    for name, n in Counter(frame.path for frame in read).items():
+        if n > 1:
+            problems.add(f"{listing} lists {name} {n} times: list each view once")
+    problems.stop()
+    return float(angle), read
 
 
-def _read_frame(entry: Any, position: int, listing: Path) -> Frame:
+def _read_frame(content: Any, position: int, listing: Path) -> Frame:
     where = f"{listing}, frame {position}"
-    name = _get(entry, "file_path", (str,), where)
-    matrix = _get(entry, "transform_matrix", (list,), where)
+    name = entry(content, "file_path", (str,), where)
+    matrix = entry(content, "transform_matrix", (list,), where)
+    path = find_image(listing.parent, name)
     if not name.lower().endswith(IMAGE_SUFFIXES):
         name += ".png"
-    return Frame(position, listing.parent / name, rigid(matrix, f"{where} ({name})"))
+    path = path or listing.parent / name
+    return Frame(position, path, rigid(matrix, f"{where} ({name})"))
 
 
-def _get(entry: Any, key: str, types: tuple[type, ...], where: Path | str) -> Any:
-    if not isinstance(entry, dict) or key not in entry:
-        raise UserError(f"{where}: the key {key} is missing, add it")
-    if not isinstance(entry[key], types) or isinstance(entry[key], bool):
-        kinds = " or ".join(kind.__name__ for kind in types)
-        raise UserError(f"{where}: {key} must be of type {kinds}, got {entry[key]!r:.60}")
-    return entry[key]
+def _check_file(frame: Frame, folder: Path) -> None:
+    if not is_file(frame.path):
+        raise UserError(
+            f"{frame.path} is listed but does not exist: restore it or remove its frame"
+        )
+    check_stays(folder, frame.path)
 
 
 def _names(frames: list[Frame]) -> tuple[str, ...]:

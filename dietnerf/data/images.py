@@ -1,44 +1,101 @@
 """Image files in, 8-bit tensors out; and the one way in which images are made smaller."""
 
 import math
+import struct
 from pathlib import Path
 from typing import Any, Literal
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dietnerf.errors import UserError
 
 ResizeAlpha = Literal["straight", "premultiplied"]
-READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for broken files
+READ_ERRORS = (  # what Pillow raises for broken files
+    OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
+HEIC_SUFFIXES = (".heic", ".heif")
+EXIF_ORIENTATION = 0x0112
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: Path, is_turned: bool = False) -> Tensor:
     """One image file as sRGB with straight alpha, or without alpha: (height, width, 4 or 3), uint8.
 
     Grey and palette images become colour; 16-bit ones are rounded to 8 bit.
+
+    Args:
+        path: the file.
+        is_turned: turn it upright as its EXIF orientation says, instead of taking the pixels as
+            they are stored.
 
     Raises:
         UserError: the file is no image, is cut short, is animated, or holds no 8- or 16-bit
             integers.
     """
+    _check_codec(path)
     try:
         with iio.imopen(path, "r", plugin="pillow") as file:  # decoded once: that takes long
-            pixels = file.read(mode=_decoded_mode(file.metadata()))  # type: ignore[call-arg]
+            mode = _decoded_mode(file.metadata())
+            pixels = file.read(mode=mode, rotate=is_turned)  # type: ignore[call-arg]
     except READ_ERRORS as error:
         raise _unreadable(path) from error
     return torch.from_numpy(_to_colour(_to_8_bit(pixels, path), path))
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file, from its header."""
+    """Width and height of an image file as it is stored, from its header."""
+    _check_codec(path)
     try:
         height, width = iio.improps(path, plugin="pillow").shape[:2]
     except READ_ERRORS as error:
         raise _unreadable(path) from error
     return width, height
+
+
+def is_stored_sideways(path: Path) -> bool:
+    """Whether EXIF says that an image is to be turned by a quarter to stand upright."""
+    try:
+        with Image.open(path) as file:
+            return file.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    except READ_ERRORS as error:
+        raise _unreadable(path) from error
+
+
+def read_numbers(path: Path) -> Tensor:
+    """One channel as it is stored, 8 or 16 bit or float, or a NumPy array: (height, width), float.
+
+    Raises:
+        UserError: the file is broken, or holds something else.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            values = iio.imread(path, plugin="pillow")
+    except READ_ERRORS as error:
+        raise _unreadable(path) from error
+    if values.ndim == 3:
+        values = values[:, :, 0]
+    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool):
+        raise UserError(f"{path} has shape {values.shape}: export it with one number a pixel")
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def _check_codec(path: Path) -> None:
+    """Let Pillow read HEIC through pillow-heif, where that is there."""
+    if path.suffix.lower() not in HEIC_SUFFIXES:
+        return
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise UserError(
+            f"{path} is a HEIC photo, which needs the package pillow-heif: install it with "
+            "`pip install pillow-heif`, or export the photos as JPEG"
+        ) from error
+    register_heif_opener()
 
 
 def _unreadable(path: Path) -> UserError:

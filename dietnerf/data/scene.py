@@ -26,6 +26,7 @@ class Scene:
         names: what each view is called in messages and metrics.
         depths: distance along the camera axis, 0 where nothing is hit, (n, height, width), or None.
         is_premultiplied: colours were weighted by alpha before they were averaged.
+        masks: which pixels count, bool, (n, height, width), or None where all do.
     """
 
     images: Tensor
@@ -34,6 +35,7 @@ class Scene:
     names: tuple[str, ...]
     depths: Tensor | None = None
     is_premultiplied: bool = False
+    masks: Tensor | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -51,6 +53,7 @@ class Scene:
             view_ids=self.view_ids[keep],
             names=tuple(self.names[i] for i in keep),
             depths=None if self.depths is None else self.depths[keep],
+            masks=None if self.masks is None else self.masks[keep],
         )
 
     def pixels(self, ids: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
@@ -58,6 +61,13 @@ class Scene:
         _, height, width, n_channels = self.images.shape
         places = (ids * height + rows) * width + columns
         return self.images.view(-1, n_channels).index_select(0, places)
+
+    def counts(self, ids: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+        """Whether pixels count, bool, (n,)."""
+        if self.masks is None:
+            return torch.ones_like(ids, dtype=torch.bool)
+        _, height, width = self.masks.shape
+        return self.masks.view(-1).index_select(0, (ids * height + rows) * width + columns)
 
     def rgb(self, pixels: Tensor, background: Tensor) -> Tensor:
         """8-bit pixels (..., 3 or 4) over a background (3,) or (..., 3): colours in [0, 1]."""

@@ -49,6 +49,19 @@ class FirstViews(AbstractViews):
 
 
 @final
+class EvenViews(AbstractViews):
+    """n evenly spaced views, the first and the last among them: the few-view protocol of the LLFF
+    scenes (RegNeRF, Niemeyer et al. 2022)."""
+
+    def __init__(self, n: int) -> None:
+        self.n = _checked(n)
+
+    def choose(self, cameras: Cameras, view_ids: Tensor) -> list[int]:
+        _require(self.n, len(cameras))
+        return [round(float(x)) for x in np.linspace(0, len(cameras) - 1, self.n)]
+
+
+@final
 class SeededViews(AbstractViews):
     """n views drawn as in DietNeRF: seed NumPy, then `np.random.choice(all, n, replace=False)`.
 

@@ -52,11 +52,9 @@ class Cameras:
 
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same change to everything that there is one of for each camera."""
-        return replace(self, **{name: change(values) for name, values in self._per_camera()})
-
-    def _per_camera(self) -> list[tuple[str, Tensor]]:
-        values = [(field.name, getattr(self, field.name)) for field in fields(self)]
-        return [(name, value) for name, value in values if isinstance(value, Tensor)]
+        values = self.to_dict().items()
+        changed: dict[str, Any] = {k: change(v) for k, v in values if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, of which a checkpoint keeps them: `Cameras(**saved)`."""

@@ -141,24 +141,25 @@ def fly(cameras: Cameras, poses: Tensor, around: Surroundings) -> Cameras:
     return replace(moved, near=near, far=torch.maximum(moved.far + shift, near + 0.01 * reference))
 
 
-def rigid(matrix: list[Any], where: str) -> Tensor:
+def rigid(matrix: Any, where: str, name: str = "transform_matrix") -> Tensor:
     """A camera pose (4, 4), float64, from nested lists.
 
     Args:
         matrix: four rows of four numbers, camera to world.
         where: the file and frame, for messages.
+        name: what the file calls it.
 
     Raises:
         UserError: it is not a rotation and a translation.
     """
-    what = f"{where}: transform_matrix"
+    what = f"{where}: {name}"
     try:
-        c2w = torch.tensor(matrix, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+        c2w = torch.as_tensor(matrix, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{what} must be 4 rows of 4 numbers") from error
     if c2w.shape != (4, 4):
         raise UserError(f"{what} must be 4 rows of 4 numbers, got shape {tuple(c2w.shape)}")
-    if not c2w.isfinite().all():
+    if not c2w.float().isfinite().all():
         raise UserError(f"{what} holds NaN or infinity: export the pose again")
     if not torch.equal(c2w[3], torch.tensor([0, 0, 0, 1], dtype=torch.float64)):
         raise UserError(f"{what} must end in the row 0 0 0 1, got {c2w[3].tolist()}")

@@ -1,0 +1,164 @@
+"""Where the files of a scene are, and what stands in its JSON files, checked."""
+
+import json
+import math
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dietnerf.errors import UserError
+
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif",
+)  # fmt: skip
+
+
+def find_folder(root: str, *needed: str) -> Path:
+    """The scene's folder: `root`, or if that is relative, also below data/ and $DIETNERF_DATA.
+
+    Args:
+        root: as the user gave it.
+        needed: the folder holds at least one of these.
+    """
+    given = Path(root).expanduser()
+    places = [given]
+    if not given.is_absolute():
+        places.append(Path("data") / given)
+        if os.environ.get("DIETNERF_DATA"):
+            places.append(Path(os.environ["DIETNERF_DATA"]).expanduser() / given)
+    for place in places:
+        if any(is_file(place / name) or is_folder(place / name) for name in needed):
+            return place
+    tried = ", ".join(str(place) for place in places)
+    raise UserError(
+        f"no {' or '.join(needed)} for root={root}, tried {tried}: "
+        "give the folder that holds it, or set DIETNERF_DATA to the folder of your data sets"
+    )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds one object.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}): export it again") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} must hold a JSON object in braces, got {_shorten(content)}: export it again"
+        )
+    return content
+
+
+def entry(content: Any, key: str, types: tuple[type, ...], where: Path | str) -> Any:
+    """A value that must be there.
+
+    Raises:
+        UserError: it is missing or of another type; the message says `where`.
+    """
+    if not isinstance(content, dict) or content.get(key) is None:
+        raise UserError(f"{where}: the key {key} is missing, add it")
+    value = content[key]
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        kinds = " or ".join(kind.__name__ for kind in types)
+        raise UserError(f"{where}: {key} must be of type {kinds}, got {_shorten(value)}")
+    return value
+
+
+def number(content: dict[str, Any], key: str, where: Path | str) -> float:
+    """A finite number that must be there."""
+    value = entry(content, key, (int, float), where)
+    if not (abs(value) < 1e300 and math.isfinite(value)):
+        raise UserError(f"{where}: {key} must be a finite number, got {_shorten(value)}")
+    return float(value)
+
+
+def find_image(folder: Path, name: str) -> Path | None:
+    """The file that a listing in `folder` means by `name`, or None.
+
+    The name may be absolute or relative, with slashes or backslashes, with or without its ending,
+    or lack the folder images/. Of an absolute path that is not on this machine, the part below the
+    scene's folder counts. Accents may be written in either form of Unicode.
+    """
+    for place in _places(folder, name.replace("\\", "/")):
+        for form in ("NFC", "NFD"):
+            path = place.with_name(unicodedata.normalize(form, place.name)) if place.name else place
+            for found in _with_endings(path):
+                if is_file(found):
+                    return found
+    return None
+
+
+def _places(folder: Path, name: str) -> Iterator[Path]:
+    path = PurePosixPath(name)
+    yield folder / path
+    is_absolute = path.is_absolute() or (len(name) > 1 and name[1] == ":")
+    n_starts = len(path.parts) if is_absolute else 1
+    for start in range(int(is_absolute), n_starts):
+        tail = PurePosixPath(*path.parts[start:])
+        yield folder / tail
+        yield folder / "images" / tail
+
+
+def _with_endings(path: Path) -> Iterator[Path]:
+    yield path
+    if path.name and not path.name.lower().endswith(IMAGE_SUFFIXES):
+        for suffix in IMAGE_SUFFIXES:
+            yield path.with_name(path.name + suffix)
+            yield path.with_name(path.name + suffix.upper())
+
+
+def check_stays(folder: Path, path: Path) -> None:
+    """Refuse a symbolic link out of the folder: a copy of the scene would lack the file.
+
+    Raises:
+        UserError: names the link and where it goes.
+    """
+    try:
+        steps = path.relative_to(folder).parts
+    except ValueError:
+        return  # the listing itself says another folder
+    here = folder
+    for step in steps:
+        here = here / step
+        if step != ".." and here.is_symlink():
+            goal = here.resolve()
+            if not goal.is_relative_to(folder.resolve()):
+                raise UserError(
+                    f"{here} is a symbolic link to {goal}, outside of the scene's folder: "
+                    "put the file itself there"
+                )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder by name, without hidden ones."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
+    )
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that cannot be one is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a name that cannot be one is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _shorten(value: Any) -> str:
+    return f"{value!r:.60}"

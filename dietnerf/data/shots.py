@@ -1,0 +1,169 @@
+"""Photographs of real captures, with what a listing says of each: before any pixel is read."""
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dietnerf.data.files import is_folder
+from dietnerf.data.scene import Split
+from dietnerf.errors import UserError
+from dietnerf.geometry.alignment import Similarity, guessed_range
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """How a camera maps directions to the pixels of a photograph of `width` x `height`.
+
+    Args:
+        focal, centre: in pixels, as in `Cameras`.
+        distortion: coefficients of `geometry/lenses.py`, or None.
+    """
+
+    width: int
+    height: int
+    focal: tuple[float, float]
+    centre: tuple[float, float]
+    distortion: tuple[float, ...] | None = None
+    is_fisheye: bool = False
+
+    def check(self, where: str) -> None:
+        """Refuse what no camera has.
+
+        Raises:
+            UserError: it says `where`.
+        """
+        if not (min(self.width, self.height) >= 1 and min(self.focal) > 0):
+            raise UserError(
+                f"{where}: image size {self.width}x{self.height} and focal length "
+                f"{self.focal[0]:g}, {self.focal[1]:g} must be positive: export the camera again"
+            )
+        numbers = (*self.focal, *self.centre, *(self.distortion or ()))
+        if not all(math.isfinite(x) and abs(x) < 1e9 for x in numbers):
+            raise UserError(
+                f"{where}: focal length, principal point or distortion is no number: "
+                "export the camera again"
+            )
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One photograph of a capture.
+
+    Args:
+        name: what it is called in messages and metrics.
+        path: its file.
+        c2w: camera pose, (4, 4), float64.
+        intrinsics: for a photograph of the size that they name; the file may be a smaller copy.
+        near, far: along the camera axis, scene units; NaN where nothing is known of them.
+        mask: file of a mask; `is_mask_inverted` says that it is set where pixels do not count.
+        depth: file of a depth map; times `depth_unit` it is along the camera axis in scene units.
+        points: places of the photograph whose distance is known: column, row and distance along
+            the axis, (n_points, 3).
+    """
+
+    name: str
+    path: Path
+    c2w: Tensor
+    intrinsics: Intrinsics
+    near: float
+    far: float
+    mask: Path | None = None
+    is_mask_inverted: bool = False
+    depth: Path | None = None
+    depth_unit: float = 1.0
+    points: Tensor | None = None
+
+
+def held_out(shots: list[Shot], every: int, split: Split) -> list[Shot] | None:
+    """Of all photographs, each `every`th one for testing from the first on, and the others for
+    training; with 0 all are for training."""
+    if split == "val" or (split == "test" and every == 0):
+        return None
+    is_test = [every > 0 and i % every == 0 for i in range(len(shots))]
+    kept = [shot for shot, out in zip(shots, is_test, strict=True) if out == (split == "test")]
+    if not kept:
+        raise UserError(
+            f"hold_every={every} leaves none of the {len(shots)} photos for training: use 0"
+        )
+    return kept
+
+
+def moved(
+    shots: list[Shot], similarity: Similarity, near: float | None, far: float | None
+) -> list[Shot]:
+    """Photographs in another frame, those without bounds with guessed ones, and with the chosen
+    bounds where they are given.
+
+    Raises:
+        UserError: the bounds leave nothing to see.
+    """
+    scale = similarity.scale
+    c2w = torch.stack([shot.c2w for shot in shots])
+    guessed_near, guessed_far = guessed_range(c2w)
+    result = []
+    for i, pose in enumerate(similarity.poses(c2w)):
+        shot = shots[i]
+        low = float(guessed_near[i]) if math.isnan(shot.near) else shot.near
+        high = float(guessed_far[i]) if math.isnan(shot.far) else shot.far
+        low, high = near or low * scale, far or high * scale
+        if not low < high:
+            raise UserError(
+                f"near {low:g} and far {high:g} of {shot.name} leave nothing to see: give both"
+            )
+        unit, points = shot.depth_unit * scale, shot.points
+        if points is not None:
+            points = points * points.new_tensor([1, 1, scale])
+        result.append(replace(shot, c2w=pose, near=low, far=high, depth_unit=unit, points=points))
+    return result
+
+
+def check_hold_every(every: int) -> None:
+    if every < 0:
+        raise UserError(f"hold_every must be at least 0, got {every}: 0 holds nothing out")
+
+
+def check_range(near: float | None, far: float | None) -> None:
+    """Refuse bounds, chosen by a user, between which nothing lies."""
+    low, high = near or 1e-9, far or math.inf
+    if not (0 < low < high) or (near is not None and near <= 0) or far == math.inf:
+        raise UserError(f"near {near} and far {far} must satisfy 0 < near < far: change them")
+
+
+def photo_folder(root: Path, downscale: float) -> Path:
+    """The folder of photographs: of `images` and its smaller copies, `images_2` and so on, the
+    smallest that is not smaller than wanted, or else the largest.
+
+    Raises:
+        UserError: there is none.
+    """
+    copies = {int(p.name[7:]): p for p in root.glob("images_*") if p.name[7:].isdecimal()}
+    if is_folder(root / "images"):
+        copies[1] = root / "images"
+    if not copies:
+        raise UserError(f"{root} has no folder images, nor a smaller copy as images_8: add it")
+    fitting = [factor for factor in copies if factor <= downscale]
+    return copies[max(fitting) if fitting else min(copies)]
+
+
+def warn_of_missing(missing: list[str], n_listed: int, listing: Path) -> None:
+    """Count the listed photographs that do not exist.
+
+    Raises:
+        UserError: none is left.
+    """
+    if not missing:
+        return
+    if len(missing) == n_listed:
+        raise UserError(
+            f"none of the {n_listed} images that {listing} lists exists, such as {missing[0]}: "
+            "put them beside it"
+        )
+    warnings.warn(
+        f"{len(missing)} of the {n_listed} images that {listing} lists do not exist, such as "
+        f"{missing[0]}: they are left out",
+        stacklevel=2,
+    )
