@@ -8,6 +8,7 @@ their values differ and must not share a table column.
 import math
 import socket
 from collections.abc import Callable
+from functools import partial
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
@@ -35,18 +36,21 @@ Scores = dict[str, float | None]  # metric name -> finite value: json.dump write
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 
-def psnr(prediction: Tensor, target: Tensor) -> Tensor:
+def psnr(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio of one image in dB: -10 log10(mean squared error).
 
     A set of views is reported as the mean of this value, not as the PSNR of the mean error.
 
     Args:
         prediction, target: (h, w, 3).
+        mask: which pixels count, bool, (h, w), at least one; without it, all.
 
     Returns:
         Scalar; infinite where the images are equal.
     """
     _check_images("psnr", prediction, target)
+    if mask is not None:
+        prediction, target = prediction[mask], target[mask]
     return -10.0 * torch.log10(F.mse_loss(prediction.float(), target.float()))
 
 
@@ -168,8 +172,12 @@ class ImageMetrics:
             self.unavailable = {"lpips_vgg_paper": reason, "lpips_vgg": reason}
 
     @torch.no_grad()
-    def __call__(self, prediction: Tensor, target: Tensor) -> Scores:
+    def __call__(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Scores:
         """Score one view, prediction and target (h, w, 3), on the device of the prediction.
+
+        Of a `mask` (h, w) of the pixels that count, the smallest rectangle around them is scored.
+        PSNR leaves out what does not count; the others, which compare windows, see the target
+        there in both images.
 
         Returns:
             The five names with a finite float, or None: JSON has no infinity for the PSNR of equal
@@ -177,9 +185,12 @@ class ImageMetrics:
         """
         _check_images("ImageMetrics", prediction, target)
         prediction, target = prediction.float(), target.to(prediction.device, torch.float32)
-        scores: Scores = {
+        scores: Scores = {"psnr": self._score("psnr", partial(psnr, mask=mask), prediction, target)}
+        if mask is not None:
+            prediction, target = _within(mask, prediction, target)
+        scores |= {
             metric.__name__: self._score(metric.__name__, metric, prediction, target)
-            for metric in (psnr, ssim_uniform7, ssim_gauss11)
+            for metric in (ssim_uniform7, ssim_gauss11)
         }
         scores |= {"lpips_vgg_paper": None, "lpips_vgg": None}
         if self._lpips is not None:
@@ -199,6 +210,14 @@ class ImageMetrics:
             return value
         self.unavailable.setdefault(name, reason)
         return None
+
+
+def _within(mask: Tensor, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The rectangle around the pixels that count, with the target where one does not."""
+    rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+    part = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    filled = torch.where(mask[..., None], prediction, target)
+    return filled[part], target[part]
 
 
 def mean_metrics(per_view: list[Scores]) -> Scores:

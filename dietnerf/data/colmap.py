@@ -35,14 +35,14 @@ from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.lenses import COEFFICIENTS
 from dietnerf.geometry.poses import rigid
 
-PLACES = ("sparse/*", "sparse", "colmap/sparse/*", "dense/sparse", ".")
+PLACES = ("sparse/*", "sparse", "colmap/sparse/*", "dense/sparse")
 MAX_ERROR = 2.0  # of a sparse point that tells a distance, pixels
 FEWEST_POINTS = 10  # that say near and far of a view
 OUTLIERS = 0.005  # share of its points that each of them may cut off
 
 # Where COLMAP's parameters of each model stand: focal lengths, principal point, and distortion by
 # the names of `geometry/lenses.py`.
-MODELS = {
+MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SIMPLE_PINHOLE": ("f", ()),
     "PINHOLE": ("ff", ()),
     "SIMPLE_RADIAL": ("f", ("k1",)),
@@ -127,9 +127,8 @@ class COLMAP(AbstractShotReader):
 
 
 def _largest_model(root: Path) -> tuple[Path, Model]:
-    folders = [
-        folder for place in PLACES for folder in sorted(root.glob(place)) if has_model(folder)
-    ]
+    places = [root, *(folder for place in PLACES for folder in sorted(root.glob(place)))]
+    folders = [folder for folder in places if has_model(folder)]
     if not folders:
         raise UserError(
             f"{root} holds no model of COLMAP, which is cameras and images as .bin or .txt in "

@@ -17,7 +17,9 @@ from dietnerf.files import check_writable
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import (
     Surroundings,
+    face_one_way,
     fly,
+    forward_spiral,
     interpolate,
     nearest_neighbour_order,
     orbit,
@@ -29,6 +31,7 @@ from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.process import prepare_process
 from dietnerf.training.system import DietNeRF
 
+AROUND = ("orbit", "spiral")  # paths around the middle of the scene
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
 
 
@@ -39,10 +42,10 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("checkpoint", type=Path, help="folder of a run, or a .ckpt file")
     add(
         "--path",
-        default="orbit",
         choices=("orbit", "spiral", "interpolate", "train", "val", "test"),
-        help="orbit, spiral: around the scene; interpolate: through the training cameras, or "
-        "--poses; train, val, test: the cameras of that split",
+        help="orbit: around the scene; spiral: the same, or before it if all cameras face one way; "
+        "interpolate: through the training cameras, or --poses; train, val, test: the cameras of "
+        "that split (default: spiral if all cameras face one way, else orbit)",
     )
     add("--poses", type=Path, help="JSON with frames[].transform_matrix to interpolate through")
     add("--modes", nargs="+", default=["rgb", "depth"], choices=("rgb", "depth", "opacity"))
@@ -72,14 +75,15 @@ def _check(options: argparse.Namespace) -> None:
             raise UserError(f"--{name} is {value}; it must be a positive number")
     if options.size and min(options.size) < 1:
         raise UserError(f"--size is {options.size[0]} {options.size[1]}; both must be positive")
-    paths_of = {
+    paths_of: dict[str, tuple[str | None, ...]] = {
         "poses": ("interpolate",),
-        "radius": ("orbit", "spiral"),
-        "elevation_deg": ("orbit", "spiral"),
+        "radius": (*AROUND, None),
+        "elevation_deg": (*AROUND, None),
     }
     for name, paths in paths_of.items():
         if getattr(options, name) is not None and options.path not in paths:
-            raise UserError(f"--{name} goes with --path {' or '.join(paths)} only")
+            named = " or ".join(path for path in paths if path)
+            raise UserError(f"--{name} goes with --path {named} only")
     try:
         torch.empty(0, device=options.device)
     except (RuntimeError, AssertionError) as error:
@@ -107,6 +111,9 @@ def _fly_through(train: Cameras, options: argparse.Namespace) -> Cameras:
         if options.poses is not None:
             stops = read_poses(options.poses)
         return fly(train, interpolate(stops, options.frames), around)
+    is_around = options.radius is not None or options.elevation_deg is not None
+    if options.path == "spiral" and face_one_way(train) and not is_around:
+        return train.with_poses(forward_spiral(train, options.frames))
     path = orbit if options.path == "orbit" else spiral
     return fly(train, path(around, options.frames, elevation, options.radius), around)
 
@@ -155,11 +162,14 @@ def main(args: list[str] | None = None) -> None:
     prepare_process()
     checkpoint = find_checkpoint(options.checkpoint)
     run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    out = options.out or run / f"{options.path}.gif"
+    out = options.out or run / "film.gif"
     check_output(out)
     check_writable(out.parent if out.suffix else out, "--out")
     system = load_system(checkpoint).to(options.device)
     capture = system.refined_capture()
+    if options.path is None:
+        options.path = "spiral" if face_one_way(capture.cameras["train"]) else "orbit"
+    out = options.out or run / f"{options.path}.gif"
     cameras = camera_path(capture, options)
     background = capture.background
     if options.background is not None:

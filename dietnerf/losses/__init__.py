@@ -2,6 +2,7 @@
 
 from dietnerf.losses.base import AbstractLoss, AbstractRayLoss, AbstractSceneLoss, Moment, Step
 from dietnerf.losses.density_smoothness import DensitySmoothness
+from dietnerf.losses.depth import Depth
 from dietnerf.losses.depth_smoothness import DepthSmoothness
 from dietnerf.losses.distortion import Distortion
 from dietnerf.losses.empty_background import EmptyBackground
@@ -20,6 +21,7 @@ __all__ = [
     "AbstractRayLoss",
     "AbstractSceneLoss",
     "DensitySmoothness",
+    "Depth",
     "DepthSmoothness",
     "Distortion",
     "EmptyBackground",

@@ -160,7 +160,7 @@ class TestResults(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         view = outputs.view
-        scores = self.metrics(outputs.rgb, view.image)
+        scores = self.metrics(outputs.rgb, view.image, view.mask)
         self._scored.append((view, scores))
         save_picture(self.run / "test" / f"{view.name}.png", comparison(outputs))
 

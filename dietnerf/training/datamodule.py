@@ -1,7 +1,7 @@
 """Photographs as batches: random training rays, whole views for validation and test."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -18,6 +18,7 @@ from dietnerf.geometry.rays import Rays
 from dietnerf.randomness import step_generator
 
 MAX_RAYS = 1 << 18  # in a step, however few samples they have
+N_REDRAWS = 8  # of pixels that do not count, before those that do are listed
 Background = Literal["white", "black", "random"]
 
 
@@ -85,6 +86,7 @@ class View:
         image: over the background, (height, width, 3) in [0, 1].
         background: (3,).
         cameras: its camera, a batch of one.
+        mask: which pixels count, bool, (height, width), or None where all do.
     """
 
     name: str
@@ -92,10 +94,16 @@ class View:
     image: Tensor
     background: Tensor
     cameras: Cameras
+    mask: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """The photograph on a device; cameras stay where they are."""
-        return replace(self, image=self.image.to(device), background=self.background.to(device))
+        return replace(
+            self,
+            image=self.image.to(device),
+            background=self.background.to(device),
+            mask=None if self.mask is None else self.mask.to(device),
+        )
 
 
 class RandomRays(Iterable[RayBatch]):
@@ -136,6 +144,8 @@ class RandomRays(Iterable[RayBatch]):
         share = settings.precrop_fraction if step < settings.precrop_steps else 1.0
         columns = draw(*_central(scene.cameras.width, share))
         rows = draw(*_central(scene.cameras.height, share))
+        if scene.masks is not None:
+            self._redraw(ids, columns, rows, share, draw)
         background = settings.background
         if settings.has_random_background:
             background = torch.rand(n_rays, 3, generator=generator)
@@ -147,6 +157,30 @@ class RandomRays(Iterable[RayBatch]):
         rays = scene.cameras.rays(ids, columns, rows)
         alpha = scene.alpha(pixels)
         return RayBatch(rays, rgb, background.expand(n_rays, 3), alpha, ids, index)
+
+    def _redraw(
+        self, ids: Tensor, columns: Tensor, rows: Tensor, share: float, draw: Callable[..., Tensor]
+    ) -> None:
+        """Replace the pixels that do not count, in place, by others of the same image: so every
+        image keeps its share of the rays."""
+        scene = self.scene
+        assert scene.masks is not None
+        across, down = _central(scene.cameras.width, share), _central(scene.cameras.height, share)
+        for _ in range(N_REDRAWS):
+            wrong = (~scene.counts(ids, columns, rows)).nonzero().squeeze(-1)
+            columns[wrong] = draw(*across, len(wrong))
+            rows[wrong] = draw(*down, len(wrong))
+        wrong = ~scene.counts(ids, columns, rows)
+        for image in ids[wrong].unique().tolist():
+            places = scene.masks[image, slice(*down), slice(*across)].nonzero()
+            if len(places) == 0:
+                raise UserError(
+                    f"no pixel of {scene.names[image]} counts where rays are drawn: correct its "
+                    "mask, leave the photo out, or set precrop_steps to 0"
+                )
+            own = wrong & (ids == image)
+            chosen = places[draw(0, len(places), int(own.sum()))]
+            rows[own], columns[own] = chosen[:, 0] + down[0], chosen[:, 1] + across[0]
 
 
 def _central(size: int, share: float) -> tuple[int, int]:
@@ -173,6 +207,7 @@ class Views(Dataset[View]):
             scene.image(index, self.background),
             self.background,
             scene.cameras[[index]],
+            None if scene.masks is None else scene.masks[index],
         )
 
 

@@ -281,7 +281,7 @@ class DietNeRF(pl.LightningModule):
 
     def validation_step(self, view: View, batch_idx: int) -> RenderedView:
         rendered = self._render_view(view)
-        score = psnr(rendered.rgb, view.image)
+        score = psnr(rendered.rgb, view.image, view.mask)
         self.log("val/psnr", score, prog_bar=True, batch_size=1)
         return rendered
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dietnerf.data import Procedural, Scene
-from tests.data.blender_folder import write_blender
+from dietnerf.prepare.formats import write_blender
 
 
 @pytest.fixture(scope="session")

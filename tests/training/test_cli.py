@@ -12,10 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dietnerf.data import Procedural
 from dietnerf.export import render
+from dietnerf.prepare.formats import write_blender
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.system import CHECKPOINT_FORMAT, DietNeRF
-from tests.data.blender_folder import write_blender
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, weights
 
 SMALL_MLP = ["--model.field.init_args.depth", "3", "--model.field.init_args.width", "32"]

@@ -1,0 +1,68 @@
+"""Distances that are known should be those of the scene."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.data.scene import Scene
+from dietnerf.errors import UserError
+from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.randomness import moved
+from dietnerf.renderer import render_rays
+
+
+@final
+class Depth(AbstractSceneLoss):
+    """Difference of the expected depth from depth maps or sparse points, relative to the way from
+    near to far, a mean over random pixels whose distance is known (DS-NeRF, Deng et al. 2022,
+    section 4.1, with the absolute difference in place of the KL divergence, and a smooth corner).
+
+    Light that passes counts as if it stopped at far, so that the rays have to be opaque, too.
+
+    Args:
+        weight: factor in the sum of all losses.
+        n_rays: pixels in a step.
+        tolerance: difference, as a share of the way from near to far, below which it counts by its
+            square.
+        when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
+    """
+
+    def __init__(
+        self, weight: float = 0.1, n_rays: int = 256, tolerance: float = 0.01, **when: Any
+    ) -> None:
+        super().__init__(weight, **when)
+        if n_rays < 1 or not tolerance > 0:
+            raise UserError(
+                f"Depth: n_rays is {n_rays} and tolerance {tolerance}; they must be at least 1, "
+                "and positive"
+            )
+        self.n_rays = n_rays
+        self.tolerance = tolerance
+
+    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+        known = torch.zeros(0) if scene.depths is None else scene.depths > 0
+        if scene.masks is not None:
+            known = known & scene.masks
+        self.places = known.nonzero()  # (n_known, 3): image, row, column
+        if scene.depths is None or not len(self.places):
+            raise UserError(
+                "the loss Depth needs depth maps or sparse points, which the training photos "
+                "lack: leave it out"
+            )
+        self.depths = scene.depths[known]
+        self.cameras = scene.cameras
+
+    def forward(self, moment: Moment) -> Tensor:
+        device = moment.background.device
+        drawn = torch.randint(len(self.places), (self.n_rays,), generator=moment.generator)
+        ids, rows, columns = self.places[drawn].unbind(-1)
+        rays = self.cameras.rays(ids, columns, rows).to(device)
+        known = self.depths[drawn].to(device)
+        jitter = moved(moment.generator, device)
+        rendering, _ = render_rays(rays, moment.field, moment.sampler, moment.background, jitter)
+        found = rendering.depth + (1 - rendering.opacity) * rays.far
+        share = (found - known) / (rays.far - rays.near)
+        self.scalars["error"] = (found.detach() - known).abs().mean()
+        return F.smooth_l1_loss(share, torch.zeros_like(share), beta=self.tolerance)

@@ -1,0 +1,1 @@
+"""From photos to a scene, and scenes into other formats."""
