@@ -264,3 +264,18 @@ def test_the_mean_is_over_views_and_none_where_any_is_none() -> None:
     assert mean_metrics(per_view) == {"psnr": 25.0, "lpips_vgg": None}
     with pytest.raises(ValueError, match="at least one view"):
         mean_metrics([])
+
+
+def test_only_what_a_mask_keeps_is_scored():
+    prediction, target = view()
+    mask = torch.zeros(40, 52, dtype=torch.bool)
+    mask[:30, :40] = True
+    spoilt = torch.where(mask[..., None], prediction, 0.0)
+    metrics = ImageMetrics.__new__(ImageMetrics)
+    metrics.unavailable, metrics._lpips = {}, None
+    found, expected = metrics(spoilt, target, mask), metrics(prediction[:30, :40], target[:30, :40])
+    assert found == pytest.approx(expected, abs=1e-6)
+    mask[5:9, 7:20] = False
+    spoilt[5:9, 7:20] = 0.5
+    assert_close(psnr(spoilt, target, mask), psnr(prediction[mask][None], target[mask][None]))
+    assert metrics(spoilt, target, mask)["ssim_gauss11"] > 0.3

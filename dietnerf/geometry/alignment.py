@@ -57,15 +57,15 @@ def unit_box(c2w: Tensor) -> float:
 
 
 def spherified(c2w: Tensor) -> Similarity:
-    """The focus becomes the origin, away from it to the cameras z, their mean distance 1: for
-    captures all around something (as LLFF's option of that name)."""
+    """The focus becomes the origin, from it to the cameras is up along z, and their mean (square)
+    distance is 1: for captures all around something (as LLFF's option of that name)."""
     middle = focus(c2w)
     outward = (c2w[:, :3, 3] - middle).mean(dim=0)
     turn = torch.eye(3, dtype=torch.float64)
     if outward.norm() > SMALL:
         turn = _turn_to_z(F.normalize(outward, dim=0)).T
     distance = float((c2w[:, :3, 3] - middle).norm(dim=-1).square().mean().sqrt())
-    return Similarity(_inverse(turn, middle), 1 / distance if distance > SMALL else 1.0)
+    return Similarity(_inverse(turn, middle), 1 / distance if _spread(c2w) > SMALL else 1.0)
 
 
 def focus(c2w: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def focus(c2w: Tensor) -> Tensor:
     distance that they keep from their mean position.
     """
     places, backward = c2w[:, :3, 3], F.normalize(c2w[:, :3, 2], dim=-1)
-    spread = float((places - places.mean(dim=0)).norm(dim=-1).max())
+    spread = _spread(c2w)
     ahead = places - 2 * (spread if spread > SMALL else 0.5) * backward
     eye = torch.eye(3, dtype=torch.float64)
     across = eye - backward[:, :, None] * backward[:, None, :]
@@ -88,9 +88,15 @@ def focus(c2w: Tensor) -> Tensor:
 def guessed_range(c2w: Tensor) -> tuple[Tensor, Tensor]:
     """Near and far, (n,) each, where nothing else tells: around the focus of the cameras."""
     places = c2w[:, :3, 3]
-    spread = float((places - places.mean(dim=0)).norm(dim=-1).max())
+    spread = _spread(c2w)
     distance = (places - focus(c2w)).norm(dim=-1).clamp(min=spread if spread > SMALL else 0.5)
     return 0.2 * distance, 3 * distance
+
+
+def _spread(c2w: Tensor) -> float:
+    """How far the farthest camera is from their mean position."""
+    places = c2w[:, :3, 3]
+    return float((places - places.mean(dim=0)).norm(dim=-1).max())
 
 
 def _turn_to_z(axis: Tensor) -> Tensor:

@@ -1,10 +1,19 @@
+import sys
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dietnerf.data.images import image_size, read_image, resize_area, shrink
+from dietnerf.data.images import (
+    image_size,
+    is_stored_sideways,
+    read_image,
+    read_numbers,
+    resize_area,
+    shrink,
+)
 from dietnerf.errors import UserError
 
 
@@ -82,3 +91,51 @@ def test_float_and_animated_images_are_refused(tmp_path):
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(UserError, match=r"moving.gif has shape \(2, 2, 2, 3\): export it as one"):
         read_image(tmp_path / "moving.gif")
+
+
+def turned_photo(path, orientation):
+    """A photo stored 6 wide and 4 high, of which EXIF says how it is to be turned."""
+    pixels = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+    return torch.from_numpy(pixels)
+
+
+def test_photos_are_turned_as_exif_says_only_when_asked_to(tmp_path):
+    pixels = turned_photo(tmp_path / "photo.png", 6)
+    assert is_stored_sideways(tmp_path / "photo.png")
+    assert image_size(tmp_path / "photo.png") == (6, 4)
+    assert torch.equal(read_image(tmp_path / "photo.png"), pixels)
+    upright = read_image(tmp_path / "photo.png", is_turned=True)
+    assert torch.equal(upright, pixels.rot90(-1))
+    turned_photo(tmp_path / "down.png", 3)
+    assert not is_stored_sideways(tmp_path / "down.png")
+
+
+def test_heic_without_its_codec_names_the_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "photo.HEIC").write_bytes(b"ftypheic")
+    for function in (read_image, image_size):
+        with pytest.raises(UserError, match=r"photo.HEIC is a HEIC photo, .* pillow-heif: install"):
+            function(tmp_path / "photo.HEIC")
+
+
+def test_an_image_of_absurd_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    Image.new("RGB", (100, 100)).save(tmp_path / "large.png")
+    with pytest.raises(UserError, match=r"large.png cannot be read as an image"):
+        read_image(tmp_path / "large.png")
+
+
+def test_numbers_are_read_as_they_are_stored(tmp_path):
+    iio.imwrite(tmp_path / "depth.png", np.array([[0, 40000]], dtype=np.uint16))
+    assert read_numbers(tmp_path / "depth.png").tolist() == [[0, 40000]]
+    np.save(tmp_path / "depth.npy", np.array([[1.5, 2.5]]))
+    assert read_numbers(tmp_path / "depth.npy").tolist() == [[1.5, 2.5]]
+    np.save(tmp_path / "wrong.npy", np.zeros(3))
+    with pytest.raises(UserError, match=r"wrong.npy has shape \(3,\): export it with one number"):
+        read_numbers(tmp_path / "wrong.npy")
+    (tmp_path / "depth.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UserError, match=r"depth.npy cannot be read"):
+        read_numbers(tmp_path / "depth.npy")

@@ -3,6 +3,7 @@ import torch
 
 from dietnerf.data import (
     AllViews,
+    EvenViews,
     ExplicitViews,
     FarthestViews,
     FirstViews,
@@ -89,3 +90,14 @@ def test_one_side_views_lie_on_that_side():
 def test_impossible_wishes_are_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_even_views_are_those_of_regnerf():
+    """round(np.linspace(0, n - 1, n_views)) of the training views."""
+    cameras = Procedural(n_train=17).cameras("train")
+    ids = torch.arange(17)
+    assert EvenViews(3).choose(cameras, ids) == [0, 8, 16]
+    assert EvenViews(9).choose(cameras, ids) == list(range(0, 17, 2))
+    assert EvenViews(1).choose(cameras, ids) == [0]
+    with pytest.raises(UserError, match="n=18 views are wanted, but there are 17"):
+        EvenViews(18).choose(cameras, ids)

@@ -88,3 +88,11 @@ def test_boxes_that_make_no_sense_are_refused():
 def test_a_box_that_is_seen_passes():
     box: Tensor = torch.tensor([[-1.0, -1, -1], [1.0, 1, 1]])
     check_bounds(box, cameras_at([[4.0, 0, 0]], [[0.0, 0, 0]]), "field.bounds")
+
+
+def test_a_fisheye_sees_a_wider_box_than_a_pinhole_camera_of_its_focal_length():
+    straight = cameras_at([[4.0, 0, 0], [0, 4.0, 0], [-4.0, 0, 0]], [[0.0, 0, 0]] * 3)
+    straight = replace(straight, focal=torch.full((3, 2), 50.0))
+    lens = {"distortion": torch.zeros(3, 9), "is_fisheye": torch.tensor([True] * 3)}
+    round_ = replace(straight, **lens)  # 1 rad from the middle to the edge, not atan(1)
+    assert (bounds_of(round_)[1, 2] > 1.2 * bounds_of(straight)[1, 2]).all()

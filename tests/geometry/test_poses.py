@@ -3,10 +3,13 @@ import math
 import pytest
 import torch
 
+from dietnerf.data import Procedural
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import (
     Surroundings,
+    face_one_way,
     fly,
+    forward_spiral,
     interpolate,
     look_at,
     nearest_neighbour_order,
@@ -97,3 +100,32 @@ def test_near_and_far_follow_the_distance():
     torch.testing.assert_close(moved.far, torch.full((2,), 10.0))
     close = fly(seen_from, orbit(around(radius=1.0), 2), around())
     assert (close.near > 0).all() and (close.far > close.near).all()
+
+
+def forward_cameras(n=9, turn=0.1):
+    """Cameras in a plane, all of which look at a point four units ahead."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.rand(n, 3, generator=generator) * torch.tensor([2.0, 1.0, turn])
+    poses = look_at(places, torch.tensor([1.0, 0.5, -4.0]), torch.tensor([0.0, 1.0, 0.0]))
+    near, far = torch.full((n,), 2.0), torch.full((n,), 8.0)
+    ones = torch.full((n, 2), 8.0)
+    return Cameras(poses, 2 * ones, ones, near, far, 16, 16)
+
+
+def test_cameras_that_face_one_way_are_told_from_those_around():
+    assert face_one_way(forward_cameras())
+    assert not face_one_way(Procedural(n_train=8).cameras("train"))
+    assert not face_one_way(forward_cameras(1)), "one camera says nothing"
+
+
+def test_a_forward_spiral_stays_among_the_cameras_and_looks_ahead():
+    cameras = forward_cameras()
+    poses = forward_spiral(cameras, 40)
+    offsets = poses[:, :, 3] - cameras.positions.mean(dim=0)
+    reach = (cameras.positions - cameras.positions.mean(dim=0)).abs().amax(dim=0)
+    assert (offsets.abs() <= 1.2 * reach + 0.1).all()
+    assert (offsets[:, :2].std(dim=0) > 0.2 * reach[:2]).all()
+    backward = cameras.c2w[:, :, 2].mean(dim=0)
+    assert (poses[:, :, 2] @ backward > 0.9).all()
+    assert (poses[:, 1, 1] > 0.9).all(), "up stays up"
+    torch.testing.assert_close(poses[0], forward_spiral(cameras, 20)[0])

@@ -1,5 +1,7 @@
 """Losses of the scene itself: what is smooth costs nothing, and what is not has a gradient."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,9 +9,11 @@ from torch import Tensor
 from dietnerf.data import Procedural, Scene
 from dietnerf.errors import UserError
 from dietnerf.fields import AbstractField, HashGrid
-from dietnerf.geometry.rays import Samples
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rays, Samples
 from dietnerf.losses import (
     DensitySmoothness,
+    Depth,
     DepthSmoothness,
     Lipschitz,
     Moment,
@@ -117,3 +121,55 @@ def test_lipschitz_needs_bounded_networks():
 def test_what_cannot_be_is_refused(make, message: str):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_known_depth_is_fulfilled_by_the_scene_that_it_was_measured_in():
+    """A ball of radius 1, and depth maps of balls of other sizes."""
+    cameras = Procedural(resolution=32, n_train=4).cameras("train")
+    losses = []
+    for radius in (1.0, 0.8):
+        everything = [cameras.image_rays(i) for i in range(4)]
+        depths = torch.stack([_ball_depth(rays, radius).view(32, 32) for rays in everything])
+        masked = replace(scene_of(cameras), depths=depths)
+        losses.append(value(Depth(weight=1.0), masked, Ball(1.0, 200.0), Stratified(192)))
+    assert float(losses[0]) < 0.01 < 0.03 < float(losses[1])
+
+
+def test_light_that_passes_a_known_surface_costs():
+    cameras = Procedural(resolution=32, n_train=4).cameras("train")
+    depths = torch.full((4, 32, 32), 4.0)
+    field = Fog(False)
+    loss = value(Depth(weight=1.0), replace(scene_of(cameras), depths=depths), field)
+    (gradient,) = torch.autograd.grad(loss, field.amount)
+    assert gradient.isfinite() and gradient != 0
+    thin = Ball(0.5, 0.0)
+    empty = value(Depth(weight=1.0), replace(scene_of(cameras), depths=depths), thin)
+    assert float(empty) == pytest.approx((6 - 4) / 4 - 0.005, abs=1e-3)
+
+
+def test_depth_is_asked_for_only_where_it_is_known_and_counts(scene: Scene):
+    depths, masks = torch.zeros(4, 32, 32), torch.ones(4, 32, 32, dtype=torch.bool)
+    depths[2, 5, 7], depths[1, 3, 3] = 3.0, 9.0
+    masks[1] = False
+    loss = Depth()
+    loss.prepare(replace(scene, depths=depths, masks=masks), WHITE, CPU)
+    assert loss.places.tolist() == [[2, 5, 7]]
+    assert loss.depths.tolist() == [3.0]
+    for lacking in (replace(scene, depths=None), replace(scene, depths=torch.zeros(4, 32, 32))):
+        with pytest.raises(UserError, match="the loss Depth needs depth maps or sparse points"):
+            loss.prepare(lacking, WHITE, CPU)
+    with pytest.raises(UserError, match=r"Depth: n_rays is 0 and tolerance 0.01"):
+        Depth(n_rays=0)
+
+
+def scene_of(cameras: Cameras) -> Scene:
+    images = torch.zeros(4, 32, 32, 3, dtype=torch.uint8)
+    return Scene(images, cameras, torch.arange(4), ("a", "b", "c", "d"))
+
+
+def _ball_depth(rays: Rays, radius: float) -> Tensor:
+    """Along the camera axis to a ball around the origin, 0 beside it."""
+    a = (rays.rays_d**2).sum(dim=1)
+    b = (rays.rays_o * rays.rays_d).sum(dim=1)
+    inside = b * b - a * ((rays.rays_o**2).sum(dim=1) - radius**2)
+    return torch.where(inside > 0.05, (-b - inside.clamp(min=0).sqrt()) / a, 0.0)

@@ -131,3 +131,24 @@ def test_what_a_format_cannot_say_is_refused(scene: Scene, tmp_path):
     fisheye = with_lens(scene, BARREL, is_fisheye=True)
     with pytest.raises(UserError, match="OPENCV_FISHEYE cannot say the lens coefficients p1, p2"):
         write_colmap(fisheye, tmp_path)
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+@pytest.mark.parametrize("lens", ["barrel", "fisheye", "rational"])
+def test_colmap_itself_reads_the_same_rays(scene: Scene, tmp_path, lens, is_binary):
+    pycolmap = pytest.importorskip("pycolmap")
+    scene = with_lens(scene, *{**LENSES, "rational": (RATIONAL, False)}[lens])
+    write_colmap(scene, tmp_path, torch.eye(3), is_binary=is_binary)
+    model = pycolmap.Reconstruction(str(tmp_path / "sparse" / "0"))
+    pixels = 24 * torch.rand(20, 2, dtype=torch.float64)
+    for i, name in enumerate(scene.names):
+        image = next(image for image in model.images.values() if image.name == f"{name}.png")
+        pose = image.cam_from_world() if callable(image.cam_from_world) else image.cam_from_world
+        turn = torch.from_numpy(pose.rotation.matrix())
+        places = torch.from_numpy(model.cameras[image.camera_id].cam_from_img(pixels.numpy()))
+        rays_d = torch.cat([places, torch.ones(20, 1)], dim=1) @ turn
+        columns, rows = (pixels - 0.5).float().unbind(-1)
+        rays = scene.cameras.rays(torch.full((20,), i), columns, rows)
+        torch.testing.assert_close(rays.rays_d, rays_d.float(), atol=1e-6, rtol=1e-5)
+        position = -turn.T @ torch.from_numpy(pose.translation)
+        torch.testing.assert_close(rays.rays_o[0], position.float(), atol=1e-6, rtol=1e-5)

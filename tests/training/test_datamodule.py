@@ -1,9 +1,10 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from dietnerf.data import ExplicitViews, FirstViews, Procedural
+from dietnerf.data import AbstractReader, ExplicitViews, FirstViews, Procedural
 from dietnerf.errors import UserError
 from dietnerf.training.datamodule import MAX_RAYS, RandomRays, SceneDataModule
 
@@ -145,3 +146,52 @@ def test_the_number_of_rays_is_adapted_at_most_twofold_and_never_ends_at_none():
 def test_impossible_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         module(**settings)
+
+
+class Masked(AbstractReader):
+    """The procedural scene, of which a mask hides all but a part of each view."""
+
+    def __init__(self, share: float = 0.5) -> None:
+        self.share = share
+
+    def read(self, split):
+        scene = READER.read(split)
+        generator = torch.Generator().manual_seed(1)
+        masks = torch.rand(scene.images.shape[:3], generator=generator) < self.share
+        return replace(scene, masks=masks)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+@pytest.mark.parametrize("one_image", [True, False])
+def test_rays_go_through_pixels_that_count_only(share, one_image):
+    data = SceneDataModule(Masked(share), FirstViews(3), one_image_per_step=one_image)
+    data.setup("fit")
+    scene = data.scenes["train"]
+    counting = [scene.cameras.image_rays(i).rays_d[scene.masks[i].flatten()] for i in range(3)]
+    batch = rays(data).batch(0)
+    assert len(batch) == 1024
+    distances = torch.cdist(batch.rays.rays_d, torch.cat(counting))
+    assert distances.amin(dim=1).max() < 1e-3
+    n_counting = [len(part) for part in counting]
+    n_expected = min(n_counting) if one_image else sum(n_counting)
+    assert len(distances.argmin(dim=1).unique()) >= 0.9 * n_expected
+
+
+def test_masks_change_nothing_where_all_pixels_count():
+    data = SceneDataModule(Masked(1.1), FirstViews(3), rays_per_step=64)
+    data.setup("fit")
+    assert torch.equal(rays(data).batch(4).rays.rays_d, rays(module()).batch(4).rays.rays_d)
+
+
+def test_a_view_without_a_pixel_to_draw_is_named():
+    data = SceneDataModule(Masked(0.0), FirstViews(1))
+    data.setup("fit")
+    with pytest.raises(UserError, match="no pixel of train_0 counts where rays are drawn"):
+        rays(data).batch(0)
+
+
+def test_views_come_with_their_masks():
+    data = SceneDataModule(Masked())
+    data.setup("test")
+    view = data.test_dataloader().dataset[1]
+    assert torch.equal(view.to("cpu").mask, data.scenes["test"].masks[1])
