@@ -25,6 +25,7 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, recentred, spherified
 from dietnerf.geometry.poses import rigid
 
+WIDEST_RANGE = 1e6  # far by near; more is a mistake
 NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError)
 
 
@@ -133,10 +134,10 @@ def _shot(row: Tensor, path: Path, where: str) -> Shot:
     last = torch.tensor([[0, 0, 0, 1]], dtype=torch.float64)
     c2w = torch.cat([torch.stack([right, -down, backward, position], dim=-1), last])
     near, far = row[15:].tolist()
-    if not 0 < near < far:
+    if not 0 < near < far < WIDEST_RANGE * near:
         raise UserError(
-            f"{where}: the bounds {near:g} and {far:g} must satisfy 0 < near < far: "
-            "estimate the poses again"
+            f"{where}: the bounds {near:g} and {far:g} must satisfy 0 < near < far < "
+            f"{WIDEST_RANGE:g} near: estimate the poses again"
         )
     height, width, focal = size.tolist()
     if not (1 <= height < 1e6 and 1 <= width < 1e6):

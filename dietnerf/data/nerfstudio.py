@@ -100,7 +100,7 @@ class Transforms(AbstractShotReader):
         if shots is None:
             return None
         everything = [shot for part in splits.values() for shot in part]
-        moved = self._moved(shots, everything) if everything else []
+        moved = self._moved(shots, everything) if shots else []
         if not moved:
             problems.stop()
             raise UserError(f"{self.folder}: no photo is left for {split}: list more of them")
@@ -117,7 +117,7 @@ class Transforms(AbstractShotReader):
             }
         content = read_object(whole)
         shots = self._read_listing(whole, problems)
-        if any(f"{split}_filenames" in content for split in SPLITS):
+        if any(content.get(f"{split}_filenames") is not None for split in SPLITS):
             return _named_splits(content, shots, whole, problems)
         by_name = sorted(shots, key=lambda shot: shot.name)
         parts = {s: held_out(by_name, self.hold_every, s) for s in SPLITS} if shots else {}
@@ -257,7 +257,8 @@ def _range(values: dict[str, Any], c2w: Tensor, where: str) -> tuple[float, floa
 def _named_splits(
     content: dict[str, Any], shots: list[Shot], listing: Path, problems: Problems
 ) -> dict[Split, list[Shot]]:
-    """The splits that `train_filenames` and so on name."""
+    """The splits that `train_filenames` and so on name; what none of them names is for training
+    where that one is missing."""
     known = {shot.name.removeprefix("./"): shot for shot in shots}
     listed = {
         frame["file_path"].replace("\\", "/").removeprefix("./")
@@ -276,4 +277,7 @@ def _named_splits(
                 problems.add(f"{listing}: {key} names {name!r:.60}, which is none of the frames")
             elif plain in known:
                 splits[split].append(known[plain])
-    return {split: part for split, part in splits.items() if part}
+    if "train" not in splits:
+        taken = {shot.name for part in splits.values() for shot in part}
+        splits["train"] = [shot for shot in shots if shot.name not in taken]
+    return {split: part for split, part in splits.items() if part or split == "train"}

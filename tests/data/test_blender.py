@@ -185,6 +185,43 @@ def test_a_wrong_listing_is_refused_with_file_and_key(folder, change, message):
         Blender(str(folder)).read("train")
 
 
+def test_all_problems_of_a_listing_and_all_of_its_images_are_listed_together(folder):
+    (folder / "train/r_1.png").write_bytes(b"")
+    iio.imwrite(folder / "train/r_2.png", iio.imread(folder / "train/r_2.png")[:8])
+    with pytest.raises(UserError, match=r"(?s)toy has 2 problems:.*r_1.png .*r_2.png is 12x8"):
+        Blender(str(folder)).read("train")
+    edit(folder, mirror_pose)
+    edit(folder, lambda c: c.pop("camera_angle_x"))
+    edit(folder, lambda c: c["frames"][1].pop("file_path"))
+    with pytest.raises(UserError, match=r"(?s)3 problems:.*camera_angle_x.*frame 1.*frame 2"):
+        Blender(str(folder)).read("train")
+
+
+def test_more_problems_than_one_reads_are_counted(folder):
+    edit(folder, lambda c: c.update(frames=[1] * 50))
+    with pytest.raises(UserError, match=r"(?s)has 50 problems:.*frame 19: .*and 30 more$"):
+        Blender(str(folder)).read("train")
+
+
+def test_a_view_that_is_listed_twice_is_refused(folder):
+    edit(folder, lambda c: c["frames"].append(c["frames"][1]))
+    with pytest.raises(UserError, match=r"train.json lists .*r_1.png 2 times: list each view once"):
+        Blender(str(folder)).read("train")
+
+
+def test_json_that_is_no_object_is_refused(folder):
+    (folder / "transforms_train.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match=r"must hold a JSON object in braces, got \[1, 2\]"):
+        Blender(str(folder)).read("train")
+
+
+def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
+    (folder / "train/r_1.png").rename(tmp_path / "r_1.png")
+    (folder / "train/r_1.png").symlink_to(tmp_path / "r_1.png")
+    with pytest.raises(UserError, match=r"r_1.png is a symbolic link to .*: put the file itself"):
+        Blender(str(folder)).read("train")
+
+
 def test_broken_json_is_refused(folder):
     (folder / "transforms_train.json").write_text('{"frames": [')
     with pytest.raises(UserError, match=r"transforms_train.json is not valid JSON \(.*line 1"):

@@ -91,6 +91,7 @@ def test_the_smaller_copy_is_taken_that_is_large_enough(root, scene):
         (put(2, 3, np.nan), r"row 2 \(image002.png\) holds NaN or infinity"),
         (put(2, 16, np.inf), r"row 2 \(image002.png\) holds NaN or infinity"),
         (put(1, 15, 0.0), r"row 1 \(image001.png\): the bounds 0 and 6 must satisfy"),
+        (put(1, 15, 1e-300), "the bounds 1e-300 and 6 must satisfy 0 < near < far"),
         (put(1, 15, 7.0), "the bounds 7 and 6 must satisfy 0 < near < far"),
         (put(4, 0, 9.0), r"row 4 \(image004.png\): the pose is not a rotation"),
         (lambda rows: rows * np.array([-1, 1, 1, 1, 1] * 3 + [1, 1]), "the pose mirrors the scene"),

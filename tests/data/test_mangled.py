@@ -142,7 +142,7 @@ def test_colmap(end, scene, tmp_path_factory, data):
 @given(data=st.data())
 @MANY
 def test_photos(kind, scene, tmp_path_factory, data):
-    root = written(kind, scene, tmp_path_factory)
+    root = written(kind, scene, tmp_path_factory, "photos")
     original = sorted((root / "images").iterdir())[1]
     content = bytearray(original.read_bytes())
     i = data.draw(st.integers(0, len(content) - 1))
@@ -162,9 +162,11 @@ def test_photos(kind, scene, tmp_path_factory, data):
         original.write_bytes(content)
 
 
-def written(kind: str, scene: Scene, factory: pytest.TempPathFactory) -> Path:
+def written(
+    kind: str, scene: Scene, factory: pytest.TempPathFactory, purpose: str = "listing"
+) -> Path:
     """A folder with the scene in a format, written once, and `listing`, a copy of what says it."""
-    root = factory.getbasetemp() / f"mangled_{kind}"
+    root = factory.getbasetemp() / f"mangled_{purpose}_{kind}"
     if root.exists():
         return root
     points = torch.rand(30, 3, generator=torch.Generator().manual_seed(0)) - 0.5

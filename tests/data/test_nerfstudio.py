@@ -1,12 +1,14 @@
 import json
 import math
 import shutil
+import sys
 import unicodedata
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dietnerf.data import Transforms
 from dietnerf.errors import UserError
@@ -113,6 +115,11 @@ def test_named_splits_go_before(root):
     )
     for split, expected in {"train": (1, 2), "val": (3,), "test": (0,)}.items():
         assert read(root, split, hold_every=2).names == tuple(f"train_{i}" for i in expected)
+    edit(root, lambda c: c.update(train_filenames=None))
+    assert read(root).names == ("train_1", "train_2")
+    edit(root, lambda c: c.update(train_filenames=[]))
+    with pytest.raises(UserError, match=r"no photo is left for train: list more of them"):
+        read(root)
     edit(root, lambda c: c.update(val_filenames=["images/other.png"]))
     with pytest.raises(UserError, match=r"val_filenames names 'images/other.png', which is none"):
         read(root)
@@ -295,3 +302,64 @@ def test_wrong_options_are_refused(root, options, message):
 def test_a_folder_without_transforms_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no transforms.json or transforms_train.json for root="):
         Transforms(str(tmp_path))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_exif_turns_a_photo_only_where_the_listed_size_says_so(root, orientation):
+    """Poses mean the stored pixels, unless width and height fit the photo turned upright alone."""
+    pixels = np.arange(12 * 8 * 3, dtype=np.uint8).reshape(8, 12, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for i in range(4):
+        Image.fromarray(pixels).save(root / f"images/train_{i}.png", exif=exif)
+    shutil.rmtree(root / "depths")
+    edit(root, each(lambda frame: frame.pop("depth_file_path") and None))
+    edit(root, each(lambda frame: frame.update(h=8)))
+    assert torch.equal(read(root).images[0], torch.from_numpy(pixels))
+    edit(root, each(lambda frame: frame.update(w=8, h=12)))
+    if orientation == 6:
+        assert torch.equal(read(root).images[0], torch.from_numpy(pixels).rot90(-1))
+    else:
+        with pytest.raises(UserError, match=r"is 12x8, but its camera is for 8x12: use the photo"):
+            read(root)
+
+
+@pytest.mark.parametrize("what", ["photo", "folder", "broken"])
+def test_a_link_out_of_the_folder_is_refused(root, what):
+    away = root.with_name("elsewhere")
+    away.mkdir()
+    path = root / "images" if what == "folder" else root / "images/train_1.png"
+    if what != "broken":
+        shutil.move(path, away / path.name)
+    path.unlink(missing_ok=True)
+    path.symlink_to(away / path.name)
+    if what == "broken":
+        with pytest.warns(UserWarning, match="1 of the 4 images"):
+            assert len(read(root)) == 3
+        return
+    with pytest.raises(UserError, match=r"is a symbolic link to .*elsewhere.*: put the file"):
+        read(root)
+
+
+def test_links_within_the_folder_and_to_it_are_followed(root, small_scene):
+    (root / "images").rename(root / "photos")
+    (root / "images").symlink_to("photos")
+    root.with_name("link").symlink_to(root)
+    assert torch.equal(read(root.with_name("link")).images, small_scene.images)
+
+
+def test_a_heic_photo_without_its_codec_is_named(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (root / "images/train_1.png").rename(root / "images/train_1.HEIC")
+    edit(root, lambda c: c["frames"][1].update(file_path="images/train_1.HEIC"))
+    with pytest.raises(UserError, match=r"train_1.HEIC is a HEIC photo, which needs the package"):
+        read(root)
+
+
+def test_photos_with_and_without_alpha_go_together(root, small_scene):
+    path = root / "images/train_2.png"
+    Image.open(path).convert("L").save(path)
+    scene = read(root)
+    assert scene.images.shape == (4, 12, 12, 4)
+    assert (scene.images[2, ..., 3] == 255).all()
+    assert torch.equal(scene.images[1], small_scene.images[1])

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -121,3 +122,20 @@ def test_output_below_a_file(finished_run: Path, tmp_path: Path, capsys):
     (tmp_path / "file").write_text("")
     message = refused(capsys, str(finished_run), "--out", str(tmp_path / "file" / "orbit.gif"))
     assert "is a file; name a folder" in message
+
+
+def test_cameras_that_face_one_way_are_flown_past_and_others_around(finished_run: Path):
+    capture = load_system(find_checkpoint(finished_run)).capture
+    options = render.parse([str(finished_run), "--path", "spiral", "--frames", "8"])
+    around = render.camera_path(capture, options)
+    assert (around.c2w[:, :, 2].mean(dim=0).norm()) < 0.9
+    train = capture.cameras["train"]
+    generator = torch.Generator().manual_seed(0)
+    poses = train.c2w[:1] + torch.zeros(5, 1, 1)
+    poses[:, :, 3] += 0.2 * torch.randn(5, 3, generator=generator)
+    forward = replace(capture, cameras={"train": train.with_poses(poses)})
+    past = render.camera_path(forward, options)
+    assert (past.c2w[:, :, 2] @ poses[0, :, 2] > 0.9).all()
+    assert past.near.tolist() == [float(train.near[0])] * 8
+    options = render.parse([str(finished_run), "--path", "spiral", "--radius", "3"])
+    assert len(render.camera_path(forward, options)) == 60

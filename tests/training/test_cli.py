@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -12,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dietnerf.data import Procedural
 from dietnerf.export import render
-from dietnerf.prepare.formats import write_blender
+from dietnerf.prepare.formats import write_blender, write_transforms
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.system import CHECKPOINT_FORMAT, DietNeRF
@@ -276,6 +277,25 @@ def test_blender_folder_end_to_end(method: list[str], tmp_path: Path):
     found = end_to_end(tmp_path / "scene", tmp_path, *method, *options)
     assert len(found["train_view_ids"]) == 3 and len(found["per_view"]) == 1
     assert found["views"] == {"rule": "SeededViews", "n": 3, "seed": 0}
+
+
+def test_photos_of_unlike_size_through_a_lens_end_to_end(tmp_path: Path):
+    """With masks, depth maps, and the film of cameras that have a lens."""
+    scene = Procedural(resolution=16, n_train=9).read("train")
+    masks = torch.ones(9, 16, 16, dtype=torch.bool)
+    masks[1, 14:], masks[4, :, 12:], masks[8, :2] = False, False, False
+    lens = {"distortion": torch.tensor([[-0.1] + 8 * [0.0]]).expand(9, 9)}
+    cameras = replace(scene.cameras, **lens, is_fisheye=torch.zeros(9, dtype=torch.bool))
+    write_transforms(replace(scene, masks=masks, cameras=cameras), tmp_path / "scene")
+    reader = ["--data.reader", "dietnerf.data.Transforms"]
+    depth = ["--model.losses+", "{class_path: dietnerf.losses.Depth, init_args: {n_rays: 8}}"]
+    losses = ["--model.losses", "[{class_path: dietnerf.losses.Photometric}]", *depth]
+    options = ["--config", "fast", *reader, *SMALL_FIELD, *losses]
+    found = end_to_end(tmp_path / "scene", tmp_path, *options, "--data.views.init_args.n", "3")
+    assert [view["view"] for view in found["per_view"]] == ["train_0", "train_8"]
+    assert found["mean"]["psnr"] > 5
+    saved = load_system(find_checkpoint(tmp_path / "run")).capture
+    assert saved.cameras["train"].distortion[0, 0] == pytest.approx(-0.1)
 
 
 def test_lego_end_to_end(tmp_path: Path):
