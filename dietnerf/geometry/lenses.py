@@ -22,7 +22,7 @@ COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2", "q1", "q2", "q3")
 WIDEST = 1.48  # angle from the axis, radians: rays have length one along the axis
 N_PROBES = 512  # where it is tried how far out a lens still spreads the image
 N_ITERATIONS = 20  # of Newton's method; five do for common lenses
-FINE = 1e-14  # a step of Newton's method that ends it
+FINE = 1e-9  # a step of Newton's method that ends it: the error left is its square
 TOLERANCE = 1e-8  # of a place that is found
 
 
