@@ -41,11 +41,14 @@ class Intrinsics:
                 f"{where}: image size {self.width}x{self.height} and focal length "
                 f"{self.focal[0]:g}, {self.focal[1]:g} must be positive: export the camera again"
             )
-        numbers = (*self.focal, *self.centre, *(self.distortion or ()))
-        if not all(math.isfinite(x) and abs(x) < 1e9 for x in numbers):
+        sides = (self.width, self.height)
+        has_view = all(1e-3 < f / s < 1e4 for f, s in zip(self.focal, sides, strict=True))
+        is_near = all(-s <= c <= 2 * s for c, s in zip(self.centre, sides, strict=True))
+        if not (has_view and is_near and all(map(math.isfinite, self.distortion or ()))):
             raise UserError(
-                f"{where}: focal length, principal point or distortion is no number: "
-                "export the camera again"
+                f"{where}: no camera of {self.width}x{self.height} pixels has focal length "
+                f"{self.focal[0]:g}, {self.focal[1]:g}, principal point {self.centre[0]:g}, "
+                f"{self.centre[1]:g} and its distortion: export the camera again"
             )
 
 

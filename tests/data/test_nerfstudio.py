@@ -244,6 +244,11 @@ def first(change):
         (first(lambda f: f.update(fl_x=math.inf)), "fl_x must be a finite number, got inf"),
         (first(lambda f: f.update(fl_x=10**400)), "fl_x must be a finite number"),
         (first(lambda f: f.update(cx=math.nan)), "cx must be a finite number, got nan"),
+        (
+            first(lambda f: f.update(cy=900)),
+            "no camera of 12x12 .* principal point 6, 900",
+        ),
+        (first(lambda f: f.update(fl_x=1e-9)), "no camera of 12x12 pixels has focal length 1e-09"),
         (first(lambda f: f.update(k1="a lot")), "k1 must be of type int or float, got 'a lot'"),
         (first(lambda f: f.update(camera_model="EQUIRECTANGULAR")), "'EQUIRECTANGULAR' is none of"),
         (lambda c: c.update(ftheta_p0=1.0), "ftheta_p0 is not supported: export pinhole"),
