@@ -27,6 +27,7 @@ LAYERS = {
     "renderer": 5,
     "semantics": 5,
     "schedules": 4,
+    "look": 6,
     "losses": 6,
     "metrics": 6,
     "pictures": 6,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, normalize
 
 from dietnerf.data.blocks import blocks_scene
+from dietnerf.data.mosaic import mosaic_scene
 from dietnerf.data.scene import SPLITS, AbstractReader, Scene, Split
 from dietnerf.data.solids import Solid, dot, first_hit
 from dietnerf.data.stills import chrome_scene, clay_scene, porcelain_scene, wires_scene
@@ -33,6 +34,7 @@ SCENES = {
     "chrome": chrome_scene,
     "clay": clay_scene,
     "porcelain": porcelain_scene,
+    "mosaic": mosaic_scene,
 }
 
 
@@ -48,7 +50,8 @@ class Procedural(AbstractReader):
         resolution: width and height of the images in pixels.
         n_train, n_val, n_test: number of views in each split.
         scene: `coast` with a lighthouse, house and garden; a castle of plain `blocks`; a Ferris
-            wheel of thin `wires`; polished `chrome`; `clay` of one colour; or white `porcelain`.
+            wheel of thin `wires`; polished `chrome`; `clay` of one colour; white `porcelain`; or a
+            `mosaic` whose pattern can be matched from view to view.
         seed: places the training and validation cameras.
     """
 
@@ -58,7 +61,9 @@ class Procedural(AbstractReader):
         n_train: int = 8,
         n_val: int = 8,
         n_test: int = 16,
-        scene: Literal["coast", "blocks", "wires", "chrome", "clay", "porcelain"] = "coast",
+        scene: Literal[
+            "coast", "blocks", "wires", "chrome", "clay", "porcelain", "mosaic"
+        ] = "coast",
         seed: int = 0,
     ) -> None:
         sizes = {"resolution": resolution, "n_train": n_train, "n_val": n_val, "n_test": n_test}

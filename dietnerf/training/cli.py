@@ -12,6 +12,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.files import check_writable
+from dietnerf.look import look
 from dietnerf.training.callbacks import (
     Checkpoints,
     FinalMetrics,
@@ -56,8 +58,30 @@ class Parser(LightningArgumentParser):
         raise UserError(sentence)
 
 
+class Trainer(pl.Trainer):
+    """Lightning's, with one subcommand more."""
+
+    def look(
+        self,
+        model: DietNeRF,
+        datamodule: SceneDataModule,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Say what the training views cover, and draw their cameras, before anything is trained.
+
+        The last two are there because the config of a run names them.
+        """
+        scene = datamodule.scenes["train"]
+        look(scene.cameras, scene.names, Path(self.default_root_dir) / "capture.png")
+
+
 class DietNeRFCLI(LightningCLI):
     """LightningCLI with one folder for each run."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**LightningCLI.subcommands(), "look": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, default=LATEST, help="folder of all results")
@@ -87,6 +111,11 @@ class DietNeRFCLI(LightningCLI):
             losses = [x for x in options.model.losses if not x.class_path.endswith(SEMANTIC)]
             options.model.losses = losses or None
         subcommand = str(self.subcommand)
+        if subcommand == "look":
+            check_writable(Path(options.run), "--run")
+            self.save_config_callback, options.trainer.logger = None, False
+            options.ckpt_path = None
+            return
         checkpoint = choose_checkpoint(subcommand, Path(options.run), options.ckpt_path)
         options.ckpt_path = None if checkpoint is None else str(checkpoint)
         if subcommand == "fit":
@@ -118,6 +147,8 @@ class DietNeRFCLI(LightningCLI):
             raise UserError(f"trainer: {error}") from error
 
     def _callbacks(self, options: Namespace) -> list[Callback]:
+        if self.subcommand == "look":
+            return []
         bar: list[Callback] = (
             [] if options.trainer.enable_progress_bar is False else [ProgressBar()]
         )
@@ -133,7 +164,7 @@ class DietNeRFCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         # Whatever is wrong with the photographs, or does not suit them, is found before anything is
         # written.
-        self.datamodule.setup(subcommand)
+        self.datamodule.setup("fit" if subcommand == "look" else subcommand)
         if subcommand == "fit":
             self.model.prepare(self.datamodule, self.trainer.strategy.root_device)
         if self._options().ckpt_path is not None:
@@ -204,6 +235,7 @@ def main(args: list[str] | None = None) -> None:
     DietNeRFCLI(
         DietNeRF,
         SceneDataModule,
+        trainer_class=Trainer,
         args=args,
         parser_class=Parser,
         trainer_defaults=TRAINER_DEFAULTS,

@@ -31,7 +31,7 @@ def complete(args: list[str]) -> list[str]:
     if not args or {"-h", "--help"} & set(args):
         return args
     known, others = parser.parse_known_args(args[1:])
-    goes_on = args[0] in ("validate", "test", "predict") or known.ckpt_path is not None
+    goes_on = args[0] in ("validate", "test", "predict", "look") or known.ckpt_path is not None
     configs = [_find_config(name) for name in known.config]
     if not configs and goes_on and "--print_config" not in args:
         configs = [_config_of(Path(known.run))]

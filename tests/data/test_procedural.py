@@ -86,7 +86,7 @@ def test_near_and_far_bound_what_is_seen():
     assert trace(nearer, toy_scene())[1].item() == 0
 
 
-@pytest.mark.parametrize("scene", ["coast", "blocks"])
+@pytest.mark.parametrize("scene", ["coast", "blocks", "mosaic"])
 def test_everything_lies_within_the_promised_radius(scene: str):
     views = Procedural(resolution=48, n_train=4, scene=scene).read("train")
     for i in range(len(views)):
