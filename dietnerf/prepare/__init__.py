@@ -1,1 +1,2 @@
-"""From photos to a scene, and scenes into other formats."""
+"""Photographs or a film in, a scene folder with camera poses out (`python -m dietnerf.prepare`); and scenes into other
+formats."""

@@ -1,0 +1,160 @@
+"""`python -m dietnerf.prepare PHOTOS SCENE`: find where photos were taken from, write a scene."""
+
+import argparse
+import math
+import shlex
+import shutil
+from pathlib import Path
+from statistics import median
+
+from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.files import check_writable, new_folder
+from dietnerf.look import look
+from dietnerf.prepare import video
+from dietnerf.prepare.photos import Photo, copy_photos, find_photos
+from dietnerf.prepare.structure import Structure, Trace, place, require_pycolmap
+from dietnerf.prepare.transforms import angle_of_view, cameras_of, upright, write_transforms
+
+FEWEST = 3  # photographs that make a scene
+FEW_FEATURES = 300
+
+
+def parse(args: list[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m dietnerf.prepare", description=__doc__)
+    parser.add_argument("photos", type=Path, help="folder of photos, or a video file")
+    parser.add_argument("scene", type=Path, help="folder to be made: images and transforms.json")
+    parser.add_argument("--frames", type=int, default=40, help="taken of a video (default: 40)")
+    options = parser.parse_args(args)
+    if options.frames < FEWEST:
+        raise UserError(f"--frames is {options.frames}; a scene needs at least {FEWEST}")
+    check_new(options.scene)
+    return options
+
+
+def check_new(scene: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        UserError: it does, or cannot be made.
+    """
+    check_writable(scene, "scene")
+    if scene.is_dir() and any(scene.iterdir()):
+        raise UserError(f"{scene} is not empty, and stays as it is: name a folder that is new")
+
+
+def prepare(photos: Path, scene: Path, n_frames: int = 40) -> Structure:
+    """Make a scene folder; it appears only if at least three photographs could be placed.
+
+    Args:
+        photos: folder of photographs, or a video.
+        scene: folder to be made.
+        n_frames: how many frames of a video are taken.
+
+    Returns:
+        What was found, in the scene's frame.
+
+    Raises:
+        UserError: photographs cannot be read, or too few could be placed.
+    """
+    is_film = photos.suffix.lower() in video.SUFFIXES and photos.is_file()
+    with new_folder(scene) as part:
+        images, work = part / "images", part / "work"
+        if is_film:
+            print(f"choosing the sharpest of each {n_frames}th of {photos}", flush=True)
+            paths = video.write_frames(photos, n_frames, work / "frames")
+        else:
+            paths = find_photos(photos)
+        found, notes = copy_photos(paths, images)
+        print("\n".join([f"{len(found)} photos", *(f"  {note}" for note in notes)]), flush=True)
+        if len(found) < FEWEST:
+            raise UserError(f"{photos} has {len(found)} photos; a scene needs at least {FEWEST}")
+        print("finding what they have in common, and where they were taken from", flush=True)
+        structure = place(found, images, work, is_film)
+        if len(structure.names) < FEWEST:
+            raise UserError(" ".join(_failure(structure, found)))
+        structure = upright(structure)
+        print("\n".join(report(structure, found)))
+        for photo in found:
+            if photo.name not in structure.names:
+                (images / photo.name).unlink()
+        write_transforms(structure, part)
+        shutil.rmtree(work)
+    return structure
+
+
+def report(structure: Structure, photos: list[Photo]) -> list[str]:
+    """What was found, and for photographs that were left over, why."""
+    angles = sorted(round(math.degrees(angle_of_view(lens))) for lens in structure.lenses)
+    width = f"{angles[0]}" if angles[0] == angles[-1] else f"{angles[0]} to {angles[-1]}"
+    lines = [
+        f"{len(structure.names)} of {len(photos)} photos are placed, by {len(structure.points)} "
+        f"points that lie {structure.error:.1f} pixels off on average",
+        f"  the camera sees {width} degrees from left to right",
+    ]
+    missing = _missing(structure, photos)
+    if missing:
+        lines.append(f"  not placed: {_why(structure, missing)}")
+        lines += [f"  {sentence}" for sentence in advice(missing, structure.traces)]
+    return lines
+
+
+def _failure(structure: Structure, photos: list[Photo]) -> list[str]:
+    n = len(structure.names)
+    placed = f" ({', '.join(structure.names)})" if n else ""
+    missing = _missing(structure, photos)
+    return [
+        f"only {n} of {len(photos)} photos could be placed{placed}, and a scene needs {FEWEST};",
+        f"not placed: {_why(structure, missing)}.",
+        *advice(missing, structure.traces),
+    ]
+
+
+def _missing(structure: Structure, photos: list[Photo]) -> list[str]:
+    return [photo.name for photo in photos if photo.name not in structure.names]
+
+
+def _why(structure: Structure, missing: list[str]) -> str:
+    return ", ".join(
+        f"{name} ({structure.traces[name].n_features} features, shares enough of them with "
+        f"{structure.traces[name].n_partners} photos)"
+        for name in missing
+    )
+
+
+def advice(missing: list[str], traces: dict[str, Trace]) -> list[str]:
+    """What to try, by what was found of the photographs that could not be placed."""
+    found = [traces[name] for name in missing]
+    sentences = []
+    if median(trace.n_features for trace in found) < FEW_FEATURES:
+        sentences.append(
+            "There is little pattern in them: put a newspaper or a printed cloth under the object, "
+            "use more light and hold still."
+        )
+    if min(trace.n_partners for trace in found) < 2:
+        sentences.append(
+            "They have too little in common with the others: take more photos in between, at most "
+            "20 degrees apart, so that neighbours show two thirds of the same."
+        )
+    if not sentences:
+        sentences.append(
+            "They do not fit together: take them without zoom, of things that neither move nor "
+            "mirror, and from different places, not turning on the spot."
+        )
+    return sentences
+
+
+@exit_on_user_error
+def main(args: list[str] | None = None) -> None:
+    """Make a scene of photographs; `args` defaults to the command line."""
+    options = parse(args)
+    require_pycolmap()
+    structure = prepare(options.photos, options.scene, options.frames)
+    look(cameras_of(structure), structure.names, options.scene / "capture.png")
+    root, run = shlex.quote(str(options.scene)), shlex.quote(f"runs/{options.scene.resolve().name}")
+    print(
+        f"The scene is in {options.scene}. Next:\n"
+        f"  python train.py fit --config configs/photos.yaml --data.reader.init_args.root {root} "
+        f"--run {run}\n"
+        f"  python render.py {run}"
+    )

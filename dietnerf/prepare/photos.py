@@ -1,0 +1,186 @@
+"""A folder of photographs, copied upright into a scene, each once."""
+
+import hashlib
+import math
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image, ImageOps
+
+from dietnerf.data.images import read_image
+from dietnerf.errors import UserError
+
+HEIC = (".heic", ".heif")
+JPEG = (".jpg", ".jpeg", *HEIC)  # copied as JPEG, anything else as PNG
+SUFFIXES = (*JPEG, ".png", ".webp", ".tif", ".tiff", ".bmp")
+FULL_FRAME = math.hypot(36, 24)  # the diagonal that "35 mm equivalent" refers to, millimetres
+MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # of EXIF's FocalPlaneResolutionUnit
+PLAUSIBLE = (0.2, 20.0)  # focal length over the longer side of the picture
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photograph, upright.
+
+    Args:
+        name: of its file in the scene's `images`.
+        width, height: in pixels.
+        focal: what its EXIF data say of the focal length, in pixels, if they do.
+    """
+
+    name: str
+    width: int
+    height: int
+    focal: float | None
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """The photographs of a folder, r_2 before r_10.
+
+    Raises:
+        UserError: there is no such folder, or no photograph in it that can be read here.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: give a folder of photos, or a video file")
+    paths = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+    photos = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    if not photos:
+        known = ", ".join(SUFFIXES)
+        raise UserError(f"{folder} holds no photos: it needs files that end in one of {known}")
+    heic = [path for path in photos if path.suffix.lower() in HEIC]
+    if heic:
+        _register_heic(heic)
+    return sorted(photos, key=lambda path: _counted(path.name))
+
+
+def _counted(name: str) -> list[tuple[int, str]]:
+    """A sorting key by the numbers in a name."""
+    return [(int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
+
+
+def _register_heic(photos: list[Path]) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise UserError(
+            f"{photos[0]} and {len(photos) - 1} more are HEIC, which needs another package: "
+            "`pip install pillow-heif`, or export the photos as JPEG"
+        ) from error
+    register_heif_opener()
+
+
+def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]]:
+    """Write upright copies; where a file is upright already, it is copied as it is.
+
+    Args:
+        paths: of the photographs.
+        images: folder of the copies, which is made.
+
+    Returns:
+        The photographs, and in sentences what was left out and what is uncommon.
+
+    Raises:
+        UserError: some cannot be read; it names all of them.
+    """
+    images.mkdir(parents=True)
+    photos: list[Photo] = []
+    notes, problems = [], []
+    seen: dict[bytes, str] = {}
+    for path, name in zip(paths, _names(paths), strict=True):
+        try:
+            picture, focal, is_kept = open_upright(path)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        digest = hashlib.sha256(picture.tobytes()).digest()
+        if digest in seen:
+            notes.append(f"{path.name} is the same picture as {seen[digest]}: left out")
+            continue
+        seen[digest] = path.name
+        if is_kept:
+            shutil.copyfile(path, images / name)
+        else:
+            picture.save(images / name, quality=95, subsampling=0)
+        photos.append(Photo(name, *picture.size, focal))
+    if problems:
+        raise UserError("; ".join(problems))
+    return photos, notes + _on_sizes(photos)
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """What the copies are called: as the photographs, each name once."""
+    stems = Counter(path.stem for path in paths)
+    return [
+        (path.stem if stems[path.stem] == 1 else f"{path.stem}_{path.suffix[1:]}")
+        + (".jpg" if path.suffix.lower() in JPEG else ".png")
+        for path in paths
+    ]
+
+
+def _on_sizes(photos: list[Photo]) -> list[str]:
+    sizes = Counter((photo.width, photo.height) for photo in photos)
+    if len(sizes) < 2:
+        return []
+    counts = ", ".join(f"{n} of {width}x{height}" for (width, height), n in sizes.most_common())
+    return [f"the photos have several sizes ({counts}): each gets a camera of its own"]
+
+
+def open_upright(path: Path) -> tuple[Image.Image, float | None, bool]:
+    """A photograph turned as EXIF says, in 8 bits.
+
+    Returns:
+        The picture, RGB or RGBA; its focal length in pixels, if known; and whether its file holds
+        just that already, so that it can be copied.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    picture = Image.fromarray(read_image(path).numpy())
+    with Image.open(path) as file:
+        exif, mode, kind = file.getexif(), file.mode, file.format
+        has_palette = "transparency" in file.info
+    focal = focal_of(exif, *picture.size)
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    is_kept = orientation == 1 and kind in ("JPEG", "PNG") and mode in ("RGB", "RGBA")
+    if path.suffix.lower() not in (".png" if kind == "PNG" else JPEG):
+        is_kept = False  # the ending says another format
+    picture.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(picture), focal, is_kept and not has_palette
+
+
+def focal_of(exif: Image.Exif, width: int, height: int) -> float | None:
+    """The focal length in pixels that a camera noted, or None where it noted none that can be.
+
+    From the focal length on a 35 mm film, or else from the true one and the pixels on the sensor.
+
+    Args:
+        exif: of the photograph.
+        width, height: of the stored picture, pixels.
+    """
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    on_film = _number(details.get(ExifTags.Base.FocalLengthIn35mmFilm))
+    length = _number(details.get(ExifTags.Base.FocalLength))
+    density = _number(details.get(ExifTags.Base.FocalPlaneXResolution))
+    unit = MILLIMETRES.get(details.get(ExifTags.Base.FocalPlaneResolutionUnit, 2), 25.4)
+    full_width = _number(details.get(ExifTags.Base.ExifImageWidth)) or width
+    if on_film:
+        focal = on_film / FULL_FRAME * math.hypot(width, height)
+    elif length and density:
+        focal = length * density / unit * width / full_width
+    else:
+        return None
+    low, high = PLAUSIBLE
+    return focal if low <= focal / max(width, height) <= high else None
+
+
+def _number(value: Any) -> float | None:
+    """What EXIF gives as a rational number, if it is a positive one."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if 0 < number < math.inf else None

@@ -1,0 +1,119 @@
+"""Placed photographs as a `transforms.json` scene, upright and of a handy size."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import Surroundings
+from dietnerf.prepare.structure import Lens, Structure
+
+DISTANCE = 4.0  # of what is seen, as in NeRF-synthetic, scene units
+NEARER, FARTHER = 0.8, 1.2  # room before and behind the points that were found
+POINTS = "points.ply"
+
+
+def upright(structure: Structure) -> Structure:
+    """The same with z up, what the cameras look at in the origin, and what is seen 4 units away.
+
+    Structure from motion knows neither direction nor scale. That the photographs are held level
+    settles the direction.
+    """
+    scale = DISTANCE / float(np.median(np.concatenate(structure.depths)))
+    around = Surroundings.of(cameras_of(structure))
+    up = around.up.double().numpy()
+    east = np.cross(np.eye(3)[np.abs(up).argmin()], up)
+    east /= np.linalg.norm(east)
+    turn = np.stack([east, np.cross(up, east), up])  # rows: where x, y and z come from
+    centre = around.centre.double().numpy()
+    c2w = structure.c2w.copy()
+    c2w[:, :3, :3] = turn @ c2w[:, :3, :3]
+    c2w[:, :3, 3] = scale * (c2w[:, :3, 3] - centre) @ turn.T
+    return replace(
+        structure,
+        c2w=c2w,
+        points=scale * (structure.points - centre) @ turn.T,
+        depths=[scale * depths for depths in structure.depths],
+    )
+
+
+def ranges_of(structure: Structure) -> list[tuple[float, float]]:
+    """Near and far of each photograph: around 98 percent of the points in it, scene units."""
+    quantiles = [np.quantile(depths, [0.01, 0.99]) for depths in structure.depths]
+    return [(NEARER * float(low), FARTHER * float(high)) for low, high in quantiles]
+
+
+def cameras_of(structure: Structure) -> Cameras:
+    """The cameras without their distortion, all with as many pixels as the first."""
+    lenses = structure.lenses
+    width, height = lenses[0].width, lenses[0].height
+    near, far = torch.tensor(ranges_of(structure)).unbind(dim=1)
+
+    def share(x: float, y: float, lens: Lens) -> list[float]:
+        return [x / lens.width * width, y / lens.height * height]
+
+    return Cameras(
+        c2w=torch.from_numpy(structure.c2w[:, :3]).float(),
+        focal=torch.tensor([share(lens.fl_x, lens.fl_y, lens) for lens in lenses]),
+        centre=torch.tensor([share(lens.cx, lens.cy, lens) for lens in lenses]),
+        near=near,
+        far=far,
+        width=width,
+        height=height,
+    )
+
+
+def write_transforms(structure: Structure, scene: Path) -> None:
+    """Write `transforms.json`, as instant-ngp and nerfstudio read it, and the points beside it.
+
+    One lens stands at the top, several in their frames. Each frame has `near` and `far` besides.
+    """
+    lenses = [_lens(lens) for lens in structure.lenses]
+    is_shared = all(lens == lenses[0] for lens in lenses)
+    frames: list[dict[str, Any]] = [
+        {
+            "file_path": f"images/{name}",
+            "transform_matrix": pose.tolist(),
+            "near": near,
+            "far": far,
+            **({} if is_shared else lens),
+        }
+        for name, pose, lens, (near, far) in zip(
+            structure.names, structure.c2w, lenses, ranges_of(structure), strict=True
+        )
+    ]
+    content = {**(lenses[0] if is_shared else {}), "ply_file_path": POINTS, "frames": frames}
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (scene / "transforms.json").write_text(text + "\n", encoding="utf-8")
+    _write_points(structure, scene / POINTS)
+
+
+def _lens(lens: Lens) -> dict[str, Any]:
+    values = asdict(lens)
+    size = {"w": values.pop("width"), "h": values.pop("height")}
+    return {"camera_model": "OPENCV", **size, **values, "k2": 0.0, "p1": 0.0, "p2": 0.0}
+
+
+def _write_points(structure: Structure, path: Path) -> None:
+    """The points with their colours as PLY text."""
+    header = [
+        *("ply", "format ascii 1.0", f"element vertex {len(structure.points)}"),
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {colour}" for colour in ("red", "green", "blue")),
+        "end_header",
+    ]
+    rows = [
+        "{:.6g} {:.6g} {:.6g} {} {} {}".format(*point, *colour)
+        for point, colour in zip(structure.points, structure.colours, strict=True)
+    ]
+    path.write_text("\n".join([*header, *rows]) + "\n")
+
+
+def angle_of_view(lens: Lens) -> float:
+    """From the left to the right of the photograph, radians."""
+    return 2 * math.atan(lens.width / 2 / lens.fl_x)

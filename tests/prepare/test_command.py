@@ -1,0 +1,158 @@
+"""Photographs of a scene whose cameras are known, and mistakes that users make."""
+
+import json
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from dietnerf.prepare.command import main
+from dietnerf.prepare.structure import Trace
+from tests.prepare.shots import cameras_around, take
+
+FOCAL = 400 / 2 / np.tan(0.6911112 / 2)  # of the generated scenes, pixels
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([str(arg) for arg in args])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "\n" not in error
+    return error
+
+
+def grey(folder: Path, n: int) -> Path:
+    """Photographs on which nothing stands out."""
+    folder.mkdir()
+    for i in range(n):
+        iio.imwrite(folder / f"grey_{i}.png", np.full((60, 80, 3), 120 + i, np.uint8))
+    return folder
+
+
+def angle(cosine: float) -> float:
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def pose_errors(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """Largest errors of relative rotations and of directions between cameras, degrees."""
+    rotations, directions = [], []
+    for i, j in combinations(range(len(true)), 2):
+        turns = [c2w[i, :3, :3].T @ c2w[j, :3, :3] for c2w in (found, true)]
+        steps = [c2w[i, :3, :3].T @ (c2w[j, :3, 3] - c2w[i, :3, 3]) for c2w in (found, true)]
+        rotations.append(angle((np.trace(turns[0].T @ turns[1]) - 1) / 2))
+        directions.append(angle(steps[0] @ steps[1] / np.prod([np.linalg.norm(s) for s in steps])))
+    return max(rotations), max(directions)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene made of eight photographs 15 degrees apart, and a ninth that shows nothing."""
+    pytest.importorskip("pycolmap")
+    root = tmp_path_factory.mktemp("own")
+    take(cameras_around(8, 24, 400), root / "photos")
+    iio.imwrite(root / "photos" / "wall.png", np.full((400, 400, 3), 200, np.uint8))
+    main([str(root / "photos"), str(root / "scene")])
+    return root / "scene"
+
+
+def test_poses_are_found(scene: Path):
+    """Measured: 0.17 degrees both."""
+    content = json.loads((scene / "transforms.json").read_text())
+    names = [frame["file_path"] for frame in content["frames"]]
+    assert names == [f"images/shot_{i}.png" for i in range(8)]
+    found = np.array([frame["transform_matrix"] for frame in content["frames"]])
+    rotation, direction = pose_errors(found, cameras_around(8, 24, 400).c2w.double().numpy())
+    assert rotation < 1.0, "degrees"
+    assert direction < 1.0, "degrees"
+    assert content["fl_x"] == pytest.approx(FOCAL, rel=0.03)
+    assert (content["w"], content["h"], content["cx"], content["cy"]) == (400, 400, 200, 200)
+
+
+def test_the_scene_is_upright_and_of_a_handy_size(scene: Path):
+    """Up to a turn about z the poses are the true ones, which look at the origin from 4 units."""
+    content = json.loads((scene / "transforms.json").read_text())
+    found = np.array([frame["transform_matrix"] for frame in content["frames"]])
+    true = cameras_around(8, 24, 400).c2w.numpy()
+    np.testing.assert_allclose(found[:, 2, 2], true[:, 2, 2], atol=0.03)
+    distances = np.linalg.norm(found[:, :3, 3], axis=1)
+    np.testing.assert_allclose(distances, distances.mean(), rtol=0.02)
+    assert 3.5 < distances.mean() < 4.5
+    for frame in content["frames"]:
+        assert frame["near"] < distances.mean() - 0.7 and frame["far"] > distances.mean() + 0.7
+    points = np.loadtxt(scene / "points.ply", skiprows=10)
+    assert len(points) > 500 and np.linalg.norm(points[:, :3], axis=1).mean() < 1.2
+
+
+def test_the_scene_is_complete_and_holds_nothing_else(scene: Path):
+    assert {path.name for path in scene.iterdir()} == {
+        *("images", "transforms.json", "points.ply", "capture.png"),
+    }
+    original = scene.parent / "photos" / "shot_3.png"
+    assert (scene / "images" / "shot_3.png").read_bytes() == original.read_bytes()
+    assert not (scene / "images" / "wall.png").exists()
+    assert {path.name for path in scene.parent.iterdir()} == {"photos", "scene"}
+
+
+def test_a_scene_is_not_written_over(scene: Path, capsys):
+    before = (scene / "transforms.json").read_bytes()
+    sentence = refused(capsys, scene.parent / "photos", scene)
+    assert f"{scene} is not empty, and stays as it is" in sentence
+    assert (scene / "transforms.json").read_bytes() == before
+
+
+def test_photos_without_a_pattern(tmp_path: Path, capsys):
+    pytest.importorskip("pycolmap")
+    (tmp_path / "scene").mkdir()
+    sentence = refused(capsys, grey(tmp_path / "photos", 4), tmp_path / "scene")
+    assert "only 0 of 4 photos could be placed, and a scene needs 3" in sentence
+    assert "grey_2.png (0 features, shares enough of them with 0 photos)" in sentence
+    assert "newspaper" in sentence and "20 degrees" in sentence
+    assert list((tmp_path / "scene").iterdir()) == []
+
+
+def test_what_was_placed_is_said(scene: Path, tmp_path: Path, capsys):
+    from dietnerf.prepare.command import advice
+
+    assert "newspaper" in advice(["a"], {"a": Trace(10, 5)})[0]
+    assert "in between" in advice(["a"], {"a": Trace(1000, 1)})[0]
+    assert "mirror" in advice(["a"], {"a": Trace(1000, 5)})[0]
+
+
+def test_too_few_photos(tmp_path: Path, capsys):
+    pytest.importorskip("pycolmap")
+    sentence = refused(capsys, grey(tmp_path / "photos", 2), tmp_path / "scene")
+    assert "has 2 photos; a scene needs at least 3" in sentence
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_without_pycolmap(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    sentence = refused(capsys, grey(tmp_path / "photos", 3), tmp_path / "scene")
+    assert "needs pycolmap: `pip install 'dietnerf[prepare]'`" in sentence
+
+
+@pytest.mark.parametrize(
+    ("photos", "options", "sentence"),
+    [
+        ("nowhere", [], "nowhere does not exist: give a folder of photos, or a video file"),
+        ("empty", [], "empty holds no photos: it needs files that end in one of .jpg"),
+        ("notes.mp4", [], "notes.mp4 cannot be read as a video"),
+        ("empty", ["--frames", "2"], "--frames is 2; a scene needs at least 3"),
+    ],
+)
+def test_mistakes_are_one_sentence(photos, options, sentence, tmp_path: Path, capsys):
+    pytest.importorskip("pycolmap")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".hidden.jpg").write_text("")
+    (tmp_path / "notes.mp4").write_text("no film")
+    assert sentence in refused(capsys, tmp_path / photos, tmp_path / "scene", *options)
+    assert not (tmp_path / "scene").exists()
+
+
+def test_a_scene_below_a_file(tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "is a file; name a folder" in refused(capsys, tmp_path, tmp_path / "file" / "scene")

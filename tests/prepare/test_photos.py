@@ -1,0 +1,133 @@
+"""Copies of photographs as users have them."""
+
+import builtins
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from dietnerf.errors import UserError
+from dietnerf.prepare.photos import copy_photos, find_photos, focal_of
+
+Base, IFD = ExifTags.Base, ExifTags.IFD
+
+
+def picture(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
+    """Smooth enough for JPEG, other corners in other colours."""
+    corners = np.random.default_rng(seed).integers(0, 255, (2, 2, 3), dtype=np.uint8)
+    return Image.fromarray(corners).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def exif_of(orientation: int = 1, **details: object) -> Image.Exif:
+    exif = Image.Exif()
+    exif[Base.Orientation] = orientation
+    exif.get_ifd(IFD.Exif).update({Base[name].value: value for name, value in details.items()})
+    return exif
+
+
+def test_photos_are_in_order_of_their_numbers(tmp_path: Path):
+    for name in ("r_10.png", "r_9.JPG", "r_1.png", "Übung 2.webp", ".r_3.png", "notes.txt"):
+        (tmp_path / name).write_text("")
+    names = [path.name for path in find_photos(tmp_path)]
+    assert names == ["r_1.png", "r_9.JPG", "r_10.png", "Übung 2.webp"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_copies_are_upright(orientation: int, tmp_path: Path):
+    turns = [None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
+             Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE,
+             Image.Transpose.ROTATE_90, Image.Transpose.TRANSVERSE,
+             Image.Transpose.ROTATE_270]  # fmt: skip
+    upright, turn = picture(), turns[orientation - 1]
+    stored = upright if turn is None else upright.transpose(turn)
+    exif = exif_of(orientation, FocalLengthIn35mmFilm=26)
+    stored.save(tmp_path / "photo.jpg", quality=100, subsampling=0, exif=exif)
+    (photo,), notes = copy_photos([tmp_path / "photo.jpg"], tmp_path / "images")
+    copy = Image.open(tmp_path / "images" / "photo.jpg")
+    assert copy.size == upright.size == (photo.width, photo.height)
+    assert copy.getexif().get(Base.Orientation, 1) == 1
+    assert abs(np.asarray(copy).astype(int) - np.asarray(upright)).max() < 12, "of 255, for JPEG"
+    assert photo.focal == pytest.approx(26 / math.hypot(36, 24) * 50)
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("details", "focal"),
+    [
+        ({}, None),
+        ({"FocalLengthIn35mmFilm": 36}, 36 / math.hypot(36, 24) * math.hypot(3000, 2000)),
+        ({"FocalLength": 50.0}, None),
+        # 100 pixels a millimetre, which are 2540 an inch and 1000 a centimetre; half size.
+        ({"FocalLength": 50.0, "FocalPlaneXResolution": 2540.0, "ExifImageWidth": 6000}, 2500.0),
+        ({"FocalLength": 50.0, "FocalPlaneXResolution": 1000.0,
+          "FocalPlaneResolutionUnit": 3}, 5000.0),
+        ({"FocalLengthIn35mmFilm": 0}, None),
+        ({"FocalLengthIn35mmFilm": 60_000}, None),
+        ({"FocalLength": 50.0, "FocalPlaneXResolution": 0.0}, None),
+    ],
+)  # fmt: skip
+def test_focal_length_in_pixels(details: dict[str, object], focal: float | None):
+    found = focal_of(exif_of(**details), 3000, 2000)
+    assert found == (None if focal is None else pytest.approx(focal))
+
+
+def test_unusual_pictures_become_usual_ones(tmp_path: Path):
+    plain = picture()
+    plain.convert("P").save(tmp_path / "palette.png")
+    plain.convert("L").save(tmp_path / "grey.jpg")
+    plain.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    plain.save(tmp_path / "wrong.jpg", format="PNG")
+    plain.convert("RGBA").save(tmp_path / "alpha.png")
+    photos, _ = copy_photos(find_photos(tmp_path), tmp_path / "images")
+    assert len(photos) == 6
+    for photo in photos:
+        with Image.open(tmp_path / "images" / photo.name) as copy:
+            assert copy.mode == ("RGBA" if photo.name == "alpha.png" else "RGB")
+            assert copy.format == ("JPEG" if photo.name.endswith(".jpg") else "PNG")
+
+
+def test_duplicates_and_sizes_are_told(tmp_path: Path):
+    picture(seed=1).save(tmp_path / "a.png")
+    picture(seed=1).save(tmp_path / "b.bmp")
+    picture(seed=2).save(tmp_path / "c.png")
+    picture(30, 40, seed=3).save(tmp_path / "d.png")
+    photos, notes = copy_photos(find_photos(tmp_path), tmp_path / "images")
+    assert [photo.name for photo in photos] == ["a.png", "c.png", "d.png"]
+    assert notes == [
+        "b.bmp is the same picture as a.png: left out",
+        "the photos have several sizes (2 of 40x30, 1 of 30x40): each gets a camera of its own",
+    ]
+
+
+def test_photos_of_one_name_are_kept_apart(tmp_path: Path):
+    picture(seed=1).save(tmp_path / "a.png")
+    picture(seed=2).save(tmp_path / "a.jpg")
+    photos, _ = copy_photos(find_photos(tmp_path), tmp_path / "images")
+    assert {photo.name for photo in photos} == {"a_png.png", "a_jpg.jpg"}
+
+
+def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path):
+    picture().save(tmp_path / "good.png")
+    (tmp_path / "text.png").write_text("no picture")
+    picture(400, 300).save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:900])
+    with pytest.raises(UserError, match=r"cut.jpg cannot be read.*text.png cannot be read"):
+        copy_photos(find_photos(tmp_path), tmp_path / "images")
+
+
+def test_heic_without_its_codec(tmp_path: Path, monkeypatch):
+    for name in ("a.HEIC", "b.heic", "c.png"):
+        (tmp_path / name).write_text("")
+    import_anything = builtins.__import__
+
+    def without_heic(name: str, *args: object) -> object:
+        if name == "pillow_heif":
+            raise ImportError(name)
+        return import_anything(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", without_heic)
+    with pytest.raises(UserError, match=r"a.HEIC and 1 more are HEIC.*pip install pillow-heif"):
+        find_photos(tmp_path)
