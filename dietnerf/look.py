@@ -58,7 +58,7 @@ def describe(coverage: Coverage, names: Sequence[str]) -> list[str]:
         lines.append(f"  spread     views differ by at most {_degrees(coverage.spread)}")
     else:
         lines.append(_gap(coverage, names))
-    if coverage.seen_by_three < 0.5:
+    if coverage.seen_by_two < 0.5:
         lines.append("  advice     let neighbouring photos overlap more, or take more of them")
     return [*lines, f"  preset     configs/{coverage.preset}.yaml suits so many views"]
 

@@ -16,7 +16,7 @@ from dietnerf.prepare.structure import Structure, Trace, place, require_pycolmap
 from dietnerf.prepare.transforms import angle_of_view, cameras_of, upright, write_transforms
 
 FEWEST = 3  # photographs that make a scene
-FEW_FEATURES = 300
+FEW_FEATURES, FEW_PARTNERS = 300, 3
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
@@ -131,7 +131,7 @@ def advice(missing: list[str], traces: dict[str, Trace]) -> list[str]:
             "There is little pattern in them: put a newspaper or a printed cloth under the object, "
             "use more light and hold still."
         )
-    if min(trace.n_partners for trace in found) < 2:
+    if min(trace.n_partners for trace in found) < FEW_PARTNERS:
         sentences.append(
             "They have too little in common with the others: take more photos in between, at most "
             "20 degrees apart, so that neighbours show two thirds of the same."
