@@ -18,7 +18,8 @@ from torch import Tensor
 from dietnerf.files import replace_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
 from dietnerf.pictures import depth_range, picture, to_uint8
-from dietnerf.training.datamodule import RayBatch, View
+from dietnerf.training.datamodule import RayBatch
+from dietnerf.training.devices import gathered, n_processes
 from dietnerf.training.system import DietNeRF, RenderedView, is_logged, steps_between_logs
 
 # Those that a score may depend on.
@@ -144,7 +145,7 @@ class TestResults(Callback):
     def __init__(self, run: str, lpips_weights: str | None = None) -> None:
         self.run = Path(run)
         self.metrics = ImageMetrics(lpips_weights)
-        self._scored: list[tuple[View, Scores]] = []
+        self._scored: list[tuple[str, int, Scores]] = []
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._scored = []
@@ -161,23 +162,26 @@ class TestResults(Callback):
     ) -> None:
         view = outputs.view
         scores = self.metrics(outputs.rgb, view.image, view.mask)
-        self._scored.append((view, scores))
+        self._scored.append((view.name, view.view_id, scores))
         save_picture(self.run / "test" / f"{view.name}.png", comparison(outputs))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
-        mean = mean_metrics([scores for _, scores in self._scored])
+        scored, reasons = gathered(self._scored), gathered([self.metrics.unavailable])
+        if not trainer.is_global_zero:
+            return
+        unavailable = {name: why for found in reversed(reasons) for name, why in found.items()}
+        mean = mean_metrics([scores for _, _, scores in scored])
         results = {
             "protocol": trainer.datamodule.protocol(),  # type: ignore[attr-defined]
             "mean": mean,
-            "unavailable": self.metrics.unavailable,
+            "unavailable": unavailable,
             "checkpoint": str(trainer.ckpt_path),
             "views": trainer.datamodule.views_rule(),  # type: ignore[attr-defined]
             **provenance(pl_module),
             "test_seconds": round(time.perf_counter() - self._started, 2),
             "per_view": [
-                {"view": view.name, "view_id": view.view_id, **scores}
-                for view, scores in self._scored
+                {"view": name, "view_id": view_id, **scores} for name, view_id, scores in scored
             ],
         }
         with replace_file(self.run / "metrics.json") as part:
@@ -185,7 +189,7 @@ class TestResults(Callback):
         if trainer.logger is not None:
             found = {f"test/{name}": value for name, value in mean.items() if value is not None}
             trainer.logger.log_metrics(found, pl_module.history.steps)
-        print(summary(mean, self.metrics.unavailable, self.run))
+        print(summary(mean, unavailable, self.run))
 
 
 class PredictedPictures(Callback):
@@ -226,6 +230,7 @@ def provenance(system: DietNeRF) -> dict[str, Any]:
         "steps": system.history.steps,
         "train_seconds": round(system.history.seconds, 2),
         "device": torch.cuda.get_device_name(system.device) if is_cuda else cpu_name(),
+        "devices": n_processes(),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),

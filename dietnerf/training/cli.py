@@ -25,6 +25,7 @@ from dietnerf.training.callbacks import (
 )
 from dietnerf.training.checkpoints import read_checkpoint
 from dietnerf.training.datamodule import SceneDataModule
+from dietnerf.training.devices import is_loss_of_a_process, leave, register_strategies
 from dietnerf.training.process import prepare_process
 from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_weights
 from dietnerf.training.system import DietNeRF
@@ -41,6 +42,7 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 10,
     "enable_model_summary": False,
+    "use_distributed_sampler": False,  # views are shared out so that none counts twice
 }
 
 
@@ -127,9 +129,6 @@ class DietNeRFCLI(LightningCLI):
         # The weights in a checkpoint are the average already.
         callbacks = options.trainer.callbacks or []
         options.trainer.callbacks = [c for c in callbacks if not c.class_path.endswith(AVERAGING)]
-        # Results are not gathered over processes.
-        options.trainer.devices, options.trainer.num_nodes = 1, 1
-        options.trainer.strategy = "auto"
         if subcommand == "predict":
             options.return_predictions = False  # they are written, one by one
 
@@ -169,7 +168,16 @@ class DietNeRFCLI(LightningCLI):
             self.model.prepare(self.datamodule, self.trainer.strategy.root_device)
         if self._options().ckpt_path is not None:
             load_weights(self.model, Path(self._options().ckpt_path))
-        super()._run_subcommand(subcommand)
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            if not is_loss_of_a_process(error):
+                raise
+            raise UserError(
+                "another process of this run is gone; see what it said, and go on from the last "
+                f"checkpoint: fit ... --run {self._options().run} --ckpt_path last"
+            ) from error
+        leave()
 
     def after_fit(self) -> None:
         if not self.trainer.is_global_zero:
@@ -227,6 +235,7 @@ def _checkpoints(options: Namespace) -> list[Callback]:
 def main(args: list[str] | None = None) -> None:
     """Run one subcommand; `args` defaults to the command line."""
     prepare_process()
+    register_strategies()
     if args is None:
         # Completed in place: further processes of a distributed run are started with the same.
         sys.argv[1:] = complete(sys.argv[1:])

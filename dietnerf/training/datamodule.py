@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from dietnerf.data import AbstractReader, AbstractViews, AllViews, FirstViews, Scene
 from dietnerf.data.scene import Capture, Split, require_alpha
@@ -16,6 +16,7 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
 from dietnerf.randomness import step_generator
+from dietnerf.training.devices import own_share
 
 MAX_RAYS = 1 << 18  # in a step, however few samples they have
 N_REDRAWS = 8  # of pixels that do not count, before those that do are listed
@@ -132,7 +133,7 @@ class RandomRays(Iterable[RayBatch]):
         settings, scene = self.settings, self.scene
         generator = step_generator("rays", index, self.trainer.global_rank)
         step = index // self.trainer.accumulate_grad_batches
-        n_rays = settings.n_rays
+        n_rays = settings.share(self.trainer.world_size)
 
         def draw(low: int, high: int, n: int = n_rays) -> Tensor:
             return torch.randint(low, high, (n,), generator=generator)
@@ -219,9 +220,13 @@ class SceneDataModule(pl.LightningDataModule):
         views: which training views are kept.
         val_views: which views validation renders, out of the capture's own validation split, or
             without one out of the training photographs that `views` left over.
-        rays_per_step: rays in a training batch, or in the first one.
-        samples_per_step: how many samples a batch shall come to, whatever their number on a ray:
-            the number of rays follows, so that a step costs the same all through training.
+        rays_per_step: rays in a training step, or in the first one, over all devices.
+        samples_per_step: how many samples a step shall come to, over all devices, whatever their
+            number on a ray: the number of rays follows, so that a step costs the same all through
+            training.
+        batch_per_device: let those two numbers count for each device, so that a step grows with
+            the number of devices, and multiply the learning rate by that number (the linear rule
+            of Goyal et al. 2017).
         one_image_per_step: draw all rays of a step from one photograph, as the paper does, not from
             all.
         background: what stands behind transparent pixels. `random` draws a colour for each ray and
@@ -240,6 +245,7 @@ class SceneDataModule(pl.LightningDataModule):
         val_views: AbstractViews | None = None,
         rays_per_step: int = 1024,
         samples_per_step: int | None = None,
+        batch_per_device: bool = False,
         one_image_per_step: bool = False,
         background: Background = "white",
         pixel_jitter: bool = False,
@@ -258,6 +264,7 @@ class SceneDataModule(pl.LightningDataModule):
             raise UserError(f"samples_per_step is {samples_per_step}; it must be at least 1")
         self.n_rays = rays_per_step
         self.samples_per_step = samples_per_step
+        self.batch_per_device = batch_per_device
         self.one_image_per_step = one_image_per_step
         self.has_random_background = background == "random"
         self.background = torch.zeros(3) if background == "black" else torch.ones(3)
@@ -266,8 +273,12 @@ class SceneDataModule(pl.LightningDataModule):
         self.precrop_fraction = precrop_fraction
         self.scenes: dict[Split, Scene] = {}
 
+    def share(self, n_devices: int) -> int:
+        """How many rays of the next step one device takes."""
+        return self.n_rays if self.batch_per_device else max(1, self.n_rays // n_devices)
+
     def adapt(self, n_rays: int, n_samples: int) -> None:
-        """Choose the number of rays of the next batch, by the samples that the last came to."""
+        """Choose the number of rays of the next step, by the samples that the last rays came to."""
         if self.samples_per_step is None:
             return
         fitting = self.samples_per_step * n_rays / max(n_samples, 1)
@@ -343,4 +354,5 @@ class SceneDataModule(pl.LightningDataModule):
         return self._views("test")
 
     def _views(self, split: Split) -> DataLoader[View]:
-        return DataLoader(Views(self.scenes[split], self.background), batch_size=None)
+        views = Views(self.scenes[split], self.background)
+        return DataLoader(Subset(views, own_share(len(views))), batch_size=None)

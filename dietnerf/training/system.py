@@ -35,6 +35,7 @@ from dietnerf.schedules import AbstractSchedule
 from dietnerf.schedules.base import Progress
 from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.datamodule import RayBatch, SceneDataModule, View
+from dietnerf.training.devices import gathered
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
 
 CHECKPOINT_FORMAT = 2  # raised whenever older checkpoints can no longer be read
@@ -158,6 +159,8 @@ class DietNeRF(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         law, max_steps = self.learning_rate, self.trainer.max_steps
+        grows = self.trainer.datamodule.batch_per_device  # type: ignore[attr-defined]
+        initial = law.initial * (self.trainer.world_size if grows else 1)
         tables, cameras = self.field.tables(), []
         if self.refinement is not None:
             cameras = [p for p in self.refinement.parameters() if p.requires_grad]
@@ -167,11 +170,11 @@ class DietNeRF(pl.LightningModule):
         if tables:
             groups.append({"params": tables, "weight_decay": self.table_decay})
         if self.refinement is not None:
-            rate, decay = self.refinement.rate * law.initial, self.refinement.decay
+            rate, decay = self.refinement.rate * initial, self.refinement.decay
             groups.append({"params": cameras, "lr": rate, "weight_decay": decay})
         # AdamW without decay is Adam.
         kind = SkippingAdam if self.optimizer == "skipping_adam" else torch.optim.AdamW
-        optimizer = kind(groups, lr=law.initial)
+        optimizer = kind(groups, lr=initial)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: law(step, max_steps) / law.initial
         )
@@ -279,11 +282,17 @@ class DietNeRF(pl.LightningModule):
     def _render_view(self, view: View) -> RenderedView:
         return RenderedView(view, self.render(view.cameras, 0, view.background))
 
+    def on_validation_epoch_start(self) -> None:
+        self._scores: list[Tensor] = []
+
     def validation_step(self, view: View, batch_idx: int) -> RenderedView:
         rendered = self._render_view(view)
-        score = psnr(rendered.rgb, view.image, view.mask)
-        self.log("val/psnr", score, prog_bar=True, batch_size=1)
+        self._scores.append(psnr(rendered.rgb, view.image, view.mask).cpu())
         return rendered
+
+    def on_validation_epoch_end(self) -> None:
+        scores = gathered(self._scores)  # by all processes, also those that had no view
+        self.log("val/psnr", torch.stack(scores).mean(), prog_bar=True, batch_size=len(scores))
 
     def test_step(self, view: View, batch_idx: int) -> RenderedView:
         return self._render_view(view)

@@ -1,0 +1,74 @@
+"""Several devices, each with a process of its own: how they exchange gradients, and share out whole
+views."""
+
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
+    bf16_compress_hook,
+    fp16_compress_hook,
+)
+
+Item = TypeVar("Item")
+HOOKS = {"": None, "_bf16": bf16_compress_hook, "_fp16": fp16_compress_hook}
+LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+
+
+def register_strategies() -> None:
+    """Let `--trainer.strategy` be `ddp`, or `ddp_bf16` or `ddp_fp16`, which send gradients in half
+    precision.
+
+    Sampler and schedules come to the same on all processes by themselves, so that nothing but
+    gradients is exchanged: Lightning's own `ddp` would send the occupancy grid in every step.
+    """
+    for name, hook in HOOKS.items():
+        StrategyRegistry.register(
+            f"ddp{name}",
+            DDPStrategy,
+            override=True,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            ddp_comm_hook=hook,
+        )
+
+
+def n_processes() -> int:
+    return dist.get_world_size() if _is_shared() else 1
+
+
+def own_share(n_items: int) -> range:
+    """Which of `n_items` this process takes: every n-th, so that no item is taken twice."""
+    return range(dist.get_rank() if _is_shared() else 0, n_items, n_processes())
+
+
+def gathered(own: list[Item]) -> list[Item]:
+    """What all processes found for their `own_share`, in the order of the items; the same on all.
+
+    Called by all processes or none.
+    """
+    if not _is_shared():
+        return own
+    shares: list[list[Item]] = [[] for _ in range(n_processes())]
+    dist.all_gather_object(shares, own)
+    n_items = sum(map(len, shares))
+    return [shares[i % len(shares)][i // len(shares)] for i in range(n_items)]
+
+
+def is_loss_of_a_process(error: BaseException) -> bool:
+    """Whether an error says that another process of the run is gone."""
+    if not _is_shared() or not isinstance(error, RuntimeError):
+        return False
+    is_reported = isinstance(error, torch.distributed.DistError)
+    return is_reported or any(sign in str(error).lower() for sign in LOST)
+
+
+def leave() -> None:
+    """Say good-bye to the other processes, which would wait for it otherwise."""
+    if _is_shared():
+        dist.destroy_process_group()
+
+
+def _is_shared() -> bool:
+    return dist.is_available() and dist.is_initialized()
