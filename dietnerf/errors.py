@@ -1,11 +1,14 @@
 """Mistakes that a user can mend: one sentence on the screen, a non-zero exit, and no traceback."""
 
 import functools
+import os
 import sys
+import time
 from collections.abc import Callable
 from typing import ParamSpec
 
 P = ParamSpec("P")
+SECONDS_FOR_THE_FIRST = 2.0  # of many processes to say what all would say, which ends the others
 
 
 class UserError(Exception):
@@ -30,6 +33,8 @@ def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
                 mistake = UserError(f"{error.filename}: {error.strerror}")
             if mistake is None:
                 raise
+            if os.environ.get("RANK", "0") != "0":
+                time.sleep(SECONDS_FOR_THE_FIRST)
             print(f"error: {mistake}", file=sys.stderr)
             sys.exit(2)
 

@@ -165,6 +165,7 @@ class DietNeRFCLI(LightningCLI):
         # written.
         self.datamodule.setup("fit" if subcommand == "look" else subcommand)
         if subcommand == "fit":
+            self.datamodule.check_devices(self.trainer.world_size)
             self.model.prepare(self.datamodule, self.trainer.strategy.root_device)
         if self._options().ckpt_path is not None:
             load_weights(self.model, Path(self._options().ckpt_path))

@@ -277,6 +277,14 @@ class SceneDataModule(pl.LightningDataModule):
         """How many rays of the next step one device takes."""
         return self.n_rays if self.batch_per_device else max(1, self.n_rays // n_devices)
 
+    def check_devices(self, n_devices: int) -> None:
+        """Refuse a step that is too small to be shared out."""
+        if not self.batch_per_device and self.n_rays < n_devices:
+            raise UserError(
+                f"rays_per_step is {self.n_rays}, fewer than the {n_devices} devices: give each at "
+                "least one ray, or use fewer devices"
+            )
+
     def adapt(self, n_rays: int, n_samples: int) -> None:
         """Choose the number of rays of the next step, by the samples that the last rays came to."""
         if self.samples_per_step is None:

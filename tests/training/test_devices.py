@@ -1,0 +1,142 @@
+"""Two processes on the CPU: they train, score and render what one does, and end together."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from dietnerf.training.devices import gathered, own_share
+from tests.helpers import FEW_STEPS, SMALL_FIELD, weights
+
+ROOT = Path(__file__).parents[2]
+RUN = [
+    *("--config", "quickstart"),
+    *("--data.reader.init_args.resolution", "24"),
+    *("--data.reader.init_args.n_test", "3"),
+    *SMALL_FIELD,
+    *FEW_STEPS,
+    *("--data.rays_per_step", "512"),
+    *("--trainer.max_steps", "150"),
+    *("--trainer.val_check_interval", "150"),
+    *("--save_every", "50"),
+    *("--trainer.accelerator", "cpu"),
+]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+
+
+class CompareReplicas(Callback):
+    """Writes down whether all processes ended with the same numbers."""
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        own = dict([*pl_module.named_parameters(), *pl_module.named_buffers()])
+        first, second = gathered([own])
+        if trainer.is_global_zero:
+            differing = [name for name in own if not torch.equal(first[name], second[name])]
+            (Path(trainer.default_root_dir) / "differing.json").write_text(json.dumps(differing))
+
+
+def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def call(*words: str) -> str:
+    process = start(*words)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-2000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run on one device and on two, each tested."""
+    folder = tmp_path_factory.mktemp("runs")
+    watch = ["--trainer.callbacks+", "tests.training.test_devices.CompareReplicas"]
+    call("train.py", "fit", *RUN, "--run", str(folder / "one"))
+    call("train.py", "fit", *RUN, *TWO, *watch, "--run", str(folder / "two"))
+    for name in ("one", "two"):
+        call("train.py", "test", "--run", str(folder / name))
+    return folder
+
+
+def scores(run: Path) -> dict[str, Any]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_two_devices_learn_what_one_does(runs: Path):
+    one, two = (scores(runs / name)["mean"]["psnr"] for name in ("one", "two"))
+    assert one > 14  # a white picture has 9
+    assert abs(one - two) < 0.5  # other rays of the same number; seeds differ by as much
+
+
+def test_all_processes_end_with_the_same_field_and_grid(runs: Path):
+    assert json.loads((runs / "two/differing.json").read_text()) == []
+
+
+def test_one_device_scores_the_views_of_two_in_the_same_order(runs: Path):
+    expected = scores(runs / "two")
+    assert expected["devices"] == 2
+    assert [view["view_id"] for view in expected["per_view"]] == [0, 1, 2]
+    copy = runs / "copy"
+    shutil.copytree(runs / "two", copy)
+    call("train.py", "test", "--run", str(copy), "--trainer.devices", "1")
+    assert scores(copy)["per_view"] == expected["per_view"]
+    pictures = [sorted((run / "test").iterdir()) for run in (runs / "two", copy)]
+    assert len(pictures[0]) == 3
+    for ours, theirs in zip(*pictures, strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_run_goes_on_on_another_number_of_devices(runs: Path):
+    again = runs / "again"
+    saved = str(runs / "two/checkpoints/000100.ckpt")
+    call("train.py", "fit", *RUN, "--run", str(again), "--ckpt_path", saved)
+    for name, value in weights(again / "checkpoints/last.ckpt").items():
+        assert value.isfinite().all() or name == "sampler.thickness"
+    content = torch.load(again / "checkpoints/last.ckpt", weights_only=True)
+    assert content["global_step"] == 150
+
+
+@pytest.mark.parametrize("victim", ["first", "second"])
+def test_a_killed_process_ends_the_others_with_a_sentence(victim: str, tmp_path: Path):
+    run = tmp_path / "run"
+    endless = ["--trainer.max_steps", "100000", "--save_every", "20"]
+    process = start("train.py", "fit", *RUN, *endless, *TWO, "--run", str(run))
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints/000040.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    second = int(subprocess.check_output(["pgrep", "-P", str(process.pid)]).split()[-1])
+    os.kill(process.pid if victim == "first" else second, signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)  # ends when both have closed it
+    assert "another process of this run is gone" in output
+    assert process.returncode != 0
+    assert torch.load(run / "checkpoints/000040.ckpt", weights_only=True)["global_step"] == 40
+
+
+def test_fewer_rays_than_devices_are_refused(tmp_path: Path):
+    few = ["--data.rays_per_step", "1", "--run", str(tmp_path / "run")]
+    process = start("train.py", "fit", *RUN, *TWO, *few)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "rays_per_step is 1, fewer than the 2 devices" in output
+    assert "Traceback" not in output
+
+
+def test_one_process_takes_everything():
+    assert list(own_share(3)) == [0, 1, 2]
+    assert gathered([1, 2]) == [1, 2]
