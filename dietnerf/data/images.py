@@ -35,7 +35,7 @@ def read_image(path: Path, is_turned: bool = False) -> Tensor:
         UserError: the file is no image, is cut short, is animated, or holds no 8- or 16-bit
             integers.
     """
-    _check_codec(path)
+    check_codec(path)
     try:
         with iio.imopen(path, "r", plugin="pillow") as file:  # decoded once: that takes long
             mode = _decoded_mode(file.metadata())
@@ -47,7 +47,7 @@ def read_image(path: Path, is_turned: bool = False) -> Tensor:
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file as it is stored, from its header."""
-    _check_codec(path)
+    check_codec(path)
     try:
         height, width = iio.improps(path, plugin="pillow").shape[:2]
     except READ_ERRORS as error:
@@ -84,8 +84,12 @@ def read_numbers(path: Path) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-def _check_codec(path: Path) -> None:
-    """Let Pillow read HEIC through pillow-heif, where that is there."""
+def check_codec(path: Path) -> None:
+    """Let Pillow read HEIC through pillow-heif.
+
+    Raises:
+        UserError: that is missing, and `path` ends in .heic.
+    """
     if path.suffix.lower() not in HEIC_SUFFIXES:
         return
     try:

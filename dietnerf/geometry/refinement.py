@@ -30,7 +30,9 @@ class CameraRefinement(nn.Module):
     shifts: nn.Parameter  # (n, 3), scene units
     log_focal: nn.Parameter  # (1,)
 
-    def __init__(self, rate: float = 0.01, decay: float = 10.0, refines_focal: bool = False) -> None:
+    def __init__(
+        self, rate: float = 0.01, decay: float = 10.0, refines_focal: bool = False
+    ) -> None:
         super().__init__()
         if not (rate > 0 and decay >= 0):
             raise UserError(

@@ -11,11 +11,10 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageOps
 
-from dietnerf.data.images import read_image
+from dietnerf.data.images import HEIC_SUFFIXES, check_codec, read_image
 from dietnerf.errors import UserError
 
-HEIC = (".heic", ".heif")
-JPEG = (".jpg", ".jpeg", *HEIC)  # copied as JPEG, anything else as PNG
+JPEG = (".jpg", ".jpeg", *HEIC_SUFFIXES)  # copied as JPEG, anything else as PNG
 SUFFIXES = (*JPEG, ".png", ".webp", ".tif", ".tiff", ".bmp")
 FULL_FRAME = math.hypot(36, 24)  # the diagonal that "35 mm equivalent" refers to, millimetres
 MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # of EXIF's FocalPlaneResolutionUnit
@@ -51,26 +50,14 @@ def find_photos(folder: Path) -> list[Path]:
     if not photos:
         known = ", ".join(SUFFIXES)
         raise UserError(f"{folder} holds no photos: it needs files that end in one of {known}")
-    heic = [path for path in photos if path.suffix.lower() in HEIC]
-    if heic:
-        _register_heic(heic)
+    for path in photos:
+        check_codec(path)
     return sorted(photos, key=lambda path: _counted(path.name))
 
 
 def _counted(name: str) -> list[tuple[int, str]]:
     """A sorting key by the numbers in a name."""
     return [(int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
-
-
-def _register_heic(photos: list[Path]) -> None:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError as error:
-        raise UserError(
-            f"{photos[0]} and {len(photos) - 1} more are HEIC, which needs another package: "
-            "`pip install pillow-heif`, or export the photos as JPEG"
-        ) from error
-    register_heif_opener()
 
 
 def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]]:

@@ -129,5 +129,5 @@ def test_heic_without_its_codec(tmp_path: Path, monkeypatch):
         return import_anything(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without_heic)
-    with pytest.raises(UserError, match=r"a.HEIC and 1 more are HEIC.*pip install pillow-heif"):
+    with pytest.raises(UserError, match=r"a.HEIC is a HEIC photo.*pip install pillow-heif"):
         find_photos(tmp_path)
