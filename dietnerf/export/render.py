@@ -3,16 +3,15 @@
 import argparse
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.export.film import check_output, write_film
+from dietnerf.export.frames import Film, render_frames, render_frames_on
 from dietnerf.files import check_writable
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import (
@@ -26,10 +25,8 @@ from dietnerf.geometry.poses import (
     rigid,
     spiral,
 )
-from dietnerf.pictures import Mode, depth_range, picture
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.process import prepare_process
-from dietnerf.training.system import DietNeRF
 
 AROUND = ("orbit", "spiral")  # paths around the middle of the scene
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
@@ -63,13 +60,14 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     )
     add("--radius", type=float, help="of orbit and spiral, scene units (default: their mean)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--devices", type=int, default=1, help="GPUs, or processes on the CPU, that share frames")
     options = parser.parse_args(args)
     _check(options)
     return options
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, least in (("frames", 1), ("fps", 1e-3), ("radius", 1e-6)):
+    for name, least in (("frames", 1), ("fps", 1e-3), ("radius", 1e-6), ("devices", 1)):
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
             raise UserError(f"--{name} is {value}; it must be a positive number")
@@ -135,24 +133,14 @@ def read_poses(path: Path) -> Tensor:
     return torch.stack(poses)[:, :3].float()
 
 
-def render_frames(
-    system: DietNeRF, cameras: Cameras, modes: list[Mode], background: Tensor
-) -> Iterator[dict[str, Tensor]]:
-    """The pictures of one frame after the other, with one scale of depth colours for all."""
-    depths = _depths_along(system, cameras, background) if "depth" in modes else (0.0, 1.0)
-    for i in tqdm(range(len(cameras)), unit="frame", desc="rendering"):
-        rendering = system.render(cameras, i, background)
-        yield {mode: picture(rendering, mode, cameras.height, depths).cpu() for mode in modes}
-
-
-def _depths_along(system: DietNeRF, cameras: Cameras, background: Tensor) -> tuple[float, float]:
-    """Nearest and farthest depth in small previews of up to eight frames."""
-    shrink = max(1, min(cameras.width, cameras.height) // 32)
-    small = cameras.resized(cameras.width // shrink, cameras.height // shrink)
-    stops = range(0, len(cameras), math.ceil(len(cameras) / 8))
-    ranges = [depth_range(system.render(small, i, background)) for i in stops]
-    seen = [r for r in ranges if r != (0.0, 1.0)] or [(0.0, 1.0)]
-    return min(low for low, _ in seen), max(high for _, high in seen)
+def _devices(options: argparse.Namespace) -> list[str]:
+    """The names of the devices that render, one a process."""
+    if torch.device(options.device).type != "cuda" or options.devices == 1:
+        return [options.device] * options.devices
+    n_there = torch.cuda.device_count()
+    if options.devices > n_there:
+        raise UserError(f"--devices is {options.devices}, but there are {n_there} GPUs")
+    return [f"cuda:{i}" for i in range(options.devices)]
 
 
 @exit_on_user_error
@@ -165,7 +153,8 @@ def main(args: list[str] | None = None) -> None:
     out = options.out or run / "film.gif"
     check_output(out)
     check_writable(out.parent if out.suffix else out, "--out")
-    system = load_system(checkpoint).to(options.device)
+    devices = _devices(options)
+    system = load_system(checkpoint).to(devices[0])
     capture = system.refined_capture()
     if options.path is None:
         options.path = "spiral" if face_one_way(capture.cameras["train"]) else "orbit"
@@ -174,5 +163,10 @@ def main(args: list[str] | None = None) -> None:
     background = capture.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])
-    write_film(render_frames(system, cameras, options.modes, background), out, options.fps)
+    film = Film.of(system, cameras, options.modes, background)
+    if len(devices) == 1:
+        frames = render_frames(system, film)
+    else:
+        frames = render_frames_on(devices, checkpoint, film)
+    write_film(frames, out, options.fps)
     print(out)

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pytest
 import torch
 
 from dietnerf.data import Procedural
-from dietnerf.export import render
+from dietnerf.errors import UserError
+from dietnerf.export import frames, render
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.pictures import Mode
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 
 
@@ -48,6 +52,31 @@ def test_pngs_of_the_test_cameras_are_what_the_field_shows(finished_run: Path, t
         np.testing.assert_array_equal(found, (expected * 255).round().numpy())
 
 
+def test_two_processes_render_what_one_does_in_the_same_order(finished_run: Path, tmp_path: Path):
+    for n in ("1", "2"):
+        args = ["--frames", "5", "--devices", n, "--device", "cpu", "--out", str(tmp_path / n)]
+        render.main([str(finished_run), *args])
+    for name in sorted(path.name for path in (tmp_path / "1").iterdir()):
+        assert (tmp_path / "2" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    assert len(list((tmp_path / "2").iterdir())) == 10
+
+
+def test_a_rendering_process_that_ends_is_named(finished_run: Path, tmp_path: Path, monkeypatch):
+    film = frames.Film.of(load_system(find_checkpoint(finished_run)), *_one_frame(finished_run))
+    monkeypatch.setattr(frames.Worker, "frame", _end_at_once)
+    shown = frames.render_frames_on(["cpu", "cpu"], find_checkpoint(finished_run), film)
+    with pytest.raises(UserError, match="a process that rendered on one of cpu, cpu ended"):
+        list(shown)
+
+
+def _one_frame(run: Path) -> tuple[Cameras, list[Mode], torch.Tensor]:
+    return Procedural(resolution=16, n_test=3).cameras("test")[:1], ["rgb"], torch.ones(3)
+
+
+def _end_at_once(index: int) -> None:
+    os._exit(1)
+
+
 def test_interpolation_through_given_poses(finished_run: Path, tmp_path: Path):
     poses = Procedural(resolution=16, n_test=3).cameras("test").c2w
     frames = [{"transform_matrix": [*pose.tolist(), [0, 0, 0, 1]]} for pose in poses]
@@ -82,6 +111,7 @@ def test_background(finished_run: Path, tmp_path: Path):
         (["--size", "0", "4"], "--size is 0 4"),
         (["--path", "interpolate", "--poses", "nowhere.json"], "nowhere.json"),
         (["--fps", "nan"], "--fps is nan"),
+        (["--devices", "0"], "--devices is 0"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
         (["--poses", "path.json"], "--poses goes with --path interpolate only"),
         (["--path", "test", "--radius", "3"], "--radius goes with --path orbit or spiral only"),
@@ -103,7 +133,7 @@ def test_a_failure_leaves_the_good_film(finished_run: Path, tmp_path: Path, monk
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(render, "picture", fail)
+    monkeypatch.setattr(frames, "picture", fail)
     with pytest.raises(KeyboardInterrupt):
         render.main([str(finished_run), "--frames", "2", "--out", str(out)])
     assert out.read_bytes() == b"good"

@@ -1,0 +1,117 @@
+"""The pictures of a film, frame after frame, on one device or shared out over several."""
+
+import math
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import Queue
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dietnerf.errors import UserError
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.pictures import Mode, depth_range, picture
+from dietnerf.training.checkpoints import load_system
+from dietnerf.training.process import prepare_process
+from dietnerf.training.system import DietNeRF
+
+Item = TypeVar("Item")
+Pictures = dict[str, Tensor]  # of each mode, 8 bit, (height, width, 3), on the CPU
+
+
+@dataclass(frozen=True)
+class Film:
+    """What is shown in each frame.
+
+    Args:
+        cameras: one a frame.
+        modes: what of each is drawn.
+        background: behind the scene, (3,).
+        depths: the nearest and the farthest, which colours stand for.
+    """
+
+    cameras: Cameras
+    modes: list[Mode]
+    background: Tensor
+    depths: tuple[float, float]
+
+    @classmethod
+    def of(
+        cls, system: DietNeRF, cameras: Cameras, modes: list[Mode], background: Tensor
+    ) -> "Film":
+        """With one scale of depth colours for all frames."""
+        depths = _depths_along(system, cameras, background) if "depth" in modes else (0.0, 1.0)
+        return cls(cameras, modes, background, depths)
+
+    def frame(self, system: DietNeRF, index: int) -> Pictures:
+        rendering = system.render(self.cameras, index, self.background)
+        height = self.cameras.height
+        return {mode: picture(rendering, mode, height, self.depths).cpu() for mode in self.modes}
+
+
+def render_frames(system: DietNeRF, film: Film) -> Iterator[Pictures]:
+    """One frame after the other, on the device of the system."""
+    n_frames = len(film.cameras)
+    return (film.frame(system, i) for i in _counted(range(n_frames), n_frames))
+
+
+def render_frames_on(devices: list[str], checkpoint: Path, film: Film) -> Iterator[Pictures]:
+    """The same from a process for each device, in order.
+
+    Raises:
+        UserError: one of the processes ended before its time.
+    """
+    context = multiprocessing.get_context("spawn")
+    free: Queue[str] = context.Queue()
+    for device in devices:
+        free.put(device)
+    n_frames = len(film.cameras)
+    n_threads = max(1, torch.get_num_threads() // len(devices))
+    pool = ProcessPoolExecutor(
+        len(devices), context, Worker.begin, (free, n_threads, checkpoint, film)
+    )
+    with pool:
+        try:
+            yield from _counted(pool.map(Worker.frame, range(n_frames)), n_frames)
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"a process that rendered on one of {', '.join(devices)} ended, perhaps for want "
+                "of memory: use fewer --devices"
+            ) from error
+
+
+class Worker:
+    """What a process of its own keeps between frames."""
+
+    system: ClassVar[DietNeRF]
+    film: ClassVar[Film]
+
+    @classmethod
+    def begin(cls, free: "Queue[str]", n_threads: int, checkpoint: Path, film: Film) -> None:
+        prepare_process()
+        torch.set_num_threads(n_threads)
+        cls.system, cls.film = load_system(checkpoint).to(free.get()), film
+
+    @classmethod
+    def frame(cls, index: int) -> Pictures:
+        return cls.film.frame(cls.system, index)
+
+
+def _counted(frames: Iterable[Item], n_frames: int) -> Iterator[Item]:
+    return iter(tqdm(frames, unit="frame", desc="rendering", total=n_frames))
+
+
+def _depths_along(system: DietNeRF, cameras: Cameras, background: Tensor) -> tuple[float, float]:
+    """Nearest and farthest depth in small previews of up to eight frames."""
+    shrink = max(1, min(cameras.width, cameras.height) // 32)
+    small = cameras.resized(cameras.width // shrink, cameras.height // shrink)
+    stops = range(0, len(cameras), math.ceil(len(cameras) / 8))
+    ranges = [depth_range(system.render(small, i, background)) for i in stops]
+    seen = [r for r in ranges if r != (0.0, 1.0)] or [(0.0, 1.0)]
+    return min(low for low, _ in seen), max(high for _, high in seen)
