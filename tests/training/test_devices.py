@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,15 @@ class CompareReplicas(Callback):
             (Path(trainer.default_root_dir) / "differing.json").write_text(json.dumps(differing))
 
 
-def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+def start(*words: str, network: str | None = None) -> subprocess.Popen[str]:
+    inside = [] if network is None else ["ip", "netns", "exec", network]
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    if network is not None:
+        ours["GLOO_SOCKET_IFNAME"] = "eth7"
     return subprocess.Popen(
-        [sys.executable, *words],
+        [*inside, sys.executable, *words],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, **ours},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -140,3 +145,50 @@ def test_fewer_rays_than_devices_are_refused(tmp_path: Path):
 def test_one_process_takes_everything():
     assert list(own_share(3)) == [0, 1, 2]
     assert gathered([1, 2]) == [1, 2]
+
+
+def can_make_networks() -> bool:
+    return os.geteuid() == 0 and shutil.which("ip") is not None and _ip("netns", "list") == 0
+
+
+def _ip(*words: str) -> int:
+    return subprocess.run(["ip", *words], capture_output=True).returncode
+
+
+@pytest.fixture
+def machines() -> Iterator[list[str]]:
+    """Two networks with a cable between them, as two machines have."""
+    names = [f"dietnerf{os.getpid()}{end}" for end in "ab"]
+    cables = [f"v{os.getpid()}{end}" for end in "ab"]
+    commands = [["netns", "add", name] for name in names]
+    commands.append(["link", "add", cables[0], "type", "veth", "peer", "name", cables[1]])
+    for i, (name, cable) in enumerate(zip(names, cables, strict=True)):
+        commands.append(["link", "set", cable, "netns", name, "name", "eth7"])
+        commands.append(["-n", name, "addr", "add", f"10.77.0.{i + 1}/24", "dev", "eth7"])
+        commands += [["-n", name, "link", "set", device, "up"] for device in ("eth7", "lo")]
+    try:
+        if any(_ip(*command) for command in commands):
+            pytest.skip("networks cannot be made here")
+        yield names
+    finally:
+        for name in names:
+            _ip("netns", "del", name)
+
+
+@pytest.mark.skipif(not can_make_networks(), reason="needs root and iproute2")
+def test_two_machines_train_what_two_processes_do(runs: Path, machines: list[str], tmp_path: Path):
+    agents = []
+    for rank, name in enumerate(machines):
+        torchrun = [
+            *("-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank)),
+            *("--nproc_per_node", "1", "--master_addr", "10.77.0.1", "--master_port", "29511"),
+        ]
+        several = ["--trainer.num_nodes", "2", "--trainer.devices", "1", *TWO[2:]]
+        train = ["train.py", "fit", *RUN, *several, "--run", str(tmp_path / "run")]
+        agents.append(start(*torchrun, "--", *train, network=name))
+    for agent in agents:
+        output, _ = agent.communicate(timeout=300)
+        assert agent.returncode == 0, output[-2000:]
+    ours, theirs = (weights(r / "checkpoints/last.ckpt") for r in (tmp_path / "run", runs / "two"))
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5, msg=name)
