@@ -1,7 +1,8 @@
 """Several devices, each with a process of its own: how they exchange gradients, and share out whole
 views."""
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -10,10 +11,29 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
     bf16_compress_hook,
     fp16_compress_hook,
 )
+from torch.nn.parallel import DistributedDataParallel
 
 Item = TypeVar("Item")
-HOOKS = {"": None, "_bf16": bf16_compress_hook, "_fp16": fp16_compress_hook}
+HOOKS = {"ddp_bf16": bf16_compress_hook, "ddp_fp16": fp16_compress_hook}
 LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+
+
+class HalfGradients(DDPStrategy):
+    """DDP that sends gradients in half precision, with gloo as well, which Lightning leaves out.
+
+    Args:
+        hook: of torch's, which sends them.
+        options: of `DDPStrategy`.
+    """
+
+    def __init__(self, hook: Callable[..., Any], **options: Any) -> None:
+        super().__init__(**options)
+        self.hook = hook
+
+    def configure_ddp(self) -> None:
+        super().configure_ddp()
+        assert isinstance(self.model, DistributedDataParallel)
+        self.model.register_comm_hook(None, self.hook)
 
 
 def register_strategies() -> None:
@@ -23,15 +43,14 @@ def register_strategies() -> None:
     Sampler and schedules come to the same on all processes by themselves, so that nothing but
     gradients is exchanged: Lightning's own `ddp` would send the occupancy grid in every step.
     """
+    options: dict[str, Any] = {
+        "override": True,
+        "broadcast_buffers": False,
+        "gradient_as_bucket_view": True,
+    }
+    StrategyRegistry.register("ddp", DDPStrategy, **options)
     for name, hook in HOOKS.items():
-        StrategyRegistry.register(
-            f"ddp{name}",
-            DDPStrategy,
-            override=True,
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-            ddp_comm_hook=hook,
-        )
+        StrategyRegistry.register(name, HalfGradients, hook=hook, **options)
 
 
 def n_processes() -> int:

@@ -107,6 +107,15 @@ def test_one_device_scores_the_views_of_two_in_the_same_order(runs: Path):
         assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_gradients_in_half_precision_train_as_well(runs: Path):
+    half = runs / "half"
+    call("train.py", "fit", *RUN, *TWO[:3], "ddp_bf16", "--run", str(half))
+    call("train.py", "test", "--run", str(half))
+    whole, rounded = scores(runs / "two")["mean"], scores(half)["mean"]
+    assert whole != rounded
+    assert abs(whole["psnr"] - rounded["psnr"]) < 0.5
+
+
 def test_a_run_goes_on_on_another_number_of_devices(runs: Path):
     again = runs / "again"
     saved = str(runs / "two/checkpoints/000100.ckpt")
