@@ -19,7 +19,8 @@ def module(**settings) -> SceneDataModule:
 
 
 def rays(data: SceneDataModule, **trainer) -> RandomRays:
-    state = {"max_steps": 10, "global_step": 0, "accumulate_grad_batches": 1, "global_rank": 0}
+    state = {"max_steps": 10, "global_step": 0, "accumulate_grad_batches": 1}
+    state |= {"global_rank": 0, "world_size": 1}
     return RandomRays(data.scenes["train"], data, SimpleNamespace(**state | trainer))
 
 
@@ -55,6 +56,19 @@ def test_same_batch_whenever_it_is_asked_for():
 def test_ranks_draw_different_rays():
     data = module()
     assert not torch.equal(rays(data).batch(0).rgb, rays(data, global_rank=1).batch(0).rgb)
+
+
+@pytest.mark.parametrize(("batch_per_device", "expected"), [(False, 16), (True, 64)])
+def test_devices_share_a_step_or_take_one_each(batch_per_device: bool, expected: int):
+    data = module(batch_per_device=batch_per_device)
+    assert len(rays(data, world_size=4).batch(0)) == expected
+
+
+def test_the_number_of_rays_is_that_of_all_devices():
+    alone, shared = (module(samples_per_step=1000) for _ in range(2))
+    alone.adapt(64, 1500)
+    shared.adapt(16, 375)  # a fourth of the same
+    assert alone.n_rays == shared.n_rays
 
 
 def test_one_image_per_step():
