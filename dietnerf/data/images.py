@@ -158,7 +158,7 @@ def resize_area(image: Tensor, width: int, height: int) -> Tensor:
         image: float or uint8, (h, w, c).
         width, height: the new size, at most the old one and not necessarily a divisor of it.
     """
-    columns_first = _average_rows(image, height).transpose(0, 1)
+    columns_first = _average_rows(image, height).transpose(0, 1).contiguous()
     return _average_rows(columns_first, width).transpose(0, 1)
 
 
@@ -172,7 +172,9 @@ def _average_rows(image: Tensor, n_out: int) -> Tensor:
         row = first + k
         overlap = torch.minimum(edges[1:], row + 1) - torch.maximum(edges[:-1], row)
         share = (overlap.clamp(min=0) * n_out / n_in).float()
-        mean += share[:, None, None] * image[row.clamp(max=n_in - 1)].float()
+        if share.any():
+            own = image.index_select(0, row.clamp(max=n_in - 1))  # much faster than image[row]
+            mean += own.float().mul_(share[:, None, None])
     return mean
 
 
