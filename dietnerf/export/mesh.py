@@ -12,18 +12,24 @@ from dietnerf.errors import UserError
 from dietnerf.export.optional import require
 from dietnerf.export.paths import add_run_options, check_number, load_run, results_folder
 from dietnerf.export.sight import Sight
-from dietnerf.export.surface import SKIN, Grid, box_of_scene, opacities, surface
+from dietnerf.export.surface import (
+    POINTS_AT_ONCE,
+    SKIN,
+    Grid,
+    box_of_scene,
+    opacities,
+    surface,
+    wall,
+)
 from dietnerf.files import check_writable, replace_file
 from dietnerf.geometry.poses import Surroundings
-from dietnerf.geometry.rays import Rays, Samples
+from dietnerf.geometry.rays import Samples
 from dietnerf.pictures import to_uint8
-from dietnerf.renderer import rays_per_chunk, render_rays
 from dietnerf.training.checkpoints import find_checkpoint
 from dietnerf.training.system import DietNeRF
 
 FORMATS = (".ply", ".obj", ".glb")
 FINEST = 1024  # cells along the longest side: 4 GB
-FAINT = 0.1  # opacity below which a ray has no colour of its own
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +49,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--level",
         type=float,
         default=0.5,
-        help="share of the light that a surface stops within 1/256 of the scene's box",
+        help="share of the light that is stopped at the surface, within 1/256 of the scene's box "
+        "or as much more as a foggy field needs",
     )
     add(
         "--smallest",
@@ -103,7 +110,7 @@ def extract(
         system: as `load_system` gives it.
         bounds: box to cut out, six numbers; None for the scene's.
         resolution: cells of the grid along the longest side of the box.
-        level: share of the light that a surface stops within 1/256 of the scene's box.
+        level: share of the light that a surface stops within `wall`.
         smallest: length of the smallest part that is kept, as a share of the box's longest side.
         n_faces: how many triangles are left at most; None leaves all.
 
@@ -116,7 +123,11 @@ def extract(
     side = float((scene[1] - scene[0]).max())
     grid = Grid.over(scene if bounds is None else _checked(bounds), resolution)
     sight = Sight.of(system, train)
-    vertices, faces = surface(opacities(system, grid, sight, side), grid, level)
+    thickness = wall(system, sight, side)
+    opacity = opacities(
+        system, grid, sight, thickness, max(SKIN * side, 2 * thickness, 2 * grid.cell)
+    )
+    vertices, faces = surface(opacity, grid, sight, level)
     mesh = trimesh.Trimesh(vertices, faces)
     _drop_small_parts(mesh, smallest * grid.cell * resolution)
     if n_faces is not None and len(mesh.faces) > n_faces:
@@ -180,25 +191,18 @@ def _drop_small_parts(mesh: Any, length: float) -> None:
 
 @torch.no_grad()
 def colours(system: DietNeRF, mesh: Any, sight: Sight, side: float) -> Tensor:
-    """What a ray sees that meets each vertex in the mean direction of the training cameras that see
-    it, and otherwise against its normal; 8 bit, (n_vertices, 3)."""
-    skin = SKIN * side
+    """What the training cameras see at each vertex, and where none does, what the field shows
+    against the normal; 8 bit, (n_vertices, 3)."""
     points = torch.from_numpy(np.array(mesh.vertices)).float()
     normals = torch.from_numpy(np.array(mesh.vertex_normals)).float()
     parts = []
-    size = rays_per_chunk(system.field, system.sampler, system.device)
-    for at, outward in zip(points.split(size), normals.split(size), strict=True):
-        directions = sight.directions(at, outward, skin)
-        rays = Rays(
-            at - skin / 2 * directions,
-            directions,
-            at.new_zeros(len(at)),
-            at.new_full((len(at),), 1.5 * skin),
-        ).to(system.device)
-        black = torch.zeros(3, device=system.device)
-        seen, _ = render_rays(rays, system.field, system.sampler, black)
-        samples = Samples.at(at.to(system.device), seen.opacity, rays.rays_d)
-        here = system.field.colour(system.field.density(samples)[1], samples)
-        opacity = seen.opacity[:, None]
-        parts.append(torch.where(opacity > FAINT, seen.rgb / opacity.clamp(min=FAINT), here))
-    return to_uint8(torch.cat(parts)).cpu()
+    for at, outward in zip(
+        points.split(POINTS_AT_ONCE), normals.split(POINTS_AT_ONCE), strict=True
+    ):
+        rgbs, is_seen = sight.colours(at, outward, SKIN * side)
+        rest = at[~is_seen].to(system.device)
+        samples = Samples.at(rest, torch.ones_like(rest[:, 0]), -outward[~is_seen].to(rest))
+        features = system.field.density(samples)[1]
+        rgbs[~is_seen] = system.field.colour(features, samples).cpu()
+        parts.append(to_uint8(rgbs))
+    return torch.cat(parts)
