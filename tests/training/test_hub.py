@@ -30,6 +30,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repositorie
     constants = huggingface_hub.constants
     with running_hub() as (address, repositories):
         monkeypatch.setattr(constants, "ENDPOINT", address)
+        files = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
         monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
         yield repositories
