@@ -31,8 +31,8 @@ def test_points_lie_on_the_ball_in_its_colour():
     cameras = looking_at_origin(SIDES)
     points, colours = seen_points(system_of(Ball(sigma=SOLID)), cameras)
     radii = points.norm(dim=-1)
-    assert len(points) > 500
-    assert (radii - 1).abs().max() < 0.06  # a few steps of 5.2 / 256, seen slantwise
+    assert len(points) > 300
+    assert (radii - 1).abs().max() < 0.06  # three steps of 5.2 / 256
     for axis in range(3):
         assert points[:, axis].min() < -0.9 and points[:, axis].max() > 0.9
     assert (colours.int() - torch.tensor([204, 0, 0])).abs().max() <= 3
@@ -56,7 +56,7 @@ def test_depth_is_that_of_the_ball(ending: str, tmp_path: Path):
         depth = OpenEXR.File(str(path)).channels()["Z"].pixels
     else:
         depth = np.load(tmp_path / "depth_000.npy")
-    assert depth[32, 32] == pytest.approx(3.0, abs=0.03)
+    assert depth[16, 16] == pytest.approx(3.0, abs=0.03)
     assert depth[0, 0] == 0, "nothing is seen in the corner"
 
 
@@ -118,7 +118,7 @@ def test_points_open_in_another_library(tmp_path: Path, finished_run: Path, monk
         (["mesh", "RUN", "--level", "1"], "--level is 1.0"),
         (["mesh", "RUN", "--smallest", "2"], "--smallest is 2.0"),
         (["mesh", "RUN", "--faces", "0"], "--faces is 0"),
-        (["mesh", "RUN", *["--bounds", "1", "0", "0", "0", "1", "1"]], "--bounds: the lowest corner"),
+        (["mesh", "RUN", "--bounds", *"100011"], "--bounds: the lowest corner"),
         (["mesh", "RUN", "--device", "abacus"], "--device abacus cannot be used here"),
         (["points", "RUN", "--out", "a.txt"], "points are written as .ply or .glb"),
         (["points", "RUN", "--points", "0"], "--points is 0"),

@@ -53,7 +53,7 @@ class Two(Ball):
 
 def looking_at_origin(directions: list[list[float]]) -> Cameras:
     positions = 4 * F.normalize(torch.tensor(directions, dtype=torch.float32), dim=-1)
-    n, size = len(positions), 64
+    n, size = len(positions), 32
     poses = look_at(positions, torch.zeros(3), torch.tensor([0.0, 0.0, 1.0]))
     focal, one = torch.full((n, 2), 1.2 * size), torch.ones(n)
     return Cameras(poses, focal, torch.full((n, 2), size / 2), 2 * one, 6 * one, size, size)
@@ -62,12 +62,8 @@ def looking_at_origin(directions: list[list[float]]) -> Cameras:
 def system_of(field: AbstractField, directions: list[list[float]] = ALL_AROUND) -> DietNeRF:
     """A system that shows a field in closed form."""
     cameras = looking_at_origin(directions)
-    sampler = Occupancy(
-        resolution=32, n_still_steps=256, warmup_steps=64, update_every=16, bounds=BOX
-    )
+    sampler = Occupancy(resolution=32, n_still_steps=256, bounds=BOX)  # all cells are occupied
     sampler.prepare(cameras, field)
-    for step in range(64):
-        sampler.update(step, field, torch.Generator().manual_seed(step))
     system = DietNeRF(field, sampler).eval()
     system.capture = Capture({"train": cameras}, {"train": [*range(len(cameras))]}, torch.ones(3))
     return system

@@ -16,6 +16,7 @@ import yaml
 from dietnerf.errors import UserError
 from dietnerf.export import render
 from dietnerf.export.command import main
+from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.hub import fetch, repository_of
 from tests.helpers import weights
@@ -159,6 +160,16 @@ def test_classes_of_others_are_refused(published, tmp_path: Path, class_path: ob
     published["config.yaml"] = yaml.safe_dump(config).encode()
     message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
     assert f"asks for the class {class_path!r}" in message
+
+
+def test_a_pulled_scene_is_tested_but_not_trained_further(published, tmp_path: Path, capsys):
+    run = str(tmp_path / "run")
+    main(["pull", NAME, run])
+    cli.main(["test", "--run", run])
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--run", run, "--ckpt_path", "last"])
+    assert "came from the hub" in capsys.readouterr().err
 
 
 def test_only_what_a_picture_needs_is_published(published, finished_run: Path, tmp_path: Path):
