@@ -31,10 +31,12 @@ LAYERS = {
     "losses": 6,
     "metrics": 6,
     "pictures": 6,
+    "preview": 6,
     "training": 7,
     "benchmark": 8,
     "export": 8,
     "prepare": 8,
+    "demo": 9,
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -27,7 +27,7 @@ from dietnerf.geometry.poses import (
     spiral,
 )
 from dietnerf.pictures import Mode, depth_range, picture
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
 from dietnerf.training.process import prepare_process
 from dietnerf.training.system import DietNeRF
 
@@ -161,7 +161,7 @@ def main(args: list[str] | None = None) -> None:
     options = parse(args)
     prepare_process()
     checkpoint = find_checkpoint(options.checkpoint)
-    run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    run = run_of(checkpoint)
     out = options.out or run / "film.gif"
     check_output(out)
     check_writable(out.parent if out.suffix else out, "--out")
