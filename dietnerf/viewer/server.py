@@ -24,7 +24,7 @@ from dietnerf.viewer.listening import serve_at
 from dietnerf.viewer.views import field_of_view, quaternion, seen_by
 
 MOVING = 0.05  # seconds of a picture while somebody moves
-STILL = 1.0  # and of the finest one: a move has to wait for it
+STILL = 0.5  # and of the finest one: whoever moves has to wait for it
 SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}
 FARTHEST = 160.0  # depth that viser can say
 BLUE = (43, 98, 184)

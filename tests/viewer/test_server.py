@@ -5,51 +5,21 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from dietnerf.errors import UserError
 from dietnerf.export import render
-from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.pictures import to_uint8
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.viewer import Viewer
 from dietnerf.viewer.__main__ import main, open_run, parse
-from dietnerf.viewer.views import field_of_view, quaternion, seen_by
+from dietnerf.viewer.views import seen_by
 from tests.browser import free_port
+from tests.viewer.client import Client
 
 pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
-
-
-class Client:
-    """A browser at one camera: remembers its pictures."""
-
-    client_id = 0
-
-    def __init__(self, cameras: Cameras, width: int = 64, height: int = 64) -> None:
-        self.pictures: list[np.ndarray] = []
-        self.scene = SimpleNamespace(set_background_image=self._show)
-        self.moves: list = []
-        self.camera = SimpleNamespace(
-            wxyz=quaternion(cameras.c2w[0]),
-            position=cameras.c2w[0, :, 3].numpy(),
-            fov=field_of_view(cameras),
-            image_width=width,
-            image_height=height,
-            aspect=width / height,
-            on_update=self.moves.append,
-        )
-
-    def _show(self, image: np.ndarray, **others: object) -> None:
-        self.pictures.append(image)
-
-    def move(self, cameras: Cameras) -> None:
-        self.camera.wxyz = quaternion(cameras.c2w[0])
-        self.camera.position = cameras.c2w[0, :, 3].numpy()
-        for moved in self.moves:
-            moved(self.camera)
 
 
 @pytest.fixture
