@@ -1,4 +1,4 @@
-# build, test, lint, bench, demo: everything runs in .venv, which is made when it is missing.
+# build, test, lint, bench, demo, app: everything runs in .venv, which is made when it is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ BUILT := .venv/.built
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build test lint format bench demo clean
+.PHONY: build test lint format bench demo app clean
 
 build: $(BUILT)
 
@@ -54,6 +54,14 @@ demo: build
 	$(BIN)/python train.py test --run $(DEMO)
 	$(BIN)/python render.py $(DEMO) --size 200 200 --frames 40 --out $(DEMO)/orbit.gif
 	@echo "The orbit is $(DEMO)/orbit.gif. The curves: $(BIN)/tensorboard --logdir $(DEMO)"
+
+# On every run there is; the demo's is made where there is none.
+app: build | $(DEMO)/checkpoints/last.ckpt
+	@echo "The page: http://127.0.0.1:8501"
+	$(BIN)/python -m streamlit run app.py -- $(dir $(DEMO))
+
+$(DEMO)/checkpoints/last.ckpt: | $(BUILT)
+	$(MAKE) demo
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -27,3 +27,18 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "small"
     fit(run)
     return run
+
+
+@pytest.fixture(scope="session")
+def shown_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred steps on the procedural scene at 32x32: enough to tell front from back."""
+    run = tmp_path_factory.mktemp("shown") / "toy"
+    options = {
+        "data.reader.init_args.resolution": 32,
+        "data.rays_per_step": 256,
+        "data.samples_per_step": 8192,
+        "trainer.max_steps": 200,
+        "trainer.val_check_interval": 200,
+    }
+    fit(run, *(word for name, value in options.items() for word in (f"--{name}", str(value))))
+    return run

@@ -22,7 +22,7 @@ from dietnerf.geometry.poses import (
     rigid,
     spiral,
 )
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
 from dietnerf.training.hub import is_remote, repository_of
 from dietnerf.training.system import DietNeRF
 
@@ -106,7 +106,7 @@ def results_folder(given: Path, checkpoint: Path) -> Path:
     hub into `runs` here."""
     if is_remote(given):
         return Path("runs") / repository_of(given).split("/")[1]
-    return checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return run_of(checkpoint)
 
 
 def load_run(options: argparse.Namespace) -> tuple[DietNeRF, Capture]:

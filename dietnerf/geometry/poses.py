@@ -69,14 +69,26 @@ class Surroundings:
 
     def positions(self, azimuths: Tensor, elevations: Tensor, radii: Tensor | float) -> Tensor:
         """Points (n, 3) around the centre; radians, azimuth counter-clockwise seen from above."""
-        helper = torch.eye(3)[int(self.up.abs().argmin())]
-        east = F.normalize(torch.linalg.cross(helper, self.up), dim=0)
-        north = torch.linalg.cross(self.up, east)
+        east, north = self._level_axes()
         level = torch.cos(azimuths)[:, None] * east + torch.sin(azimuths)[:, None] * north
         directions = (
             torch.cos(elevations)[:, None] * level + torch.sin(elevations)[:, None] * self.up
         )
         return self.centre + torch.as_tensor(radii).reshape(-1, 1) * directions
+
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Azimuths, elevations and radii of points (n, 3): what `positions` makes them of."""
+        east, north = self._level_axes()
+        offsets = positions - self.centre
+        radii = offsets.norm(dim=-1)
+        elevations = torch.asin(((offsets @ self.up) / radii).clamp(-1, 1))
+        return torch.atan2(offsets @ north, offsets @ east), elevations, radii
+
+    def _level_axes(self) -> tuple[Tensor, Tensor]:
+        """Two unit vectors in the ground plane, square to each other, (3,) each."""
+        helper = torch.eye(3)[int(self.up.abs().argmin())]
+        east = F.normalize(torch.linalg.cross(helper, self.up), dim=0)
+        return east, torch.linalg.cross(self.up, east)
 
 
 def orbit(

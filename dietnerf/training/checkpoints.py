@@ -25,6 +25,12 @@ def find_checkpoint(path: Path | str) -> Path:
     return found
 
 
+def run_of(checkpoint: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to."""
+    is_kept = checkpoint.parent.name == "checkpoints"
+    return checkpoint.parents[1] if is_kept else checkpoint.parent
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, without running any code from it.
 

@@ -26,6 +26,7 @@ from dietnerf.training.callbacks import (
 from dietnerf.training.checkpoints import read_checkpoint
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.devices import is_loss_of_a_process, leave, register_strategies
+from dietnerf.training.live import LiveViewer
 from dietnerf.training.process import prepare_process
 from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_weights
 from dietnerf.training.system import DietNeRF
@@ -97,6 +98,13 @@ class DietNeRFCLI(LightningCLI):
             help="false takes the semantic loss out of any config",
         )
         parser.add_argument(
+            "--viewer",
+            type=bool,
+            default=False,
+            help="true shows the scene in a browser while it trains",
+        )
+        parser.add_argument("--viewer_port", type=int, default=8080)
+        parser.add_argument(
             "--lpips_weights",
             type=str | None,
             default=None,
@@ -158,7 +166,9 @@ class DietNeRFCLI(LightningCLI):
         if self.subcommand == "validate":
             return bar
         saving = [] if options.trainer.enable_checkpointing is False else _checkpoints(options)
-        return [*bar, Stopwatch(), ValidationPictures(), FinalMetrics(), *saving]
+        # First, so that its pictures do not count as training.
+        watched = [LiveViewer(port=options.viewer_port)] if options.viewer else []
+        return [*watched, *bar, Stopwatch(), ValidationPictures(), FinalMetrics(), *saving]
 
     def _run_subcommand(self, subcommand: str) -> None:
         # Whatever is wrong with the photographs, or does not suit them, is found before anything is

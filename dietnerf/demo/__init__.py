@@ -1,0 +1,1 @@
+"""The demo page: trained scenes to look at in a browser."""

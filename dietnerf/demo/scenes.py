@@ -1,0 +1,178 @@
+"""What the demo page shows: checkpoints, found, loaded and rendered. Nothing of the page itself."""
+
+import base64
+import io
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.export.film import write_film
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rendering
+from dietnerf.geometry.turntable import Turntable
+from dietnerf.pictures import Mode, depth_range, picture
+from dietnerf.preview import Preview, shrunk
+from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
+
+HUB = "hf:"
+MODES: tuple[Mode, ...] = ("rgb", "depth", "opacity")
+Depths = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the sliders stand.
+
+    Args:
+        azimuth_deg, elevation_deg: degrees, as in `Turntable`.
+        distance: from the middle of the scene, scene units.
+        height: rows of the picture.
+    """
+
+    azimuth_deg: float
+    elevation_deg: float
+    distance: float
+    height: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The pictures of one view.
+
+    Args:
+        urls: by mode, PNGs written out as `data:` addresses, which a page shows without asking the
+            server again.
+        depths: what is drawn brightest and darkest in the depth picture.
+    """
+
+    urls: dict[Mode, str]
+    depths: Depths
+
+
+def find_scenes(sources: Sequence[str]) -> dict[str, str]:
+    """The checkpoints in folders, by the names that a reader chooses from; the last one of a run
+    bears the name of the run.
+
+    Args:
+        sources: runs, folders of runs, checkpoint files, or `hf://user/name`.
+
+    Raises:
+        UserError: there is none.
+    """
+    scenes: dict[str, str] = {}
+    for source in sources:
+        if source.startswith(HUB):
+            scenes[source] = source
+            continue
+        folder = Path(source)
+        found = [folder] if folder.is_file() else sorted(folder.rglob("*.ckpt"))
+        scenes |= {_label(path, folder): str(path) for path in found}
+    if not scenes:
+        raise UserError(
+            f"there is no checkpoint in {' or '.join(sources)}; train a scene with "
+            "`python train.py fit --config configs/quickstart.yaml --run runs/demo`, or name "
+            "another folder: `streamlit run app.py -- FOLDER`"
+        )
+    return dict(sorted(scenes.items()))
+
+
+def _label(checkpoint: Path, folder: Path) -> str:
+    run = run_of(checkpoint)
+    inside = run.relative_to(folder) if run.is_relative_to(folder) else run
+    name = str(inside) if inside.name else run.resolve().name
+    return name if checkpoint.stem == "last" else f"{name} ({checkpoint.stem})"
+
+
+class LoadedScene:
+    """A checkpoint, ready to be looked at.
+
+    Args:
+        source: a checkpoint, a run, or `hf://user/name`.
+
+    Raises:
+        UserError: it cannot be had, or cannot be read.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.checkpoint = find_checkpoint(Path(source))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.system = load_system(self.checkpoint).to(device)
+        capture = self.system.refined_capture()
+        self.background = capture.background
+        self.turntable = Turntable.of(capture.cameras["train"])
+        self.preview = Preview(lambda cameras: self.system.render(cameras, 0, self.background))
+        self.preview.warm_up(self.turntable.cameras[:1])
+
+    @property
+    def height(self) -> int:
+        """Rows of the photographs."""
+        return self.turntable.cameras.height
+
+    def camera(self, view: View) -> Cameras:
+        """The camera of a view, with the photographs' proportions."""
+        angles = math.radians(view.azimuth_deg), math.radians(view.elevation_deg)
+        return of_height(self.turntable.camera(*angles, view.distance), view.height)
+
+    def frame(self, cameras: Cameras, shrink: int = 1, depths: Depths | None = None) -> Frame:
+        """The pictures of one camera, both sides divided by `shrink`, with its own scale of depths
+        unless one is given."""
+        small = shrunk(cameras, shrink)
+        rendering = self.preview.render(small)
+        depths = depths or depth_range(rendering)
+        pixels = {mode: picture(rendering, mode, small.height, depths) for mode in MODES}
+        return Frame({mode: as_url(values.cpu()) for mode, values in pixels.items()}, depths)
+
+    def results(self) -> dict[str, Any] | None:
+        """What `train.py test` wrote of this very checkpoint, or None."""
+        try:
+            results = json.loads((run_of(self.checkpoint) / "metrics.json").read_text())
+            tested = Path(results["checkpoint"]).name
+            return results if tested == self.checkpoint.name else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def of_height(cameras: Cameras, height: int) -> Cameras:
+    """The same view with so many rows, and columns in proportion."""
+    return cameras.resized(max(1, round(cameras.width * height / cameras.height)), height)
+
+
+def as_url(pixels: Tensor) -> str:
+    """8-bit pixels (height, width, 3) as a PNG within its own address."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(file, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def film_frames(
+    scenes: Sequence[LoadedScene], cameras: Cameras, modes: Sequence[Mode]
+) -> Iterator[dict[str, Tensor]]:
+    """Frame after frame, every scene's pictures in turn, with one scale of depths for all."""
+    depths: Depths | None = None
+    for i in range(len(cameras)):
+        renderings: list[Rendering] = [
+            scene.system.render(cameras, i, scene.background) for scene in scenes
+        ]
+        depths = depths or depth_range(renderings[0])
+        yield {
+            f"{place} {mode}": picture(rendering, mode, cameras.height, depths).cpu()
+            for place, rendering in enumerate(renderings)
+            for mode in modes
+        }
+
+
+def film(frames: Iterator[dict[str, Tensor]], ending: str, fps: float) -> bytes:
+    """A film as the content of a file; `ending` is .gif or .mp4."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / f"film{ending}"
+        write_film(frames, out, fps)
+        return out.read_bytes()

@@ -1,0 +1,124 @@
+"""The viewer while a scene trains."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.data.scene import Scene
+from dietnerf.pictures import to_uint8
+from dietnerf.training.system import DietNeRF, steps_between_logs
+from dietnerf.viewer import Viewer
+from dietnerf.viewer.progress import Progress
+
+SHARE = 0.12  # of the time that training takes, spent on pictures; viser's own thread takes some
+STILL = 0.3  # seconds of the finest picture
+OVERDRAFT = 0.5  # seconds that a moving visitor may be ahead of that share
+PHOTO = 96  # pixels along the longer side of a drawn photograph
+
+
+class LiveViewer(Callback):
+    """Shows the scene in browsers while it trains, at any camera.
+
+    Between two steps it renders as long as its share of the time allows, and nothing while no
+    browser is open. It draws no random numbers: a run that was watched ends with the same weights.
+
+    Args:
+        host, port: where browsers find it; 0.0.0.0 lets the whole network look.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 8080) -> None:
+        self.host, self.port = host, port
+        self.viewer: Viewer | None = None
+        self._saved = 0.0  # seconds to spend on pictures
+        self._since: float | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DietNeRF)
+        scene = trainer.datamodule.scenes["train"]  # type: ignore[attr-defined]
+        self.viewer = Viewer(
+            pl_module.field,
+            pl_module.sampler,
+            scene.cameras,
+            pl_module.background.to(trainer.strategy.root_device),
+            Path(trainer.default_root_dir),
+            thumbnails(scene, pl_module.background),
+            self.host,
+            self.port,
+        )
+        # Other processes would wait for a step that does not come, and give up.
+        can_pause = trainer.world_size == 1
+        self.progress = Progress(self.viewer.server, trainer.max_steps, can_pause)
+        print(f"The scene is at {self.viewer.address} while it trains.", flush=True)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.viewer is None:
+            return
+        if not self.viewer.is_watched:
+            self._since = None
+            return
+        now = time.perf_counter()
+        if self._since is not None:
+            self._saved = min(self._saved + SHARE * (now - self._since), STILL)
+        self.viewer.field_changed()
+        self.progress.draw()
+        self._paint(self.viewer)
+        self._since = time.perf_counter()
+        self._saved -= self._since - now
+        self._wait_while_paused(self.viewer)
+
+    def _paint(self, viewer: Viewer) -> None:
+        if self._saved > -OVERDRAFT:
+            viewer.paint(STILL, only_moved=self._saved < 0)
+
+    def _wait_while_paused(self, viewer: Viewer) -> None:
+        while self.progress.is_paused:
+            if not viewer.is_watched:
+                self.progress.go_on()
+            if not viewer.paint():
+                viewer.wake.wait(0.1)
+                viewer.wake.clear()
+            self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if self.viewer is None or trainer.global_step % steps_between_logs(trainer) != 0:
+            return
+        metrics = trainer.callback_metrics
+        if {"train/loss", "train/psnr"} <= metrics.keys():
+            self.progress.record(
+                trainer.global_step, float(metrics["train/loss"]), float(metrics["train/psnr"])
+            )
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.viewer is not None:
+            self.viewer.close()
+            self.viewer = None
+
+
+def thumbnails(scene: Scene, background: Tensor) -> Tensor:
+    """Photographs, small enough to be drawn beside the scene, (n, h, w, 3), 8 bit."""
+    height, width = scene.images.shape[1:3]
+    shrink = max(1.0, max(height, width) / PHOTO)
+    size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    photos = []
+    for i in range(len(scene)):
+        image = scene.image(i, background).permute(2, 0, 1)[None]
+        small = F.interpolate(image, size, mode="area")
+        photos.append(to_uint8(small[0].permute(1, 2, 0)))
+    return torch.stack(photos)

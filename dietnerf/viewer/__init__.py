@@ -1,0 +1,3 @@
+"""A scene in a browser, from any camera, while it trains or afterwards. It needs viser."""
+
+from dietnerf.viewer.server import Viewer as Viewer

@@ -1,0 +1,58 @@
+"""Look at a finished run in a browser: `python -m dietnerf.viewer runs/demo`."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from dietnerf.errors import exit_on_user_error
+from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
+from dietnerf.training.process import prepare_process
+from dietnerf.viewer import Viewer
+
+
+def parse(args: list[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m dietnerf.viewer", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="folder of a run, or a .ckpt file")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for the whole network")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args(args)
+
+
+def open_run(options: argparse.Namespace) -> Viewer:
+    """A viewer of the run's last checkpoint.
+
+    Raises:
+        UserError: there is no checkpoint, it cannot be read, or the port is taken.
+    """
+    checkpoint = find_checkpoint(options.checkpoint)
+    system = load_system(checkpoint).to(options.device)
+    capture = system.refined_capture()
+    return Viewer(
+        system.field,
+        system.sampler,
+        capture.cameras["train"],
+        capture.background.to(options.device),
+        run_of(checkpoint),
+        host=options.host,
+        port=options.port,
+    )
+
+
+@exit_on_user_error
+def main(args: list[str] | None = None) -> None:
+    """Serve one run until interrupted; `args` defaults to the command line."""
+    options = parse(args)
+    prepare_process()
+    viewer = open_run(options)
+    print(f"The scene is at {viewer.address}. Ctrl-C ends.", flush=True)
+    try:
+        viewer.serve()
+    except KeyboardInterrupt:
+        viewer.close()
+
+
+if __name__ == "__main__":
+    main()

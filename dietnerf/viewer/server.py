@@ -1,0 +1,248 @@
+"""Serves a scene to browsers: coarse pictures while somebody moves, fine ones where they stay."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dietnerf.fields.base import AbstractField
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import Surroundings
+from dietnerf.geometry.rays import Rendering
+from dietnerf.pictures import Mode, depth_range, picture, surface_depth
+from dietnerf.preview import FINER, Preview, shrunk
+from dietnerf.renderer import render_image
+from dietnerf.sampling.base import AbstractSampler
+from dietnerf.viewer.camera_path import CameraPath
+from dietnerf.viewer.listening import serve_at
+from dietnerf.viewer.views import field_of_view, quaternion, seen_by
+
+MOVING = 0.05  # seconds of a picture while somebody moves
+STILL = 0.5  # and of the finest one: whoever moves has to wait for it
+SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}
+FARTHEST = 160.0  # depth that viser can say
+BLUE = (43, 98, 184)
+
+
+@dataclass
+class Watcher:
+    """A browser, and what it has seen.
+
+    Args:
+        client: viser's handle.
+        wanted: counts its moves; a picture of an earlier one is stale.
+        shrink: of the picture that it shows; None before the first one of this view.
+        version: of the field that the picture shows.
+    """
+
+    client: Any
+    wanted: int = 0
+    shrink: int | None = None
+    version: int = -1
+
+    def look_anew(self) -> None:
+        self.wanted += 1
+        self.shrink = None
+
+
+class Viewer:
+    """A viser server that shows a field.
+
+    Nothing is rendered but by `paint`, in its caller's thread: it never meets an optimiser's step.
+
+    Args:
+        field: what is seen.
+        sampler: where it is asked.
+        cameras: the training cameras, drawn as pyramids; a click on one goes there.
+        background: colour behind the scene, (3,), on the device of the field.
+        run: folder that a camera path is written into.
+        photos: of the cameras, drawn in their pyramids, (n, h, w, 3), 8 bit; or None.
+        host, port: where browsers find it.
+
+    Raises:
+        UserError: viser is not installed, or the port is taken.
+    """
+
+    def __init__(
+        self,
+        field: AbstractField,
+        sampler: AbstractSampler,
+        cameras: Cameras,
+        background: Tensor,
+        run: Path,
+        photos: Tensor | None = None,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+    ) -> None:
+        self.field, self.sampler, self.background = field, sampler, background
+        self.cameras, self.around = cameras, Surroundings.of(cameras)
+        self.preview = Preview(self._render)
+        self.wake = threading.Event()
+        self.version = 0
+        self._watchers: dict[int, Watcher] = {}
+        self.server = serve_at(host, port)
+        self.address = f"http://{host}:{self.server.get_port()}"
+        self._prepare_scene(photos)
+        self._prepare_panel(run)
+        self.server.on_client_connect(self._welcome)
+        self.server.on_client_disconnect(self._part)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether any browser is there."""
+        return bool(self._watchers)
+
+    def field_changed(self) -> None:
+        """Pictures shown so far are of an older field."""
+        self.version += 1
+
+    def paint(self, still_seconds: float = STILL, only_moved: bool = False) -> bool:
+        """Render one picture for whoever needs it most, if anybody does.
+
+        Args:
+            still_seconds: what the finest picture may take.
+            only_moved: leave finer and newer pictures of the same view for later.
+        """
+        for watcher in sorted(self._watchers.values(), key=self._urgency):
+            cameras = seen_by(watcher.client.camera, self.cameras, self.around)
+            shrink = self._next_shrink(watcher, cameras, still_seconds)
+            if shrink is None or (only_moved and watcher.shrink is not None):
+                continue
+            wanted, version = watcher.wanted, self.version
+            self._show(watcher.client, shrunk(cameras, shrink))
+            if watcher.wanted == wanted:
+                watcher.shrink, watcher.version = shrink, version
+            return True
+        return False
+
+    def serve(self) -> None:
+        """Show a finished field until the process is interrupted."""
+        while True:
+            self.wake.wait()
+            self.wake.clear()
+            while self.paint():
+                pass
+
+    def close(self) -> None:
+        self.server.stop()
+
+    def _urgency(self, watcher: Watcher) -> tuple[bool, int, int]:
+        return watcher.shrink is not None, watcher.version, -(watcher.shrink or 0)
+
+    def _next_shrink(self, watcher: Watcher, cameras: Cameras, still_seconds: float) -> int | None:
+        """Of the next picture; None where it shows all there is."""
+        if watcher.shrink is None:
+            return self.preview.shrink(cameras, MOVING)
+        finest = self.preview.shrink(cameras, still_seconds)
+        if watcher.shrink > finest:
+            return max(finest, watcher.shrink // FINER)
+        return finest if watcher.version < self.version else None
+
+    def _render(self, cameras: Cameras) -> Rendering:
+        with _evaluated(self.field, self.sampler):
+            return render_image(cameras, 0, self.field, self.sampler, self.background)
+
+    def _show(self, client: Any, cameras: Cameras) -> None:
+        rendering = self.preview.render(cameras)
+        mode = SHOWN[self._shown.value]
+        drawn = picture(rendering, mode, cameras.height, depth_range(rendering)).cpu().numpy()
+        client.scene.set_background_image(
+            drawn, format="jpeg", jpeg_quality=90, depth=_occluding(rendering, cameras.height)
+        )
+
+    def _prepare_scene(self, photos: Tensor | None) -> None:
+        scene, first, radius = self.server.scene, self.cameras.c2w[0], self.around.radius
+        scene.set_up_direction(self.around.up.numpy())
+        start = self.server.initial_camera
+        distance = float((first[:, 3] - self.around.centre).norm())
+        start.position = first[:, 3].double().numpy()
+        start.look_at = (first[:, 3] - distance * first[:, 2]).double().numpy()
+        start.up = self.around.up.double().numpy()
+        start.fov = field_of_view(self.cameras)
+        start.near, start.far = 1e-3 * radius, 1e3 * radius
+        self._size = 0.08 * radius
+        self._frusta = [self._frustum(i, photos) for i in range(len(self.cameras))]
+
+    def _frustum(self, index: int, photos: Tensor | None) -> Any:
+        cameras = self.cameras[[index]]
+        frustum = self.server.scene.add_camera_frustum(
+            f"/cameras/{index}",
+            field_of_view(cameras),
+            cameras.width / cameras.height,
+            scale=self._size,
+            thickness=0.02 * self._size,
+            color=BLUE,
+            image=None if photos is None else photos[index].numpy(),
+            wxyz=quaternion(cameras.c2w[0]),
+            position=cameras.c2w[0, :, 3].numpy(),
+        )
+
+        @frustum.on_click
+        def go_there(event: Any) -> None:
+            with event.client.atomic():
+                event.client.camera.wxyz = frustum.wxyz
+                event.client.camera.position = frustum.position
+
+        return frustum
+
+    def _prepare_panel(self, run: Path) -> None:
+        gui = self.server.gui
+        gui.configure_theme(show_logo=False, show_share_button=False)
+        gui.set_panel_label("dietnerf")
+        self._shown = gui.add_dropdown("Show", tuple(SHOWN))
+        self._shown.on_update(lambda event: self._look_anew())
+        cameras = gui.add_checkbox("Training cameras", True)
+
+        @cameras.on_update
+        def draw(event: Any) -> None:
+            for frustum in self._frusta:
+                frustum.visible = cameras.value
+
+        self.path = CameraPath(self.server, run, 0.8 * self._size)
+
+    def _look_anew(self) -> None:
+        for watcher in list(self._watchers.values()):
+            watcher.look_anew()
+        self.wake.set()
+
+    def _welcome(self, client: Any) -> None:
+        watcher = self._watchers[client.client_id] = Watcher(client)
+
+        @client.camera.on_update
+        def moved(camera: Any) -> None:
+            watcher.look_anew()
+            self.wake.set()
+
+        self.wake.set()
+
+    def _part(self, client: Any) -> None:
+        self._watchers.pop(client.client_id, None)
+        self.wake.set()
+
+
+@contextlib.contextmanager
+def _evaluated(*modules: torch.nn.Module) -> Iterator[None]:
+    """Modules as they are for pictures, and then as they were."""
+    were = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.eval()
+        yield
+    finally:
+        for module, was in zip(modules, were, strict=True):
+            module.train(was)
+
+
+def _occluding(rendering: Rendering, height: int) -> np.ndarray | None:
+    """Depth along the axis that hides what is drawn behind, (height, width)."""
+    depth = surface_depth(rendering)
+    solid = rendering.opacity > 0.5
+    if bool((depth[solid] > FARTHEST).any()):
+        return None
+    return depth.where(solid, FARTHEST).unflatten(0, (height, -1)).float().cpu().numpy()

@@ -1,0 +1,55 @@
+"""Between cameras here (OpenGL axes, camera to world) and those of a browser (viser: OpenCV axes,
+a quaternion with the real part first, a vertical field of view)."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import Surroundings, fly
+
+FLIP = np.diag([1.0, -1.0, -1.0])  # y and z point the other way
+
+
+def quaternion(c2w: Tensor) -> np.ndarray:
+    """The turn of a pose (3, 4), real part first, (4,)."""
+    turn = Rotation.from_matrix(c2w[:, :3].double().numpy() @ FLIP)
+    return np.asarray(turn.as_quat(scalar_first=True))
+
+
+def pose(wxyz: np.ndarray, position: np.ndarray) -> Tensor:
+    """A pose (3, 4) as it is meant here."""
+    turn = Rotation.from_quat(wxyz, scalar_first=True).as_matrix() @ FLIP
+    return torch.from_numpy(np.column_stack([turn, position])).float()
+
+
+def field_of_view(cameras: Cameras) -> float:
+    """Of the first camera, from the upper to the lower edge, radians."""
+    return 2 * math.atan(cameras.height / 2 / float(cameras.focal[0, 1]))
+
+
+def seen_by(camera: Any, train: Cameras, around: Surroundings) -> Cameras:
+    """What a browser looks through: a pinhole as large as its window.
+
+    Args:
+        camera: viser's handle.
+        train: the training cameras; near and far follow from the first one's.
+        around: how they stand.
+    """
+    width, height = max(1, camera.image_width), max(1, camera.image_height)
+    moved = fly(train, pose(camera.wxyz, camera.position)[None], around)
+    focal = height / 2 / math.tan(camera.fov / 2)
+    return replace(
+        moved,
+        focal=torch.full((1, 2), focal),
+        centre=torch.tensor([[width / 2, height / 2]]),
+        width=width,
+        height=height,
+        distortion=None,
+        is_fisheye=None,
+    )

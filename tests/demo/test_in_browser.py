@@ -1,0 +1,90 @@
+"""The page in a real browser: what a move of a slider changes, and how soon."""
+
+import time
+import urllib.request
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+from dietnerf.demo.scenes import LoadedScene, View
+from tests.browser import (
+    Driver,
+    chromium,
+    console_errors,
+    free_port,
+    keep_screenshot,
+    program,
+    slide,
+    wait_for,
+    wait_for_port,
+)
+
+ROWS = 200
+MAX_DIFFERENCE = 1  # of 255: the same computation in another process, rounded
+
+
+class Page:
+    """The page as its visitor sees it."""
+
+    def __init__(self, driver: Driver, port: int) -> None:
+        self.driver = driver
+        driver.get(f"http://127.0.0.1:{port}")
+
+    def address(self, columns: int = 1) -> str:
+        """Of the picture, which holds it, once it has as many columns."""
+        return str(
+            self.driver.execute_script(
+                "const i = document.querySelector('[data-testid=\"stImage\"] img');"
+                "return i && i.complete && i.naturalWidth >= arguments[0] ? i.src : ''",
+                columns,
+            )
+        )
+
+    def pixels(self) -> np.ndarray:
+        """The picture at its full size."""
+        return pixels(wait_for(lambda: self.address(ROWS)))
+
+
+def pixels(url: str) -> np.ndarray:
+    """Those of a `data:` address, (height, width, 3)."""
+    with urllib.request.urlopen(url) as content:
+        return iio.imread(content.read()).astype(int)
+
+
+def test_a_moved_slider_changes_the_picture(shown_run: Path):
+    port = free_port()
+    page_of = ("-m", "streamlit", "run", "app.py", "--server.port", str(port))
+    with chromium() as driver, program(*page_of, "--", str(shown_run)):
+        wait_for_port(port)
+        page = Page(driver, port)
+        wait_for(page.address)
+        slide(driver, "Rows of the picture", 1)
+        before = page.pixels()
+        shown = wait_for(lambda: page.address(ROWS))
+
+        start = time.perf_counter()
+        azimuth = slide(driver, "Azimuth (degrees)", 1)
+        wait_for(lambda: page.address() not in ("", shown))
+        seconds_to_change = time.perf_counter() - start
+        wait_for(lambda: page.address(ROWS) not in ("", shown))
+        seconds_to_full = time.perf_counter() - start
+        after = page.pixels()
+
+        elevation, distance = (
+            slide(driver, label, 0) for label in ("Elevation (degrees)", "Distance (scene units)")
+        )
+        keep_screenshot(driver, "page")
+        assert not console_errors(driver)
+
+    scene = LoadedScene(str(shown_run))
+    cameras = scene.camera(View(azimuth, elevation, distance, ROWS))
+    start = time.perf_counter()
+    frame = scene.frame(cameras)
+    print(
+        f"\n{ROWS}x{ROWS}: {time.perf_counter() - start:.3f} s in the server; in the browser "
+        f"{seconds_to_change:.3f} s to the changed picture, {seconds_to_full:.3f} s to the full one"
+    )
+    expected = pixels(frame.urls["rgb"])
+    assert abs(after - expected).max() <= MAX_DIFFERENCE
+    assert abs(after - before).max() > 20

@@ -1,0 +1,44 @@
+import time
+
+import torch
+
+from dietnerf.data import Procedural
+from dietnerf.geometry.rays import Rendering
+from dietnerf.preview import Preview, shrunk
+
+
+def drawn(seconds_per_pixel: float) -> tuple[Preview, list[tuple[int, int]]]:
+    """A preview of something slow, and the sizes that it was asked for."""
+    sizes = []
+
+    def render(cameras):
+        sizes.append((cameras.width, cameras.height))
+        time.sleep(seconds_per_pixel * cameras.width * cameras.height)
+        return Rendering(*(torch.zeros(1) for _ in range(4)))
+
+    return Preview(render), sizes
+
+
+CAMERAS = Procedural(resolution=128, n_test=1).cameras("test")
+
+
+def test_the_first_picture_comes_in_time_and_the_last_is_whole():
+    preview, _ = drawn(1e-5)
+    preview.warm_up(CAMERAS)
+    shrinks = list(preview.shrinks(CAMERAS, seconds=0.03))
+    assert shrinks[-1] == 1 and shrinks == sorted(shrinks, reverse=True)
+    assert shrinks[0] > 2, "64x64 pixels take 0.04 s"
+
+
+def test_a_fast_scene_is_shown_whole_at_once():
+    preview, sizes = drawn(0.0)
+    preview.warm_up(CAMERAS)
+    assert list(preview.shrinks(CAMERAS, seconds=0.2)) == [1]
+    assert set(sizes) == {(16, 16)}
+
+
+def test_pixels_stay_however_slow_the_scene():
+    preview, _ = drawn(0.0)
+    preview.seconds_per_pixel = 1e3
+    small = shrunk(CAMERAS, preview.shrink(CAMERAS, 0.01))
+    assert (small.width, small.height) == (8, 8)

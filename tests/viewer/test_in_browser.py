@@ -1,0 +1,112 @@
+"""The viewer in a real browser: what a drag changes, and how soon."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.pictures import to_uint8
+from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.viewer import Viewer
+from dietnerf.viewer.__main__ import open_run, parse
+from dietnerf.viewer.views import seen_by
+from tests.browser import (
+    Driver,
+    chromium,
+    console_errors,
+    free_port,
+    keep_screenshot,
+    wait_for,
+)
+
+pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
+
+TOLERANCE = 2  # of 255, on average: the browser scales a JPEG
+PANELS = 170  # rows that controls cover
+
+
+@pytest.fixture
+def viewer(shown_run: Path) -> Iterator[Viewer]:
+    """In this process, so that a test can ask for its cameras."""
+    made = open_run(parse([str(shown_run), "--port", str(free_port())]))
+    for frustum in made._frusta:
+        frustum.visible = False
+    threading.Thread(target=made.serve, daemon=True).start()
+    yield made
+    made.close()
+
+
+def settled(viewer: Viewer) -> None:
+    """Until nothing is left to be rendered."""
+    (watcher,) = viewer._watchers.values()
+
+    def is_fine() -> bool:
+        wanted = watcher.wanted
+        time.sleep(1.5)  # the browser tells of its camera, and unpacks a picture
+        return watcher.shrink == 1 and watcher.wanted == wanted
+
+    wait_for(is_fine)
+
+
+def drag(driver: Driver, columns: int) -> None:
+    from selenium.webdriver import ActionChains
+
+    canvas = driver.find_element("tag name", "canvas")
+    actions = ActionChains(driver, duration=50).move_to_element_with_offset(canvas, -300, 0)
+    actions.click_and_hold().move_by_offset(columns, 0).release().perform()
+
+
+def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
+    in_time = viewer.preview.shrink
+    viewer.preview.shrink = lambda cameras, seconds: (
+        in_time(cameras, seconds) if seconds < 0.1 else 1
+    )
+    with chromium(900, 600) as driver:
+        driver.get(viewer.address)
+        wait_for(lambda: viewer.is_watched)
+        settled(viewer)
+        first = keep_screenshot(driver, "viewer")
+        window, before = (first.shape[1], first.shape[0]), below_panels(first)
+        start = time.perf_counter()
+        drag(driver, 120)
+        wait_for(lambda: distance(below_panels(keep_screenshot(driver, "viewer")), before) > 1)
+        seconds_to_change = time.perf_counter() - start
+        settled(viewer)
+        (watcher,) = viewer._watchers.values()
+        cameras = seen_by(watcher.client.camera, viewer.cameras, viewer.around)
+        expected = below_panels(rendered(shown_run, cameras, window))
+        wait_for(
+            lambda: distance(below_panels(keep_screenshot(driver, "viewer")), expected) < TOLERANCE,
+            seconds=20,
+        )
+        assert distance(before, expected) > 2 * TOLERANCE
+        assert not console_errors(driver)
+    wait_for(lambda: not viewer.is_watched)
+
+    start = time.perf_counter()
+    viewer.preview.render(cameras.framed(200, 200))
+    print(
+        f"\n200x200: {time.perf_counter() - start:.3f} s in the server; "
+        f"{seconds_to_change:.3f} s in the browser from a drag to another picture"
+    )
+
+
+def below_panels(pixels: np.ndarray) -> np.ndarray:
+    return pixels[PANELS:].astype(int)
+
+
+def distance(some: np.ndarray, others: np.ndarray) -> float:
+    return float(abs(some - others).mean())
+
+
+def rendered(run: Path, cameras: Cameras, window: tuple[int, int]) -> np.ndarray:
+    """What a camera sees of a run, scaled to a window of another resolution."""
+    pixels = to_uint8(load_system(find_checkpoint(run)).render(cameras, 0, torch.ones(3)).rgb)
+    image = Image.fromarray(pixels.view(cameras.height, cameras.width, 3).numpy())
+    return np.asarray(image.resize(window, Image.Resampling.BILINEAR))

@@ -1,0 +1,131 @@
+"""The viewer without a browser: a stand-in for viser's client says what it is shown."""
+
+import socket
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dietnerf.errors import UserError
+from dietnerf.export import render
+from dietnerf.geometry.poses import Surroundings
+from dietnerf.pictures import to_uint8
+from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.viewer import Viewer
+from dietnerf.viewer.__main__ import main, open_run, parse
+from dietnerf.viewer.views import seen_by
+from tests.browser import free_port
+from tests.viewer.client import Client
+
+pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
+
+
+@pytest.fixture
+def viewer(shown_run: Path):
+    made = open_run(parse([str(shown_run), "--port", str(free_port())]))
+    yield made
+    made.close()
+
+
+def test_a_camera_goes_to_the_browser_and_back(shown_run: Path):
+    cameras = load_system(find_checkpoint(shown_run)).capture.cameras["train"]
+    around = Surroundings.of(cameras)
+    back = seen_by(Client(cameras, 32, 32).camera, cameras, around)
+    torch.testing.assert_close(back.c2w, cameras.c2w[:1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(back.focal, cameras.focal[:1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(back.centre, cameras.centre[:1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(back.near, cameras.near[:1], atol=1e-5, rtol=0)
+
+
+def test_pictures_get_finer_until_somebody_moves(viewer: Viewer):
+    client = Client(viewer.cameras)
+    viewer._welcome(client)
+    viewer.preview.seconds_per_pixel = 1e-3  # a slow field
+    assert viewer.paint()
+    assert len(client.pictures[0]) < 64
+    while viewer.paint():
+        pass
+    sizes = [len(shown) for shown in client.pictures]
+    assert sizes == sorted(sizes) and sizes[-1] == 64
+    client.move(viewer.cameras[[1]])
+    assert viewer.paint() and not viewer.paint(only_moved=True)
+    assert (client.pictures[-1].mean((0, 1)) != client.pictures[-2].mean((0, 1))).any()
+
+
+def test_the_finest_picture_is_the_field_at_that_camera(viewer: Viewer, shown_run: Path):
+    client = Client(viewer.cameras)
+    viewer._welcome(client)
+    while viewer.paint(still_seconds=60):
+        pass
+    system = load_system(find_checkpoint(shown_run))
+    cameras = system.capture.cameras["train"].resized(64, 64)
+    expected = to_uint8(system.render(cameras, 0, torch.ones(3)).rgb).view(64, 64, 3).numpy()
+    difference = abs(client.pictures[-1].astype(int) - expected)
+    assert difference.mean() < 0.2, "the same but for a camera that went through a quaternion"
+
+
+def test_a_changed_field_is_shown_anew(viewer: Viewer):
+    client = Client(viewer.cameras)
+    viewer._welcome(client)
+    while viewer.paint():
+        pass
+    viewer.field_changed()
+    assert not viewer.paint(only_moved=True)
+    assert viewer.paint() and not viewer.paint()
+
+
+def test_nobody_there_costs_no_picture(viewer: Viewer):
+    client = Client(viewer.cameras)
+    assert not viewer.is_watched and not viewer.paint()
+    viewer._welcome(client)
+    assert viewer.is_watched
+    viewer._part(client)
+    assert not viewer.is_watched and not viewer.paint() and not client.pictures
+
+
+def test_render_py_flies_along_the_written_path(viewer: Viewer, tmp_path: Path, shown_run: Path):
+    client = Client(viewer.cameras)
+    viewer.path._run = tmp_path
+    viewer.path._write(SimpleNamespace(client=client))
+    assert not (tmp_path / "path.json").exists(), "nothing to write yet"
+    for index in (0, 3, 5, 2):
+        client.move(viewer.cameras[[index]])
+        viewer.path._add(SimpleNamespace(client=client))
+    viewer.path._remove(SimpleNamespace(client=client))
+    viewer.path._write(SimpleNamespace(client=client))
+    path = tmp_path / "path.json"
+    assert f"render.py {tmp_path} --path interpolate --poses {path}" in viewer.path._note.content
+    poses = render.read_poses(path)
+    torch.testing.assert_close(poses, viewer.cameras.c2w[[0, 3, 5]], atol=1e-5, rtol=0)
+    options = ["--path", "interpolate", "--poses", str(path), "--frames", "3"]
+    render.main([str(shown_run), *options, "--out", str(tmp_path / "film.gif")])
+
+
+def test_a_taken_port_is_one_sentence(finished_run: Path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit) as ended:
+            main([str(finished_run), "--port", str(port)])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"cannot listen at 127.0.0.1:{port}" in line and "choose another port" in line
+
+
+def test_without_viser_the_extra_is_named(finished_run: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with pytest.raises(UserError, match=r"dietnerf\[viewer\]"):
+        open_run(parse([str(finished_run)]))
+
+
+def test_a_folder_without_a_run(tmp_path: Path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path)])
+    assert "there is no checkpoint at" in capsys.readouterr().err
+
+
+def test_only_this_machine_unless_asked(finished_run: Path):
+    assert parse([str(finished_run)]).host == "127.0.0.1"
