@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dietnerf.errors import UserError
-from dietnerf.export import render
+from dietnerf.export import paths, render
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.pictures import to_uint8
 from dietnerf.training.checkpoints import find_checkpoint, load_system
@@ -97,7 +97,7 @@ def test_render_py_flies_along_the_written_path(viewer: Viewer, tmp_path: Path, 
     viewer.path._write(SimpleNamespace(client=client))
     path = tmp_path / "path.json"
     assert f"render.py {tmp_path} --path interpolate --poses {path}" in viewer.path._note.content
-    poses = render.read_poses(path)
+    poses = paths.read_poses(path)
     torch.testing.assert_close(poses, viewer.cameras.c2w[[0, 3, 5]], atol=1e-5, rtol=0)
     options = ["--path", "interpolate", "--poses", str(path), "--frames", "3"]
     render.main([str(shown_run), *options, "--out", str(tmp_path / "film.gif")])
