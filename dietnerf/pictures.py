@@ -2,12 +2,15 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dietnerf.geometry.rays import Rendering
 
 Mode = Literal["rgb", "depth", "opacity"]
+CAPTION_ROWS = 16
 
 # Near is bright, far is dark: nine steps of a colour map whose lightness is monotonic.
 _DEPTH_COLOURS = torch.tensor(
@@ -71,3 +74,10 @@ def picture(rendering: Rendering, mode: Mode, height: int, depths: tuple[float, 
     else:
         colours = rendering.opacity[:, None].expand(-1, 3)
     return to_uint8(colours).unflatten(0, (height, -1))
+
+
+def captioned(pixels: Tensor, text: str) -> Tensor:
+    """8-bit pixels (height, width, 3) with a line of black text on white below."""
+    strip = Image.new("RGB", (pixels.shape[1], CAPTION_ROWS), "white")
+    ImageDraw.Draw(strip).text((2, 1), text, fill="black", font_size=CAPTION_ROWS - 5)
+    return torch.cat([pixels, torch.from_numpy(np.array(strip))])

@@ -1,7 +1,7 @@
 import torch
 
 from dietnerf.geometry.rays import Rendering
-from dietnerf.pictures import colour_depth, depth_range, picture, surface_depth, to_uint8
+from dietnerf.pictures import captioned, colour_depth, depth_range, picture, surface_depth, to_uint8
 
 
 def rendering(depths, opacities):
@@ -35,3 +35,11 @@ def test_rows_come_first():
     drawn = picture(rendering([1.0] * 6, [1.0] * 3 + [0.0] * 3), "opacity", 2, (0, 1))
     assert drawn.shape == (2, 3, 3)
     assert (drawn[0] == 255).all() and (drawn[1] == 0).all()
+
+
+def test_a_caption_stands_below_in_black_on_white():
+    pixels = torch.full((8, 60, 3), 7, dtype=torch.uint8)
+    shown = captioned(pixels, "cosine 0.5")
+    assert (shown[:8] == pixels).all() and shown.shape[1:] == (60, 3)
+    below = shown[8:].float()
+    assert below.max() == 255 and below.min() < 60 and below.mean() > 180

@@ -138,8 +138,8 @@ class AbstractSceneLoss(AbstractLoss):
     """Judges the scene itself, or what it shows where nobody photographed it, once a step. To add
     one, write one file with one final subclass.
 
-    `shown` is what it last looked at, an image (height, width, 3) in [0, 1], and `scalars` what it
-    last found, by name; both are logged.
+    `shown` is what it last looked at, beside what it compared that with, an image (height, width,
+    3) in [0, 1], and `scalars` what it last found, by name; both are logged.
     """
 
     def __init__(self, weight: float = 1.0, **when: Any) -> None:

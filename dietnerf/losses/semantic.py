@@ -81,6 +81,7 @@ class SemanticConsistency(AbstractSceneLoss):
         self.jitter = jitter
         self.augmentation = _augmentation() if augment else None
         self.photographs: list[Tensor] = []  # where parts of them are to be embedded
+        self.thumbnails: list[Tensor] = []  # their middle squares, as large as a rendering
 
     @property
     def name(self) -> str:
@@ -94,6 +95,7 @@ class SemanticConsistency(AbstractSceneLoss):
             photograph = scene.image(i, background).to(device)
             with torch.no_grad():
                 embeddings.append(self.encoder(_batch(photograph)))
+            self.thumbnails.append(_thumbnail(photograph, self.resolution))
             if self.crop_target:
                 self.photographs.append(photograph)
         self.embeddings = torch.cat(embeddings)
@@ -101,7 +103,7 @@ class SemanticConsistency(AbstractSceneLoss):
     def forward(self, moment: Moment) -> Tensor:
         cameras, windows = self._look(moment.generator)
         rays = Rays.cat([camera.image_rays(0) for camera in cameras]).to(moment.background.device)
-        targets = self._targets(moment, windows)
+        targets, photographs = self._targets(moment, windows)
         seed = int(torch.randint(2**62, (1,), generator=moment.generator))
 
         def render(chunk: tuple[int, Rays]) -> Tensor:
@@ -120,7 +122,10 @@ class SemanticConsistency(AbstractSceneLoss):
         )
         chunks = [(i, rays[i : i + size]) for i in range(0, len(rays), size)]
         scene = nn.ModuleList([moment.field, moment.sampler])
-        return judge_in_chunks(render, chunks, lambda rgb: self._judge(rgb, targets, seed), scene)
+        loss = judge_in_chunks(render, chunks, lambda rgb: self._judge(rgb, targets, seed), scene)
+        if photographs and self.shown is not None:
+            self.shown = torch.cat([self.shown, torch.cat(photographs).to(self.shown)], dim=1)
+        return loss
 
     def _look(self, generator: torch.Generator) -> tuple[list[Cameras], list[tuple[int, int, int]]]:
         """Cameras, and the part of a photograph that each sees: left, top and side in pixels."""
@@ -137,29 +142,33 @@ class SemanticConsistency(AbstractSceneLoss):
             found.append(drawn[[i]].windowed(left, top, side, self.resolution))
         return found, windows
 
-    def _targets(self, moment: Moment, windows: list[tuple[int, int, int]]) -> Tensor:
-        """What each rendering is compared with, unit vectors (n_views, n_features)."""
+    def _targets(
+        self, moment: Moment, windows: list[tuple[int, int, int]]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What each rendering is compared with, unit vectors (n_views, n_features), and the
+        photographs that they are of."""
         if self.target == "mean":
-            return F.normalize(self.embeddings.mean(dim=0, keepdim=True), dim=1)
+            return F.normalize(self.embeddings.mean(dim=0, keepdim=True), dim=1), []
         n = len(self.embeddings)
         if self.target == "random":
             ids = torch.randint(n, (self.n_views,), generator=moment.generator).tolist()
         else:
             ids = _in_turn(moment.index // self.every * self.n_views, self.n_views, n)
         if not self.crop_target:
-            return self.embeddings[ids]
+            return self.embeddings[ids], [self.thumbnails[i] for i in ids]
         parts = [
             self.photographs[i][top : top + side, left : left + side]
             for i, (left, top, side) in zip(ids, windows, strict=True)
         ]
         with torch.no_grad():
-            return torch.cat([self.encoder(_batch(part)) for part in parts])
+            targets = torch.cat([self.encoder(_batch(part)) for part in parts])
+        return targets, [_thumbnail(part, self.resolution) for part in parts]
 
     def _judge(self, colours: Tensor, targets: Tensor, seed: int) -> Tensor:
         """The loss of colours (n_views * resolution^2, 3, or 6 with a coarse rendering)."""
         shape = (self.n_views, self.resolution, self.resolution, -1, 3)
         images = colours.float().clamp(0, 1).view(shape).permute(3, 0, 4, 1, 2).flatten(0, 1)
-        self.shown = images[0].detach().permute(1, 2, 0)
+        self.shown = images[: self.n_views].detach().permute(0, 2, 3, 1).flatten(0, 1)
         if self.augmentation is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)  # kornia takes no other
@@ -173,6 +182,15 @@ class SemanticConsistency(AbstractSceneLoss):
 def _batch(image: Tensor) -> Tensor:
     """(height, width, 3) -> (1, 3, height, width)."""
     return image.permute(2, 0, 1)[None]
+
+
+def _thumbnail(image: Tensor, size: int) -> Tensor:
+    """The middle square of (height, width, 3), (size, size, 3)."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = _batch(image[top : top + side, left : left + side])
+    return F.interpolate(square, (size, size), mode="area")[0].permute(1, 2, 0)
 
 
 def _in_turn(first: int, count: int, n: int) -> list[int]:

@@ -40,6 +40,10 @@ class AbstractSampler(nn.Module, ABC):
         samples, the density counts for nothing."""
         return torch.ones(len(points), dtype=torch.bool, device=points.device)
 
+    def scalars(self) -> dict[str, Tensor]:
+        """What is logged of it, by name."""
+        return {}
+
     def prepare(self, cameras: Cameras, field: AbstractField) -> None:
         """Called once before training, with the training cameras."""
 

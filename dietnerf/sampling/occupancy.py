@@ -186,6 +186,11 @@ class Occupancy(AbstractSampler):
         eights = self.occupied[levels.where(is_inside, 0), cells // 8]
         return is_inside & ((eights >> (cells % 8).to(torch.uint8)) & 1).bool()
 
+    def scalars(self) -> dict[str, Tensor]:
+        """`occupied`: the share of all cells."""
+        n_bits = torch.tensor([i.bit_count() for i in range(256)], device=self.occupied.device)
+        return {"occupied": n_bits[self.occupied.int()].float().mean() / 8}
+
     def _march(
         self, rays: Rays, step: float, jitter: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:

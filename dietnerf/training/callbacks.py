@@ -17,10 +17,13 @@ from torch import Tensor
 
 from dietnerf.files import replace_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
-from dietnerf.pictures import depth_range, picture, to_uint8
-from dietnerf.training.datamodule import RayBatch
+from dietnerf.pictures import captioned, depth_range, picture, to_uint8
+from dietnerf.renderer import render_rays
+from dietnerf.training.datamodule import RayBatch, View
 from dietnerf.training.devices import gathered, n_processes
 from dietnerf.training.system import DietNeRF, RenderedView, is_logged, steps_between_logs
+
+HISTOGRAM_RAYS = 2048  # of a view, spread over it
 
 # Those that a score may depend on.
 PACKAGES = ("dietnerf", "torchvision", "torchmetrics", "kornia", "pytorch-lightning")
@@ -90,21 +93,17 @@ class Checkpoints(ModelCheckpoint):
 
 
 class ValidationPictures(Callback):
-    """Shows the first validation view in TensorBoard beside its photograph, depth and opacity, and
+    """Shows, in TensorBoard or another logger that takes pictures, the first validation view beside
+    its photograph, depth and opacity, how the colours of its rays are shared out over samples, and
     what the losses of the scene last looked at."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
-        if not isinstance(trainer.logger, TensorBoardLogger):
-            return
         for judge in pl_module.scene_losses:
             if judge.shown is not None:
-                trainer.logger.experiment.add_image(
-                    f"train/{judge.name}",
-                    to_uint8(judge.shown).cpu(),
-                    trainer.global_step,
-                    dataformats="HWC",
-                )
+                found = ", ".join(f"{name} {float(x):.4g}" for name, x in judge.scalars.items())
+                pixels = captioned(to_uint8(judge.shown).cpu(), found)
+                log_picture(trainer, f"train/{judge.name}", pixels)
 
     def on_validation_batch_end(
         self,
@@ -115,14 +114,38 @@ class ValidationPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if batch_idx == 0 and isinstance(trainer.logger, TensorBoardLogger):
-            side_by_side = comparison(outputs)
-            trainer.logger.experiment.add_image(
-                "val/photograph_rendering_depth_opacity",
-                side_by_side,
-                trainer.global_step,
-                dataformats="HWC",
+        if batch_idx > 0 or not trainer.is_global_zero:
+            return
+        log_picture(trainer, "val/photograph_rendering_depth_opacity", comparison(outputs))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            assert isinstance(pl_module, DietNeRF)
+            weights = weights_along_rays(pl_module, outputs.view)
+            trainer.logger.experiment.add_histogram(
+                "val/weights_along_rays", weights, trainer.global_step
             )
+
+
+def log_picture(trainer: pl.Trainer, name: str, pixels: Tensor) -> None:
+    """Hand 8-bit pixels (height, width, 3) to the logger, if it takes pictures: TensorBoard's does,
+    and those with a `log_image`, as that of Weights & Biases."""
+    logger, step = trainer.logger, trainer.global_step
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+    elif logger is not None and hasattr(logger, "log_image"):
+        logger.log_image(name, [pixels.numpy()], step=step)
+
+
+@torch.no_grad()
+def weights_along_rays(system: DietNeRF, view: View) -> Tensor:
+    """Shares that single samples have in the colours of a view's rays, on the CPU, of those above
+    1/1000: near one where surfaces are hard, small where all is fog."""
+    rays = view.cameras.image_rays(0)
+    some = rays[torch.linspace(0, len(rays) - 1, min(len(rays), HISTOGRAM_RAYS)).long()]
+    rendering, _ = render_rays(
+        some.to(system.device), system.field, system.sampler, view.background, None
+    )
+    weights = rendering.weights.float().cpu()
+    return weights[weights > 1e-3]
 
 
 def comparison(rendered: RenderedView) -> Tensor:
@@ -267,4 +290,21 @@ class FinalMetrics(Callback):
             if name in ("train/psnr", "train/loss", "val/psnr")
         }
         if isinstance(trainer.logger, TensorBoardLogger):
-            trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
+            trainer.logger.log_hyperparams(self._chosen(trainer, pl_module), final)
+        elif trainer.logger is not None:
+            trainer.logger.log_hyperparams(self._chosen(trainer, pl_module))
+            trainer.logger.log_metrics(final, trainer.global_step)
+
+    @staticmethod
+    def _chosen(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What distinguishes runs, losses by their names: columns of a table."""
+        assert isinstance(pl_module, DietNeRF) and pl_module.capture is not None
+        chosen = {k: v for k, v in pl_module.hparams.items() if k != "_instantiator"}
+        options = chosen.pop("losses", None) or []
+        losses = {type(m).__name__: o for m, o in zip(pl_module.losses, options, strict=False)}
+        facts = {
+            "seed": pl_module.history.seed,
+            "reader": type(trainer.datamodule.reader).__name__,  # type: ignore[attr-defined]
+            "n_views": len(pl_module.capture.view_ids["train"]),
+        }
+        return {**facts, "losses": losses, **chosen}

@@ -7,7 +7,12 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespace
+from pytorch_lightning.cli import (
+    LightningArgumentParser,
+    LightningCLI,
+    Namespace,
+    SaveConfigCallback,
+)
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -77,6 +82,15 @@ class Trainer(pl.Trainer):
         """
         scene = datamodule.scenes["train"]
         look(scene.cameras, scene.names, Path(self.default_root_dir) / "capture.png")
+
+
+class SavedConfig(SaveConfigCallback):
+    """`config.yaml` in the folder of the run, wherever a logger writes."""
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        run = Path(trainer.default_root_dir)
+        run.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, run / "config.yaml", skip_none=False, overwrite=True)
 
 
 class DietNeRFCLI(LightningCLI):
@@ -260,6 +274,7 @@ def main(args: list[str] | None = None) -> None:
         parser_class=Parser,
         trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=SavedConfig,
+        save_config_kwargs={"save_to_log_dir": False},
         auto_configure_optimizers=False,
     )

@@ -263,6 +263,7 @@ class DietNeRF(pl.LightningModule):
                 scalars |= {
                     f"train/{judge.name}_{name}": value for name, value in judge.scalars.items()
                 }
+        scalars |= {f"train/{name}": value for name, value in self.sampler.scalars().items()}
         self.log_dict(scalars, batch_size=n_rays)
         self.log("train/psnr", -10 * mse.log10(), prog_bar=True, batch_size=n_rays)
 

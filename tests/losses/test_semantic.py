@@ -142,7 +142,9 @@ def test_what_is_rendered_is_the_view_from_there(scene: Scene):
     from dietnerf.renderer import render_image
 
     whole = render_image(scene.cameras, 0, ball, Stratified(64), WHITE).rgb.view(24, 24, 3)
-    assert (loss.shown - whole).abs().mean() < 0.01 and whole.std() > 0.1
+    rendered, photograph = loss.shown.split(24, dim=1)
+    assert (rendered - whole).abs().mean() < 0.01 and whole.std() > 0.1
+    assert any(torch.equal(photograph, scene.image(i, WHITE)) for i in range(4))
 
 
 def test_crop_is_a_part_of_the_view_and_of_the_photograph(scene: Scene):

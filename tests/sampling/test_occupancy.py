@@ -77,6 +77,7 @@ def test_nothing_is_pruned_before_it_is_probed():
     n_occupied = []
     for step in range(0, 64, 16):
         n_occupied.append(int(unpacked(sampler).sum()))
+        assert float(sampler.scalars()["occupied"]) == pytest.approx(n_occupied[-1] / 32**3)
         train(sampler, field, range(step, step + 16))
     assert n_occupied == [32**3, 32**3 * 3 // 4, 32**3 // 2, 32**3 // 4]
     assert unpacked(sampler).sum() == 0

@@ -9,7 +9,9 @@ import imageio.v3 as iio
 import pytest
 import torch
 import yaml
+from pytorch_lightning.loggers import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from dietnerf.data import Procedural
 from dietnerf.export import render
@@ -45,10 +47,44 @@ def test_tensorboard_shows_losses_pictures_and_hyper_parameters(finished_run: Pa
     scalars = set(events.Tags()["scalars"])
     assert scalars >= {
         "train/loss", "train/photometric", "train/psnr", "train/learning_rate",
-        "train/rays_per_second", "val/psnr", "final/val/psnr",
+        "train/rays_per_second", "train/samples_per_ray", "train/occupied", "val/psnr",
+        "final/val/psnr",
     }  # fmt: skip
     assert events.Tags()["images"] == ["val/photograph_rendering_depth_opacity"]
-    assert "_hparams_/session_start_info" in events.summary_metadata
+    weights = events.Histograms("val/weights_along_rays")[-1].histogram_value
+    assert weights.num > 0 and 1e-3 < weights.min <= weights.max <= 1
+    start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    table = HParamsPluginData.FromString(start).session_start_info.hparams
+    assert table["reader"].string_value == "Procedural" and table["n_views"].number_value == 16
+    assert table["sampler/init_args/resolution"].number_value > 0
+
+
+class Album(Logger):
+    """A logger that is not TensorBoard's and takes pictures, as that of Weights & Biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures, self.chosen = {}, {}
+
+    name, version = "album", 0
+
+    def log_image(self, key: str, images: list, step: int) -> None:
+        self.pictures[key] = images
+
+    def log_hyperparams(self, params: dict, *args: object) -> None:
+        self.chosen |= params
+
+    def log_metrics(self, metrics: dict, step: int | None = None) -> None:
+        pass
+
+
+def test_another_logger_gets_pictures_and_hyper_parameters(tmp_path: Path, monkeypatch):
+    album = Album()
+    monkeypatch.setattr(cli, "TensorBoardLogger", lambda *args, **options: album)
+    fit(tmp_path / "run")
+    ((comparison,),) = [album.pictures["val/photograph_rendering_depth_opacity"]]
+    assert comparison.shape == (16, 64, 3) and comparison.dtype == "uint8"
+    assert album.chosen["n_views"] == 16
 
 
 def test_same_seed_same_weights_to_the_bit(finished_run: Path, tmp_path: Path):

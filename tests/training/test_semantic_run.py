@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import imageio.v3 as iio
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dietnerf.export import render
+from dietnerf.pictures import CAPTION_ROWS
 from dietnerf.training import cli
 from tests.helpers import SMALL_RUN, tiny_tower
 
@@ -51,7 +53,10 @@ def semantic_run(tmp_path_factory: pytest.TempPathFactory, tower) -> tuple[Path,
 def test_tensorboard_shows_the_view_its_cosine_and_the_weight(semantic_run):
     events = EventAccumulator(str(semantic_run[0])).Reload()
     assert {"train/semantic_cosine", "train/semantic_weight"} <= set(events.Tags()["scalars"])
-    assert "train/semantic" in events.Tags()["images"]
+    shown = iio.imread(events.Images("train/semantic")[-1].encoded_image_string)
+    size = shown.shape[1] // 2  # a rendering, beside it the photograph, a line of text below
+    assert shown.shape == (size + CAPTION_ROWS, 2 * size, 3)
+    assert shown[:size, size:].std() > 10 and shown[size:].min() < 100 < shown[size:].mean()
     assert events.Scalars("train/semantic_weight")[-1].value == pytest.approx(0.1)
 
 
