@@ -31,14 +31,18 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shown_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two hundred steps on the procedural scene at 32x32: enough to tell front from back."""
+    """Five hundred steps on the procedural scene at 64x64: enough to be looked at."""
     run = tmp_path_factory.mktemp("shown") / "toy"
     options = {
-        "data.reader.init_args.resolution": 32,
+        "data.reader.init_args.resolution": 64,
         "data.rays_per_step": 256,
-        "data.samples_per_step": 8192,
-        "trainer.max_steps": 200,
-        "trainer.val_check_interval": 200,
+        "model.sampler.init_args.resolution": 64,
+        "model.sampler.init_args.n_steps": 192,
+        "model.field.init_args.log2_table_size": 14,
+        "model.field.init_args.n_levels": 8,
+        "data.samples_per_step": 16384,
+        "trainer.max_steps": 500,
+        "trainer.val_check_interval": 500,
     }
     fit(run, *(word for name, value in options.items() for word in (f"--{name}", str(value))))
     return run

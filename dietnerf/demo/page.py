@@ -29,7 +29,11 @@ from dietnerf.training.process import prepare_process
 
 SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}
 SIZES = (100, 200, 400, 800)  # rows
-WIDTH = 640  # of a picture on the page, if there is room
+WIDTH = 480  # of a picture on the page, if there is room
+STYLE = """<style>
+[data-testid="stMainBlockContainer"] {padding-top: 2rem; padding-bottom: 1rem}
+[data-testid="stSidebarHeader"] {height: 1rem}
+</style>"""  # Streamlit leaves a fifth of the window empty
 SECONDS = 0.15  # until something is shown; the way to the browser takes some more
 NOTHING = "nothing"
 FPS = 20
@@ -39,6 +43,7 @@ def main() -> None:
     """Show the page; the command line names folders of runs, by default `runs`."""
     prepare_process()
     st.set_page_config("dietnerf", layout="wide")
+    st.html(STYLE)
     try:
         _show(*_choose(find_scenes(_sources())))
     except UserError as error:

@@ -87,6 +87,7 @@ def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
         )
         assert distance(before, expected) > 2 * TOLERANCE
         assert not console_errors(driver)
+        show_cameras(driver, viewer)
     wait_for(lambda: not viewer.is_watched)
 
     start = time.perf_counter()
@@ -95,6 +96,19 @@ def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
         f"\n200x200: {time.perf_counter() - start:.3f} s in the server; "
         f"{seconds_to_change:.3f} s in the browser from the end of a drag to another picture"
     )
+
+
+def show_cameras(driver: Driver, viewer: Viewer) -> None:
+    """A picture of the page from behind the training cameras."""
+    for notice in driver.find_elements("css selector", ".mantine-Notification-closeButton"):
+        notice.click()  # that WebGL has no GPU here
+    for frustum in viewer._frusta:
+        frustum.visible = True
+    (watcher,) = viewer._watchers.values()
+    centre = viewer.around.centre.numpy()
+    watcher.client.camera.position = centre + 1.7 * (watcher.client.camera.position - centre)
+    settled(viewer)
+    keep_screenshot(driver, "viewer")
 
 
 def below_panels(pixels: np.ndarray) -> np.ndarray:
