@@ -211,12 +211,9 @@ class DietNeRFCLI(LightningCLI):
         train, render = ("python train.py", "python render.py")
         if Path(sys.argv[0]).name == "dietnerf":
             train, render = "dietnerf", "dietnerf-render"
-        print(
-            f"The scene is in {run}. Next:\n"
-            f"  {train} test --run {run}\n"
-            f"  {render} {run}\n"
-            f"  tensorboard --logdir {run}"
-        )
+        assert self.model.capture is not None
+        test = f"  {train} test --run {run}\n" if "test" in self.model.capture.cameras else ""
+        print(f"The scene is in {run}. Next:\n{test}  {render} {run}\n  tensorboard --logdir {run}")
 
     def _options(self) -> Namespace:
         return self.config[self.subcommand]

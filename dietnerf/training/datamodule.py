@@ -331,7 +331,10 @@ class SceneDataModule(pl.LightningDataModule):
     def _needed(self, split: Split) -> Listing:
         listing = self.reader.listing(split)
         if listing is None:
-            raise UserError(f"this capture has no {split} split, which this command needs")
+            raise UserError(
+                f"this capture has no {split} views, which this command needs; the reader's "
+                "hold_every: 8 spares every 8th one for testing"
+            )
         return listing
 
     def _read(self, chosen: dict[Split, tuple[Listing, list[int]]]) -> None:

@@ -87,6 +87,20 @@ def test_another_logger_gets_pictures_and_hyper_parameters(tmp_path: Path, monke
     assert album.chosen["n_views"] == 16
 
 
+def test_a_capture_without_test_views_is_not_said_to_be_testable(tmp_path: Path, capsys):
+    write_transforms(Procedural(resolution=16, n_train=4).read("train"), tmp_path / "scene")
+    reader = ["--config", "photos", "--data.reader.init_args.root", str(tmp_path / "scene")]
+    options = [*reader, *SMALL_FIELD, *FEW_STEPS, "--save_every", "12"]
+    run = str(tmp_path / "run")
+    cli.main(["fit", *options, "--run", run])
+    said = capsys.readouterr().out
+    assert f"render.py {run}" in said and "train.py test" not in said
+    assert refused(capsys, "test", "--run", run) == (
+        "error: this capture has no test views, which this command needs; the reader's "
+        "hold_every: 8 spares every 8th one for testing"
+    )
+
+
 def test_same_seed_same_weights_to_the_bit(finished_run: Path, tmp_path: Path):
     fit(tmp_path / "again")
     fit(tmp_path / "other", "--seed_everything", "1")
