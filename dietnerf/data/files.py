@@ -114,15 +114,15 @@ def _with_endings(path: Path) -> Iterator[Path]:
 
 
 def check_stays(folder: Path, path: Path) -> None:
-    """Refuse a symbolic link out of the folder: a copy of the scene would lack the file.
+    """Refuse a file outside of the scene's folder, where a link or the listing says one: a copy of
+    the scene would lack it, and a stranger's listing has no business there.
 
     Raises:
-        UserError: names the link and where it goes.
+        UserError: names the file, or the link and where it goes.
     """
-    try:
-        steps = path.relative_to(folder).parts
-    except ValueError:
-        return  # the listing itself says another folder
+    if path.resolve().is_relative_to(folder.resolve()):
+        return
+    steps = path.relative_to(folder).parts if path.is_relative_to(folder) else ()
     here = folder
     for step in steps:
         here = here / step
@@ -133,6 +133,9 @@ def check_stays(folder: Path, path: Path) -> None:
                     f"{here} is a symbolic link to {goal}, outside of the scene's folder: "
                     "put the file itself there"
                 )
+    raise UserError(
+        f"{path} is listed, but lies outside of the scene's folder {folder}: put it there"
+    )
 
 
 def list_images(folder: Path) -> list[Path]:

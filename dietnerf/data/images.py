@@ -42,7 +42,7 @@ def read_image(path: Path, is_turned: bool = False) -> Tensor:
             mode = _decoded_mode(file.metadata())
             pixels = file.read(mode=mode, rotate=is_turned)  # type: ignore[call-arg]
     except READ_ERRORS as error:
-        raise _unreadable(path) from error
+        raise _unreadable(path, error) from error
     return torch.from_numpy(_to_colour(_to_8_bit(pixels, path), path))
 
 
@@ -62,7 +62,7 @@ def read_header(path: Path) -> Header:
         with Image.open(path) as file:
             return Header(*file.size, 4 if file.has_transparency_data else 3)
     except READ_ERRORS as error:
-        raise _unreadable(path) from error
+        raise _unreadable(path, error) from error
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -77,7 +77,7 @@ def is_stored_sideways(path: Path) -> bool:
         with Image.open(path) as file:
             return file.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except READ_ERRORS as error:
-        raise _unreadable(path) from error
+        raise _unreadable(path, error) from error
 
 
 def read_numbers(path: Path) -> Tensor:
@@ -92,7 +92,7 @@ def read_numbers(path: Path) -> Tensor:
         else:
             values = iio.imread(path, plugin="pillow")
     except READ_ERRORS as error:
-        raise _unreadable(path) from error
+        raise _unreadable(path, error) from error
     if values.ndim == 3:
         values = values[:, :, 0]
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool):
@@ -118,7 +118,10 @@ def check_codec(path: Path) -> None:
     register_heif_opener()
 
 
-def _unreadable(path: Path) -> UserError:
+def _unreadable(path: Path, error: Exception) -> UserError:
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        return UserError(f"{path} has more than {most} million pixels: make it smaller")
     return UserError(
         f"{path} cannot be read as an image, it may be truncated or of another type: "
         "copy or export it again"

@@ -8,6 +8,7 @@ import torch
 from dietnerf.errors import UserError
 from dietnerf.training.hub import fetch, is_remote
 from dietnerf.training.system import DietNeRF, check_format
+from dietnerf.training.trust import check_classes
 
 
 def find_checkpoint(path: Path | str) -> Path:
@@ -35,7 +36,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, without running any code from it.
 
     Raises:
-        UserError: the file is broken, or not a checkpoint that this version can read.
+        UserError: the file is broken, not a checkpoint that this version can read, or names classes
+            that are not this package's.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -45,6 +47,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "it may be torn, or of another program"
         ) from error
     check_format(checkpoint if isinstance(checkpoint, dict) else {}, str(path))
+    check_classes(checkpoint.get("hyper_parameters"), path)
     return checkpoint
 
 

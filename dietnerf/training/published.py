@@ -3,7 +3,6 @@
 Only what a picture needs is kept: field, sampler, corrections of cameras, and the capture.
 """
 
-import importlib
 import json
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.training.system import check_format
+from dietnerf.training.trust import check_classes
 
 WEIGHTS, CONFIG = "scene.safetensors", "config.yaml"
 PARTS = ("field", "sampler", "refinement")  # of the system
@@ -99,32 +99,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     for part in PARTS:
         if not isinstance(kept["model"].get(part), dict | None):
             raise UserError(f"{path}: {part} must hold options, got {kept['model'][part]!r}")
-    _check_classes(kept, path)
+    check_classes(kept, path)
     return kept
-
-
-def _check_classes(content: Any, path: Path) -> None:
-    if isinstance(content, dict):
-        if "class_path" in content and not _is_own(content["class_path"]):
-            raise UserError(
-                f"{path} asks for the class {content['class_path']!r}, which is not dietnerf's; "
-                "it is not loaded"
-            )
-        content = list(content.values())
-    if isinstance(content, list):
-        for value in content:
-            _check_classes(value, path)
-
-
-def _is_own(class_path: Any) -> bool:
-    module, _, name = str(class_path).rpartition(".")
-    if module.split(".")[0] != "dietnerf":
-        return False
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        return False
-    return isinstance(found, type) and found.__module__.split(".")[0] == "dietnerf"
 
 
 def _without_folders(content: Any) -> Any:

@@ -11,6 +11,7 @@ from dietnerf.errors import UserError
 from dietnerf.files import check_writable
 from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training.system import DietNeRF
+from dietnerf.training.trust import check_classes
 
 LATEST = "runs/latest"
 _PACKAGE = Path(__file__).parents[1]
@@ -35,8 +36,9 @@ def complete(args: list[str]) -> list[str]:
     configs = [_find_config(name) for name in known.config]
     if not configs and goes_on and "--print_config" not in args:
         configs = [_config_of(Path(known.run))]
+        check_classes(_read_yaml(configs[0]), configs[0], "pytorch_lightning", "torch")
     for config in configs:
-        _check_yaml(config)
+        _read_yaml(config)
     chosen = [part for config in configs for part in ("--config", str(config))]
     going_on = [] if known.ckpt_path is None else ["--ckpt_path", known.ckpt_path]
     return [args[0], *chosen, "--run", known.run, *going_on, *others]
@@ -62,7 +64,7 @@ def _config_of(run: Path) -> Path:
     return config
 
 
-def _check_yaml(config: Path) -> None:
+def _read_yaml(config: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(config.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -70,6 +72,7 @@ def _check_yaml(config: Path) -> None:
         raise UserError(f"{config} is not a YAML file: {reason}") from error
     if not isinstance(content, dict):
         raise UserError(f"{config} holds no options; see configs/nerf.yaml for an example")
+    return content
 
 
 def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | None:

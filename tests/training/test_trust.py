@@ -1,0 +1,147 @@
+"""What a stranger's checkpoint, run or scene cannot do."""
+
+import json
+import pickle
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from dietnerf.data import Procedural, Transforms
+from dietnerf.errors import UserError
+from dietnerf.export import render
+from dietnerf.prepare.formats import write_transforms
+from dietnerf.training import cli
+from dietnerf.training.checkpoints import find_checkpoint, load_system, read_checkpoint
+from dietnerf.training.trust import TRUSTED
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch) -> Path:
+    """A module that leaves a mark where it is imported, with a field in it."""
+    module, mark = tmp_path / "modules" / "stranger.py", tmp_path / "mark"
+    module.parent.mkdir()
+    module.write_text(
+        f"from pathlib import Path\nfrom dietnerf.fields import HashGrid\n"
+        f"Path({str(mark)!r}).touch()\nclass Field(HashGrid):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(module.parent))
+    yield mark
+    sys.modules.pop("stranger", None)
+
+
+def copied(run: Path, to: Path, class_path: str) -> Path:
+    """A run whose checkpoint and config name another field."""
+    content = torch.load(find_checkpoint(run), weights_only=True)
+    content["hyper_parameters"]["field"]["class_path"] = class_path
+    (to / "checkpoints").mkdir(parents=True)
+    torch.save(content, to / "checkpoints" / "last.ckpt")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["field"]["class_path"] = class_path
+    (to / "config.yaml").write_text(yaml.safe_dump(config))
+    return to
+
+
+def refused(capsys: pytest.CaptureFixture[str], command, *args: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        command(list(args))
+    assert ended.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_class_of_another_package_is_not_even_imported(
+    stranger: Path, finished_run: Path, tmp_path: Path, capsys
+):
+    run = copied(finished_run, tmp_path / "run", "stranger.Field")
+    asks = "asks for the class 'stranger.Field', which is not dietnerf's"
+    assert asks in refused(capsys, render.main, str(run))
+    assert asks in refused(capsys, cli.main, "test", "--run", str(run))
+    assert not stranger.exists()
+
+
+def test_a_class_that_the_user_trusts_is_loaded(
+    stranger: Path, finished_run: Path, tmp_path: Path, monkeypatch
+):
+    run = copied(finished_run, tmp_path / "run", "stranger.Field")
+    monkeypatch.setenv(TRUSTED, "other, stranger")
+    assert type(load_system(find_checkpoint(run)).field).__name__ == "Field"
+    assert stranger.exists()
+
+
+def test_what_a_module_here_imports_is_not_its_own(finished_run: Path, tmp_path: Path):
+    """A way around: a class of torch by the name under which dietnerf has it."""
+    run = copied(finished_run, tmp_path / "run", "dietnerf.training.system.nn.Linear")
+    with pytest.raises(UserError, match="which is not dietnerf's"):
+        read_checkpoint(find_checkpoint(run))
+
+
+class Attack:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_a_pickle_in_place_of_a_checkpoint_is_not_run(tmp_path: Path, is_zip: bool):
+    mark, path = tmp_path / "mark", tmp_path / "evil.ckpt"
+    if is_zip:
+        torch.save({"dietnerf": Attack(mark)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Attack(mark)))
+    with pytest.raises(UserError, match="is not a readable checkpoint"):
+        read_checkpoint(path)
+    assert not mark.exists()
+    with pytest.raises(UserError, match=r"evil\.ckpt"):
+        load_system(path)
+    assert not mark.exists()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says to be so large, and holds nothing."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + crc
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    write_transforms(Procedural(resolution=8, n_train=3).read("train"), tmp_path / "scene")
+    return tmp_path / "scene"
+
+
+@pytest.mark.parametrize("downscale", [1, "auto"])
+def test_a_photograph_of_a_hundred_gigapixels_is_refused(scene: Path, downscale):
+    listing = scene / "transforms.json"
+    content = json.loads(listing.read_text())
+    photo = scene / content["frames"][0]["file_path"]
+    photo.write_bytes(png_header(400_000, 250_000))
+    content |= {"w": 400_000, "h": 250_000, "cx": 200_000, "cy": 125_000}
+    content |= {"fl_x": 300_000, "fl_y": 300_000}
+    listing.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"{photo.name} has more than 178 million pixels"):
+        Transforms(str(scene), downscale=downscale, hold_every=0).read("train")
+
+
+@pytest.mark.parametrize("key", ["file_path", "mask_path", "depth_file_path"])
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_a_listing_cannot_leave_its_folder(scene: Path, key: str, is_absolute: bool):
+    outside = scene.parent / "secret.png"
+    listing = scene / "transforms.json"
+    content = json.loads(listing.read_text())
+    (scene / content["frames"][0]["file_path"]).rename(outside)
+    content["frames"][0][key] = str(outside) if is_absolute else "images/../../secret.png"
+    if key != "file_path":
+        (scene / content["frames"][0]["file_path"]).write_bytes(outside.read_bytes())
+    listing.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"secret.png is listed, but lies outside of the scene's"):
+        Transforms(str(scene)).read("train")
