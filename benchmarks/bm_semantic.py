@@ -127,6 +127,7 @@ class Bench:
         encoder.load(self.device)
         with torch.no_grad():
             loss.embeddings = encoder(torch.full((1, 3, 32, 32), 0.5, device=self.device))
+        loss.thumbnails = [torch.full((loss.resolution, loss.resolution, 3), 0.5)]
         return loss
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from dietnerf import benchmark
 from dietnerf.benchmark import Plan, check_words, main, runs_of
+from dietnerf.files import replace_file
 from tests.helpers import FEW_STEPS
 
 PLANS = Path(__file__).parents[1] / "benchmarks/plans"
@@ -50,7 +51,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
                 "threads": 2,
                 "train_view_ids": [0, 1],
             }
-            (folder / "metrics.json").write_text(json.dumps(result))
+            with replace_file(folder / "metrics.json") as part:  # the other process reads it
+                part.write_text(json.dumps(result))
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(benchmark.subprocess, "run", call)

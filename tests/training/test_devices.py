@@ -47,7 +47,7 @@ class CompareReplicas(Callback):
 
 def start(*words: str, network: str | None = None) -> subprocess.Popen[str]:
     inside = [] if network is None else ["ip", "netns", "exec", network]
-    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DIETNERF_TRUSTED": "tests"}
     if network is not None:
         ours["GLOO_SOCKET_IFNAME"] = "eth7"
     return subprocess.Popen(

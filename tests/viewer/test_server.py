@@ -32,7 +32,7 @@ def viewer(shown_run: Path):
 def test_a_camera_goes_to_the_browser_and_back(shown_run: Path):
     cameras = load_system(find_checkpoint(shown_run)).capture.cameras["train"]
     around = Surroundings.of(cameras)
-    back = seen_by(Client(cameras, 32, 32).camera, cameras, around)
+    back = seen_by(Client(cameras, 64, 64).camera, cameras, around)
     torch.testing.assert_close(back.c2w, cameras.c2w[:1], atol=1e-6, rtol=0)
     torch.testing.assert_close(back.focal, cameras.focal[:1], atol=1e-4, rtol=0)
     torch.testing.assert_close(back.centre, cameras.centre[:1], atol=1e-4, rtol=0)
