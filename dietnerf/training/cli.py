@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.files import check_writable
 from dietnerf.look import look
+from dietnerf.training import xla
 from dietnerf.training.callbacks import (
     Checkpoints,
     FinalMetrics,
@@ -31,6 +32,7 @@ from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_wei
 from dietnerf.training.system import DietNeRF
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
+TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
 SEMANTIC = ".SemanticConsistency"
 AVERAGING = "WeightAveraging"
 TRAINER_DEFAULTS = {
@@ -139,6 +141,7 @@ class DietNeRFCLI(LightningCLI):
                 options.run, name="", version="", default_hp_metric=False
             )
         kwargs["default_root_dir"] = options.run
+        kwargs["accelerator"] = xla.accelerator(trainer["accelerator"])
         kwargs["callbacks"] = [*(trainer["callbacks"] or []), *self._callbacks(options)]
         try:
             return super().instantiate_trainer(**kwargs)
@@ -166,6 +169,7 @@ class DietNeRFCLI(LightningCLI):
         self.datamodule.setup("fit" if subcommand == "look" else subcommand)
         if subcommand == "fit":
             self.datamodule.check_devices(self.trainer.world_size)
+            xla.check(self.trainer.strategy.root_device, self.model.sampler)
             self.model.prepare(self.datamodule, self.trainer.strategy.root_device)
         if self._options().ckpt_path is not None:
             load_weights(self.model, Path(self._options().ckpt_path))
@@ -208,8 +212,9 @@ def _check_options(options: Namespace) -> None:
     for name, value in steps.items():
         if value < 1:
             raise UserError(f"{name} is {value}; give a number of steps, at least 1")
-    if options.trainer.precision not in PRECISIONS:
-        known = "32-true, bf16-mixed, 16-mixed"
+    is_tpu = options.trainer.accelerator in xla.NAMES
+    if options.trainer.precision not in (TPU_PRECISIONS if is_tpu else PRECISIONS):
+        known = "32-true, bf16-true" if is_tpu else "32-true, bf16-mixed, 16-mixed"
         raise UserError(f"trainer.precision is {options.trainer.precision}; use one of {known}")
 
 
