@@ -27,6 +27,16 @@ class XLAOnCPU(XLAAccelerator):
         return 1
 
     @staticmethod
+    def parse_devices(devices: Any) -> int:
+        if devices not in (1, "1", "auto"):
+            raise UserError(f"--trainer.accelerator xla_cpu has one device, not {devices}")
+        return 1
+
+    @staticmethod
+    def get_parallel_devices(devices: Any) -> list[torch.device]:
+        return [torch.device("xla", 0)]
+
+    @staticmethod
     def name() -> str:
         return "xla_cpu"
 
