@@ -19,9 +19,10 @@ from dietnerf.data.files import (
     is_file,
     read_object,
 )
-from dietnerf.data.images import ResizeAlpha, image_size, read_image, shrink
+from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, shrink
+from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
 from dietnerf.data.problems import Problems
-from dietnerf.data.scene import AbstractReader, Scene, Split
+from dietnerf.data.scene import AbstractReader, Listing, Scene, Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import rigid
@@ -52,7 +53,7 @@ class Blender(AbstractReader):
             `nerf_synthetic/lego` finds `data/nerf_synthetic/lego`.
         near, far: bounds along the camera axis, scene units.
         downscale: how many times smaller than the files the images become along each side, 1 or
-            more.
+            more; see `auto_downscale` for auto.
         resize_alpha: what is averaged then, see `shrink`. "straight" is the protocol of the
             published results.
         pixel_centers: rays pass through the centres of pixels. False repeats the NeRF authors'
@@ -67,46 +68,54 @@ class Blender(AbstractReader):
         root: str,
         near: float = 2.0,
         far: float = 6.0,
-        downscale: float = 1.0,
+        downscale: Downscale = 1.0,
         resize_alpha: ResizeAlpha = "straight",
         pixel_centers: bool = True,
         test_every: int = 1,
     ) -> None:
         if not 0 < near < far < math.inf:
             raise UserError(f"near {near} and far {far} must satisfy 0 < near < far: change them")
-        if not 1 <= downscale < math.inf:
-            raise UserError(f"downscale must be at least 1, got {downscale}: use 2 for half size")
+        check_downscale(downscale)
         if test_every < 1:
             raise UserError(f"test_every must be at least 1, got {test_every}: 1 keeps all views")
         self.folder = find_folder(root, "transforms_train.json")
         self.near, self.far = near, far
-        self.downscale = downscale
+        self.is_auto = downscale == "auto"
+        self.downscale = 1.0 if downscale == "auto" else downscale
         self.resize_alpha = resize_alpha
         self.pixel_centers = pixel_centers
         self.test_every = test_every
 
-    def read(self, split: Split) -> Scene | None:
-        """All views of a split in the order of its JSON list; None where there is no such list."""
+    def listing(self, split: Split) -> Listing | None:
+        """The views of a split in the order of its JSON list; None where there is no such list."""
+        if self.is_auto:
+            self.downscale, self.is_auto = self._fitting(), False
         listing = self._read_listing(split)
         if listing is None:
             return None
         angle, frames = listing
-        images, size = self._read_images(frames)
-        return Scene(
-            images=images,
-            cameras=self._cameras(frames, angle, size),
-            view_ids=torch.tensor([frame.position for frame in frames]),
-            names=_names(frames),
-            is_premultiplied=self._premultiplies,
-        )
+        header = self._common_header(frames)
+        cameras = self._cameras(frames, angle, (header.width, header.height))
+        ids, names = torch.tensor([frame.position for frame in frames]), _names(frames)
 
-    def cameras(self, split: Split) -> Cameras | None:
-        """The cameras of a split; of its images only the size of the first is read."""
-        listing = self._read_listing(split)
-        if listing is None:
-            return None
-        angle, frames = listing
-        return self._cameras(frames, angle, image_size(frames[0].path))
+        def load(keep: list[int]) -> Scene:
+            return Scene(
+                images=self._read_images([frames[i] for i in keep], header),
+                cameras=cameras[keep],
+                view_ids=ids[keep],
+                names=tuple(names[i] for i in keep),
+                is_premultiplied=self._premultiplies,
+            )
+
+        n_bytes = cameras.width * cameras.height * header.n_channels
+        return Listing(cameras, ids, names, n_bytes, load)
+
+    def _fitting(self) -> float:
+        """The downscale that suits the training views."""
+        listing = self._read_listing("train")
+        assert listing is not None, "the folder was found by this list"
+        header = self._common_header(listing[1])
+        return auto_downscale([(header.width, header.height)] * len(listing[1]), header.n_channels)
 
     def _read_listing(self, split: Split) -> tuple[float, list[Frame]] | None:
         """The angle of view and the frames that are used, all of whose images exist."""
@@ -136,31 +145,44 @@ class Blender(AbstractReader):
             )
         return kept
 
-    def _read_images(self, frames: list[Frame]) -> tuple[Tensor, tuple[int, int]]:
-        """Images at the final size, (n, h, w, 3 or 4), and the width and height of the files."""
+    def _common_header(self, frames: list[Frame]) -> Header:
+        """Size and channels that all files have."""
         problems = Problems(self.folder)
-        images, first = [], None
+        first: Header | None = None
         for frame in frames:
             with problems.caught():
-                image = read_image(frame.path)
+                header = read_header(frame.path)
                 if first is None:
-                    first, first_name = image, frame.path.name
-                if self._premultiplies and image.shape[2] != 4:
+                    first, first_name = header, frame.path.name
+                if self._premultiplies and header.n_channels != 4:
                     raise UserError(
                         f"{frame.path} has no alpha channel, which resize_alpha=premultiplied "
                         "needs: use resize_alpha=straight"
                     )
-                if image.shape != first.shape:
+                if header != first:
                     raise UserError(
-                        f"{frame.path} is {_describe(image)} but {first_name} is "
+                        f"{frame.path} is {_describe(header)} but {first_name} is "
                         f"{_describe(first)}: give all views one size and the same channels"
                     )
-                height, width, _ = image.shape
-                if self.downscale > 1:
-                    image = shrink(image, *self._final_size(width, height), self.resize_alpha)
-                images.append(image)
         problems.stop()
-        return torch.stack(images), (width, height)
+        assert first is not None, "a list of frames is not empty"
+        return first
+
+    def _read_images(self, frames: list[Frame], header: Header) -> Tensor:
+        """Images at the final size, (n, h, w, 3 or 4)."""
+        width, height = self._final_size(header.width, header.height)
+        images = torch.empty(len(frames), height, width, header.n_channels, dtype=torch.uint8)
+
+        def read(i: int) -> None:
+            image = read_image(frames[i].path)
+            if self.downscale > 1:
+                image = shrink(image, width, height, self.resize_alpha)
+            images[i] = image
+
+        problems = Problems(self.folder)
+        in_parallel(read, len(frames), problems)
+        problems.stop()
+        return images
 
     def _final_size(self, width: int, height: int) -> tuple[int, int]:
         return max(1, round(width / self.downscale)), max(1, round(height / self.downscale))
@@ -232,5 +254,5 @@ def _names(frames: list[Frame]) -> tuple[str, ...]:
     return tuple(f"{frame.path.parent.name}_{frame.path.stem}" for frame in frames)
 
 
-def _describe(image: Tensor) -> str:
-    return f"{image.shape[1]}x{image.shape[0]} with {image.shape[2]} channels"
+def _describe(header: Header) -> str:
+    return f"{header.width}x{header.height} with {header.n_channels} channels"

@@ -17,6 +17,7 @@ from dietnerf.data.colmap_model import (
     rotation,
 )
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, find_folder, find_image, is_file
+from dietnerf.data.loading import Downscale
 from dietnerf.data.problems import Problems
 from dietnerf.data.scene import Split
 from dietnerf.data.shots import (
@@ -82,7 +83,7 @@ class COLMAP(AbstractShotReader):
     def __init__(
         self,
         root: str,
-        downscale: float = 1.0,
+        downscale: Downscale = 1.0,
         hold_every: int = 8,
         orient: bool = True,
         scale: bool = True,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.files import check_stays, find_folder, list_images
+from dietnerf.data.loading import Downscale
 from dietnerf.data.problems import Problems
 from dietnerf.data.scene import Split
 from dietnerf.data.shots import (
@@ -53,7 +54,7 @@ class LLFF(AbstractShotReader):
     def __init__(
         self,
         root: str,
-        downscale: float = 8.0,
+        downscale: Downscale = 8.0,
         hold_every: int = 8,
         recentre: bool = True,
         bd_factor: float | None = 0.75,

@@ -17,6 +17,7 @@ from dietnerf.data.files import (
     read_object,
 )
 from dietnerf.data.images import image_size
+from dietnerf.data.loading import Downscale
 from dietnerf.data.problems import Problems
 from dietnerf.data.scene import SPLITS, Split
 from dietnerf.data.shots import (
@@ -77,7 +78,7 @@ class Transforms(AbstractShotReader):
     def __init__(
         self,
         root: str,
-        downscale: float = 1.0,
+        downscale: Downscale = 1.0,
         hold_every: int = 8,
         orient: bool = True,
         scale: bool = True,

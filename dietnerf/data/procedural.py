@@ -11,7 +11,7 @@ from torch.nn.functional import max_pool2d, normalize
 
 from dietnerf.data.blocks import blocks_scene
 from dietnerf.data.mosaic import mosaic_scene
-from dietnerf.data.scene import SPLITS, AbstractReader, Scene, Split
+from dietnerf.data.scene import SPLITS, AbstractReader, Listing, Scene, Split
 from dietnerf.data.solids import Solid, dot, first_hit
 from dietnerf.data.stills import chrome_scene, clay_scene, porcelain_scene, wires_scene
 from dietnerf.data.toy import SUN, toy_scene
@@ -75,15 +75,21 @@ class Procedural(AbstractReader):
         self.n_views: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         self.seed = seed
 
-    def read(self, split: Split) -> Scene:
-        """The pictures of one split, with alpha, and with depth along the axis at pixel centres."""
+    def listing(self, split: Split) -> Listing:
+        """The views of one split; their pictures have alpha, and depth along the axis at pixel
+        centres."""
         cameras = self.cameras(split)
-        n = len(cameras)
-        at_once = max(1, RAYS_AT_ONCE // self.resolution**2)
-        parts = [photograph(cameras[i : i + at_once], self.solids) for i in range(0, n, at_once)]
-        images, depths = (torch.cat(part) for part in zip(*parts, strict=True))
-        names = tuple(f"{split}_{i}" for i in range(n))
-        return Scene(images, cameras, torch.arange(n), names, depths)
+        ids = torch.arange(len(cameras))
+        names = tuple(f"{split}_{i}" for i in range(len(cameras)))
+
+        def load(keep: list[int]) -> Scene:
+            at_once = max(1, RAYS_AT_ONCE // self.resolution**2)
+            groups = [keep[i : i + at_once] for i in range(0, len(keep), at_once)]
+            parts = [photograph(cameras[group], self.solids) for group in groups]
+            images, depths = (torch.cat(part) for part in zip(*parts, strict=True))
+            return Scene(images, cameras[keep], ids[keep], tuple(names[i] for i in keep), depths)
+
+        return Listing(cameras, ids, names, 8 * self.resolution**2, load)
 
     def cameras(self, split: Split) -> Cameras:
         """The cameras of one split, without its pictures."""

@@ -1,6 +1,7 @@
 """A scene: photographs with their cameras. Readers make it; others ask it for colours and rays."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -88,25 +89,60 @@ class Scene:
         return self.rgb(self.images[index], background)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The views of a split, before their pixels are read.
+
+    Args:
+        cameras: one for each view.
+        view_ids: as in `Scene`, (n,).
+        names: as in `Scene`, n of them.
+        bytes_per_view: memory that each view takes once it is read.
+        load: reads the views at the given positions, in that order.
+    """
+
+    cameras: Cameras
+    view_ids: Tensor
+    names: tuple[str, ...]
+    bytes_per_view: int
+    load: Callable[[list[int]], Scene]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, keep: list[int] | None = None) -> Scene:
+        """The views at positions `keep`, in that order, or all.
+
+        Raises:
+            UserError: the file of one of them is broken.
+        """
+        return self.load(list(range(len(self))) if keep is None else keep)
+
+
 class AbstractReader(ABC):
     """Reads a capture in one format. To add a format, write one file with one final subclass."""
 
     @abstractmethod
-    def read(self, split: Split) -> Scene | None:
-        """All views of a split, or None where the capture has no such split.
+    def listing(self, split: Split) -> Listing | None:
+        """The views of a split, or None where the capture has no such split.
 
         Raises:
             UserError: a file is missing, broken, or says something impossible.
         """
 
+    def read(self, split: Split) -> Scene | None:
+        """All views of a split with their pixels."""
+        listing = self.listing(split)
+        return None if listing is None else listing.read()
+
     def cameras(self, split: Split) -> Cameras | None:
-        """The cameras of `read(split)`; to be overridden where they do not need the pixels."""
-        scene = self.read(split)
-        return None if scene is None else scene.cameras
+        """The cameras of a split."""
+        listing = self.listing(split)
+        return None if listing is None else listing.cameras
 
 
 def require_alpha(scene: Scene, option: str) -> None:
-    """Refuse photographs without alpha for an option that needs it, as "background: random"."""
+    """Refuse photographs without alpha for what needs it, as the loss Silhouette."""
     if not scene.has_alpha:
         raise UserError(
             f"{option} needs images with an alpha channel, but {scene.names[0]} has none: "

@@ -1,6 +1,5 @@
 """Photographs of unlike size, camera and lens, read onto one canvas."""
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.data.images import (
-    image_size,
     is_stored_sideways,
+    read_header,
     read_image,
     read_numbers,
     resize_area,
     shrink,
 )
+from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
 from dietnerf.data.problems import Problems
-from dietnerf.data.scene import AbstractReader, Scene, Split
+from dietnerf.data.scene import AbstractReader, Listing, Scene, Split
 from dietnerf.data.shots import Intrinsics, Shot
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
@@ -36,13 +36,13 @@ class AbstractShotReader(AbstractReader):
 
     Args:
         downscale: how many times smaller than the size in the listing the images become along each
-            side, 1 or more.
+            side, 1 or more; see `auto_downscale` for auto.
     """
 
-    def __init__(self, downscale: float) -> None:
-        if not 1 <= downscale < math.inf:
-            raise UserError(f"downscale must be at least 1, got {downscale}: use 2 for half size")
-        self.downscale = downscale
+    def __init__(self, downscale: Downscale) -> None:
+        check_downscale(downscale)
+        self.is_auto = downscale == "auto"
+        self.downscale = 1.0 if downscale == "auto" else downscale
 
     folder: Path
 
@@ -51,23 +51,28 @@ class AbstractShotReader(AbstractReader):
         """The photographs of a split that nothing is wrong with so far, or None where there is no
         such split."""
 
-    def read(self, split: Split) -> Scene | None:
-        problems = Problems(self.folder)
-        shots = self.shots(split, problems)
-        if shots is None:
-            problems.stop()
-            return None
-        sizes = self._sizes(shots, problems)
-        photos = [_read(shot, size, problems) for shot, size in sizes]
-        problems.stop()
-        return _stack([shot for shot, _ in sizes], [photo for photo in photos if photo], problems)
-
-    def cameras(self, split: Split) -> Cameras | None:
+    def listing(self, split: Split) -> Listing | None:
+        if self.is_auto:
+            self.downscale, self.is_auto = self._fitting(), False
         problems = Problems(self.folder)
         shots = self.shots(split, problems)
         sized = self._sizes(shots or [], problems)
         problems.stop()
-        return None if shots is None else _cameras(sized)
+        return None if shots is None else _Stack(self.folder, sized).listing()
+
+    def _fitting(self) -> float:
+        """The downscale that suits the training photographs."""
+        problems = Problems(self.folder)
+        shots = self.shots("train", problems) or []
+        full, n_channels, least = [], 3, 1.0
+        for shot in shots:
+            with problems.caught():
+                header, size = read_header(shot.path), shot.intrinsics
+                n_channels = max(n_channels, header.n_channels)
+                full.append((size.width, size.height))
+                least = max(least, max(full[-1]) / max(header.width, header.height))
+        problems.stop()
+        return auto_downscale(full, n_channels, least)
 
     def _sizes(self, shots: list[Shot], problems: Problems) -> list[tuple[Shot, "Size"]]:
         sized = []
@@ -79,26 +84,18 @@ class AbstractShotReader(AbstractReader):
 
 @dataclass(frozen=True)
 class Size:
-    """Final width and height of a photograph, and whether its file is turned before."""
+    """Final width and height of a photograph, whether its file is turned before, and the channels
+    that it is read with."""
 
     width: int
     height: int
     is_turned: bool
-
-
-@dataclass(frozen=True)
-class Photo:
-    """What the files of a shot hold at its final size: the image (h, w, 3 or 4), uint8, and where
-    there are such, mask and depth (h, w)."""
-
-    size: Size
-    image: Tensor
-    mask: Tensor | None
-    depth: Tensor | None
+    n_channels: int
 
 
 def _size_of(shot: Shot, downscale: float) -> Size:
-    width, height = image_size(shot.path)
+    header = read_header(shot.path)
+    width, height = header.width, header.height
     full = shot.intrinsics
     is_turned = not _fits(width, height, full) and (
         _fits(height, width, full) and is_stored_sideways(shot.path)
@@ -119,7 +116,7 @@ def _size_of(shot: Shot, downscale: float) -> Size:
             f"{shot.path} is {width}x{height}, smaller than the {final[0]}x{final[1]} that "
             f"downscale={downscale:g} asks for: use downscale={full.width / width:.4g}"
         )
-    return Size(final[0], final[1], is_turned)
+    return Size(final[0], final[1], is_turned, header.n_channels)
 
 
 def _fits(width: int, height: int, full: Intrinsics) -> bool:
@@ -155,58 +152,88 @@ def _cameras(sized: list[tuple[Shot, Size]]) -> Cameras:
     )
 
 
-def _read(shot: Shot, size: Size, problems: Problems) -> Photo | None:
-    with problems.caught():
-        image = read_image(shot.path, size.is_turned)
-        if image.shape[:2] != (size.height, size.width):
-            image = shrink(image, size.width, size.height, "straight")
-        return Photo(size, image, _mask(shot, size), _depth(shot, size))
-    return None
+class _Stack:
+    """Photographs on one canvas, with alpha if any has it."""
 
+    def __init__(self, folder: Path, sized: list[tuple[Shot, Size]]) -> None:
+        self.folder = folder
+        self.sized = sized
+        self.cameras = _cameras(sized)
+        self.names = _names([shot for shot, _ in sized])
+        shots, sizes = [shot for shot, _ in sized], [size for _, size in sized]
+        self.n_channels = max(size.n_channels for size in sizes)
+        is_uneven = len({(size.width, size.height) for size in sizes}) > 1
+        has_lens = self.cameras.distortion is not None
+        self.has_masks = is_uneven or has_lens or any(shot.mask is not None for shot in shots)
+        self.has_depths = any(shot.depth is not None or shot.points is not None for shot in shots)
+        self.within_lenses: dict[tuple[Intrinsics, Size], Tensor | None] = {}
 
-def _stack(shots: list[Shot], photos: list[Photo], problems: Problems) -> Scene:
-    """The photographs on one canvas, with alpha if any has it."""
-    cameras = _cameras([(shot, photo.size) for shot, photo in zip(shots, photos, strict=True)])
-    canvas = (cameras.height, cameras.width)
-    images = [photo.image for photo in photos]
-    if any(image.shape[-1] == 4 for image in images):
-        images = [F.pad(image, (0, 4 - image.shape[-1]), value=255) for image in images]
-    masks = [_shown(photo, cameras, i) for i, photo in enumerate(photos)]
-    for shot, mask in zip(shots, masks, strict=True):
+    def listing(self) -> Listing:
+        n_bytes = self.n_channels + self.has_masks + 4 * self.has_depths
+        return Listing(
+            cameras=self.cameras,
+            view_ids=torch.arange(len(self.sized)),
+            names=self.names,
+            bytes_per_view=n_bytes * self.cameras.width * self.cameras.height,
+            load=self.load,
+        )
+
+    def load(self, keep: list[int]) -> Scene:
+        """Each photograph is read straight to its place."""
+        shape = (len(keep), self.cameras.height, self.cameras.width)
+        images = torch.zeros(*shape, self.n_channels, dtype=torch.uint8)
+        masks = torch.zeros(shape, dtype=torch.bool) if self.has_masks else None
+        depths = torch.zeros(shape) if self.has_depths else None
+
+        def read(i: int) -> None:
+            shot, size = self.sized[keep[i]]
+            part = (i, slice(size.height), slice(size.width))
+            image = _read(shot, size)
+            images[part][..., 3:] = 255
+            images[part][..., : image.shape[-1]] = image
+            if depths is not None and (depth := _depth(shot, size)) is not None:
+                depths[part] = depth
+            if masks is not None:
+                self._mark(masks[i], keep[i])
+
+        problems = Problems(self.folder)
+        for i in keep:
+            self._within_lens(i)  # once for all photographs of one camera, and not in threads
+        in_parallel(read, len(keep), problems)
+        problems.stop()
+        return Scene(
+            images=images,
+            cameras=self.cameras[keep],
+            view_ids=torch.tensor(keep),
+            names=tuple(self.names[i] for i in keep),
+            depths=depths,
+            masks=None if masks is None or bool(masks.all()) else masks,
+        )
+
+    def _mark(self, mask: Tensor, index: int) -> None:
+        """Set those pixels of the canvas, (height, width), that count."""
+        shot, size = self.sized[index]
+        counts = _mask(shot, size)
+        mask[: size.height, : size.width] = True if counts is None else counts
+        within_lens = self._within_lens(index)
+        if within_lens is not None:
+            mask &= within_lens
         if not mask.any():
-            problems.add(f"no pixel of {shot.path} counts: correct its mask or its lens")
-    problems.stop()
-    depths = [photo.depth for photo in photos]
-    has_depths = any(depth is not None for depth in depths)
-    unknown = torch.zeros(1, 1)
-    return Scene(
-        images=torch.stack([_padded(image, canvas) for image in images]),
-        cameras=cameras,
-        view_ids=torch.arange(len(shots)),
-        names=_names(shots),
-        depths=_on_canvas([unknown if d is None else d for d in depths], canvas)
-        if has_depths
-        else None,
-        masks=None if all(bool(mask.all()) for mask in masks) else _on_canvas(masks, canvas),
-    )
+            raise UserError(f"no pixel of {shot.path} counts: correct its mask or its lens")
+
+    def _within_lens(self, index: int) -> Tensor | None:
+        shot, size = self.sized[index]
+        key = (shot.intrinsics, size)
+        if key not in self.within_lenses:
+            self.within_lenses[key] = self.cameras.shown(index)
+        return self.within_lenses[key]
 
 
-def _shown(photo: Photo, cameras: Cameras, index: int) -> Tensor:
-    """Which pixels of the canvas count, (height, width)."""
-    mask = torch.zeros(cameras.height, cameras.width, dtype=torch.bool)
-    mask[: photo.size.height, : photo.size.width] = True if photo.mask is None else photo.mask
-    within_lens = cameras.shown(index)
-    return mask if within_lens is None else mask & within_lens
-
-
-def _on_canvas(maps: list[Tensor], canvas: tuple[int, int]) -> Tensor:
-    return torch.stack([_padded(one[..., None], canvas)[..., 0] for one in maps])
-
-
-def _padded(image: Tensor, canvas: tuple[int, int]) -> Tensor:
-    """An image (h, w, c) at the upper left of a canvas, zeros beside it."""
-    height, width = canvas
-    return F.pad(image, (0, 0, 0, width - image.shape[1], 0, height - image.shape[0]))
+def _read(shot: Shot, size: Size) -> Tensor:
+    image = read_image(shot.path, size.is_turned)
+    if image.shape[:2] != (size.height, size.width):
+        image = shrink(image, size.width, size.height, "straight")
+    return image
 
 
 def _mask(shot: Shot, size: Size) -> Tensor | None:

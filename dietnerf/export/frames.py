@@ -23,6 +23,7 @@ from dietnerf.training.system import DietNeRF
 
 Item = TypeVar("Item")
 Pictures = dict[str, Tensor]  # of each mode, 8 bit, (height, width, 3), on the CPU
+PREFIXES = ("", "beside_")  # of the modes of one run, and of another beside it
 
 
 @dataclass(frozen=True)
@@ -43,25 +44,30 @@ class Film:
 
     @classmethod
     def of(
-        cls, system: DietNeRF, cameras: Cameras, modes: list[Mode], background: Tensor
+        cls, systems: list[DietNeRF], cameras: Cameras, modes: list[Mode], background: Tensor
     ) -> "Film":
-        """With one scale of depth colours for all frames."""
-        depths = _depths_along(system, cameras, background) if "depth" in modes else (0.0, 1.0)
+        """With one scale of depth colours for all frames and systems."""
+        depths = _depths_along(systems, cameras, background) if "depth" in modes else (0.0, 1.0)
         return cls(cameras, modes, background, depths)
 
-    def frame(self, system: DietNeRF, index: int) -> Pictures:
-        rendering = system.render(self.cameras, index, self.background)
-        height = self.cameras.height
-        return {mode: picture(rendering, mode, height, self.depths).cpu() for mode in self.modes}
+    def frame(self, systems: list[DietNeRF], index: int) -> Pictures:
+        """The pictures of one system, then those of one beside it."""
+        pictures = {}
+        for system, prefix in zip(systems, PREFIXES, strict=False):
+            rendering = system.render(self.cameras, index, self.background)
+            for mode in self.modes:
+                shown = picture(rendering, mode, self.cameras.height, self.depths)
+                pictures[prefix + mode] = shown.cpu()
+        return pictures
 
 
-def render_frames(system: DietNeRF, film: Film) -> Iterator[Pictures]:
-    """One frame after the other, on the device of the system."""
+def render_frames(systems: list[DietNeRF], film: Film) -> Iterator[Pictures]:
+    """One frame after the other, on the device of the systems."""
     n_frames = len(film.cameras)
-    return (film.frame(system, i) for i in _counted(range(n_frames), n_frames))
+    return (film.frame(systems, i) for i in _counted(range(n_frames), n_frames))
 
 
-def render_frames_on(devices: list[str], checkpoint: Path, film: Film) -> Iterator[Pictures]:
+def render_frames_on(devices: list[str], checkpoints: list[Path], film: Film) -> Iterator[Pictures]:
     """The same from a process for each device, in order.
 
     Raises:
@@ -74,7 +80,7 @@ def render_frames_on(devices: list[str], checkpoint: Path, film: Film) -> Iterat
     n_frames = len(film.cameras)
     n_threads = max(1, torch.get_num_threads() // len(devices))
     pool = ProcessPoolExecutor(
-        len(devices), context, Worker.begin, (free, n_threads, checkpoint, film)
+        len(devices), context, Worker.begin, (free, n_threads, checkpoints, film)
     )
     with pool:
         try:
@@ -89,29 +95,32 @@ def render_frames_on(devices: list[str], checkpoint: Path, film: Film) -> Iterat
 class Worker:
     """What a process of its own keeps between frames."""
 
-    system: ClassVar[DietNeRF]
+    systems: ClassVar[list[DietNeRF]]
     film: ClassVar[Film]
 
     @classmethod
-    def begin(cls, free: "Queue[str]", n_threads: int, checkpoint: Path, film: Film) -> None:
+    def begin(cls, free: "Queue[str]", n_threads: int, checkpoints: list[Path], film: Film) -> None:
         prepare_process()
         torch.set_num_threads(n_threads)
-        cls.system, cls.film = load_system(checkpoint).to(free.get()), film
+        device = free.get()
+        cls.systems, cls.film = [load_system(path).to(device) for path in checkpoints], film
 
     @classmethod
     def frame(cls, index: int) -> Pictures:
-        return cls.film.frame(cls.system, index)
+        return cls.film.frame(cls.systems, index)
 
 
 def _counted(frames: Iterable[Item], n_frames: int) -> Iterator[Item]:
     return iter(tqdm(frames, unit="frame", desc="rendering", total=n_frames))
 
 
-def _depths_along(system: DietNeRF, cameras: Cameras, background: Tensor) -> tuple[float, float]:
+def _depths_along(
+    systems: list[DietNeRF], cameras: Cameras, background: Tensor
+) -> tuple[float, float]:
     """Nearest and farthest depth in small previews of up to eight frames."""
     shrink = max(1, min(cameras.width, cameras.height) // 32)
     small = cameras.resized(cameras.width // shrink, cameras.height // shrink)
     stops = range(0, len(cameras), math.ceil(len(cameras) / 8))
-    ranges = [depth_range(system.render(small, i, background)) for i in stops]
+    ranges = [depth_range(s.render(small, i, background)) for s in systems for i in stops]
     seen = [r for r in ranges if r != (0.0, 1.0)] or [(0.0, 1.0)]
     return min(low for low, _ in seen), max(high for _, high in seen)

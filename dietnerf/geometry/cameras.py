@@ -8,8 +8,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from dietnerf.geometry.lens_table import LensTable
 from dietnerf.geometry.lenses import Lenses
 from dietnerf.geometry.rays import Rays
+
+BAND = 64  # rows of an image whose lens is asked at a time
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,18 @@ class Cameras:
             return None
         return Lenses.of(self.distortion, self.is_fisheye)
 
+    @cached_property
+    def _lens_table(self) -> tuple[LensTable, Tensor] | None:
+        """Table of the different lenses, and which of them each camera has, (n,)."""
+        if self.distortion is None or self.is_fisheye is None:
+            return None
+        size = self.centre.new_tensor([self.width, self.height])
+        low, high = (-1 - self.centre) / self.focal, (size + 1 - self.centre) / self.focal
+        rows = torch.cat([self.distortion, self.is_fisheye[:, None], low, high], dim=1)
+        different, which = rows.unique(dim=0, return_inverse=True)
+        distortion, is_fisheye, low, high = different.split([9, 1, 2, 2], dim=1)
+        return LensTable.of(Lenses.of(distortion, is_fisheye[:, 0].bool()), low, high), which
+
     @property
     def positions(self) -> Tensor:
         """Centres of projection, (n, 3)."""
@@ -116,8 +131,9 @@ class Cameras:
 
         pixels = torch.stack([columns, rows], dim=-1) + 0.5
         places = (pixels - own(self.centre)) / own(self.focal)
-        if self.lenses is not None:
-            places, _ = self.lenses[ids].undistort(places)
+        if self._lens_table is not None:
+            lenses, which = self._lens_table
+            places = lenses.undistort(own(which), places)
         x, y = places.split(1, dim=-1)
         right, up, backward, rays_o = own(self.c2w).unbind(-1)
         rays_d = x * right - y * up - backward  # no matrix product: autocast would halve it
@@ -152,12 +168,19 @@ class Cameras:
         or None where that is all of them."""
         if self.lenses is None:
             return None
-        rows, columns = torch.meshgrid(
-            torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij"
-        )
-        places = (torch.stack([columns, rows], dim=-1) - self.centre[index]) / self.focal[index]
-        _, is_shown = self.lenses[torch.tensor(index)].undistort(places)
+        columns, rows = torch.arange(self.width), torch.arange(self.height)
+        sides = [(columns, rows[[0, -1], None]), (columns[[0, -1]], rows[:, None])]
+        if all(bool(self._is_shown(index, *side).all()) for side in sides):
+            return None  # what is inside of them is shown as well
+        bands = [self._is_shown(index, columns, band[:, None]) for band in rows.split(BAND)]
+        is_shown = torch.cat(bands)
         return None if bool(is_shown.all()) else is_shown
+
+    def _is_shown(self, index: int, columns: Tensor, rows: Tensor) -> Tensor:
+        assert self.lenses is not None, "pinhole cameras show everything"
+        pixels = torch.stack(torch.broadcast_tensors(columns, rows), dim=-1) + 0.5
+        places = (pixels - self.centre[index]) / self.focal[index]
+        return self.lenses[torch.tensor(index)].undistort(places)[1]
 
     def image_rays(self, index: int) -> Rays:
         """All rays of one image, row by row: (height * width) of them."""

@@ -91,6 +91,21 @@ class Samples:
         ray_offsets = torch.arange(0, n_rays * n_per_ray + 1, n_per_ray, device=ts.device)
         return cls(rays, ts.flatten(), deltas.flatten(), ray_offsets, n_per_ray)
 
+    @classmethod
+    def at(cls, points: Tensor, lengths: Tensor, directions: Tensor | None = None) -> Self:
+        """One sample at the origin of a ray each, as any field can be asked.
+
+        Args:
+            points: (n, 3), scene units.
+            lengths: of the interval that each answer stands for, scene units, (n,).
+            directions: unit vectors along which they are seen, (n, 3); None for any.
+        """
+        zeros = torch.zeros_like(lengths)
+        if directions is None:
+            directions = points.new_tensor([0.0, 0.0, 1.0]).expand_as(points)
+        offsets = torch.arange(len(points) + 1, device=points.device)
+        return cls(Rays(points, directions, zeros, lengths), zeros, lengths, offsets)
+
     def __len__(self) -> int:
         return self.ts.shape[0]
 

@@ -35,6 +35,11 @@ class AbstractSampler(nn.Module, ABC):
     def n_samples(self) -> int:
         """How many samples a ray has, at most or as a rule: what a chunk of rays is measured by."""
 
+    def may_hold(self, points: Tensor) -> Tensor:
+        """Whether anything can be seen at points (n, 3) at all, bool, (n,): where it takes no
+        samples, the density counts for nothing."""
+        return torch.ones(len(points), dtype=torch.bool, device=points.device)
+
     def prepare(self, cameras: Cameras, field: AbstractField) -> None:
         """Called once before training, with the training cameras."""
 

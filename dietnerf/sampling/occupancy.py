@@ -174,6 +174,18 @@ class Occupancy(AbstractSampler):
             self._samples_per_ray += 0.1 * (len(ts) / len(rays) - self._samples_per_ray)
         return Samples(rays, ts, deltas, ray_offsets), None
 
+    def may_hold(self, points: Tensor) -> Tensor:
+        middle, half = self.bounds.mean(dim=0), (self.bounds[1] - self.bounds[0]) / 2
+        places = (points - middle) / half
+        levels = places.abs().amax(dim=-1).log2().ceil().clamp(min=0).long()
+        n = self.resolution
+        shares = (places / 2.0 ** levels[:, None] + 1) / 2
+        x, y, z = (shares * n).long().clamp(0, n - 1).unbind(-1)
+        cells = x + n * (y + n * z)
+        is_inside = levels < len(self.occupied)
+        eights = self.occupied[levels.where(is_inside, 0), cells // 8]
+        return is_inside & ((eights >> (cells % 8).to(torch.uint8)) & 1).bool()
+
     def _march(
         self, rays: Rays, step: float, jitter: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -249,21 +261,13 @@ class Occupancy(AbstractSampler):
         low, high = self.bounds
         points = (low + high) / 2 + from_centre * (high - low)
         steps = self.step * (scales if self.cone_angle > 0 else torch.ones_like(scales))
-        return field.largest_density(_samples_at(points, steps)).float() * steps
+        return field.largest_density(Samples.at(points, steps)).float() * steps
 
 
 def pack_bits(mask: Tensor) -> Tensor:
     """Bool (n_levels, n_cells) -> uint8 (n_levels, n_cells / 8), the first cell the lowest bit."""
     eights = mask.view(torch.int64)  # on a little-endian machine cell i is bit 8 i
     return (eights * GATHER_BITS >> 56).to(torch.uint8)
-
-
-def _samples_at(points: Tensor, lengths: Tensor) -> Samples:
-    """One sample at the origin of a ray each, as any field can be asked."""
-    zeros = torch.zeros_like(lengths)
-    directions = torch.tensor([0.0, 0.0, 1.0], device=points.device).expand_as(points)
-    rays = Rays(points, directions, zeros, lengths)
-    return Samples(rays, zeros, lengths, torch.arange(len(points) + 1, device=points.device))
 
 
 def _checked_box(bounds: list[float]) -> Tensor:

@@ -6,15 +6,17 @@ from typing import Any
 import torch
 
 from dietnerf.errors import UserError
+from dietnerf.training.hub import fetch, is_remote
 from dietnerf.training.system import DietNeRF, check_format
 
 
-def find_checkpoint(path: Path) -> Path:
-    """A checkpoint file, or the last checkpoint of a run folder.
+def find_checkpoint(path: Path | str) -> Path:
+    """A checkpoint file, or the last checkpoint of a run folder or of `hf://owner/name`.
 
     Raises:
         UserError: there is none.
     """
+    path = fetch(path) if is_remote(path) else Path(path)
     found = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     if not found.is_file():
         raise UserError(

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from dietnerf.data import AbstractReader, AbstractViews, AllViews, FirstViews, Scene
-from dietnerf.data.scene import Capture, Split, require_alpha
+from dietnerf.data.loading import check_memory
+from dietnerf.data.scene import Capture, Listing, Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
@@ -20,7 +21,7 @@ from dietnerf.training.devices import own_share
 
 MAX_RAYS = 1 << 18  # in a step, however few samples they have
 N_REDRAWS = 8  # of pixels that do not count, before those that do are listed
-Background = Literal["white", "black", "random"]
+Background = Literal["white", "black", "random", "auto"]
 
 
 @dataclass(frozen=True)
@@ -230,8 +231,10 @@ class SceneDataModule(pl.LightningDataModule):
         one_image_per_step: draw all rays of a step from one photograph, as the paper does, not from
             all.
         background: what stands behind transparent pixels. `random` draws a colour for each ray and
-            so teaches the field which pixels are transparent (that is more supervision than the
-            paper has: photographs with alpha only); validation and test are then on white.
+            so teaches the field which pixels are transparent (with alpha that is more supervision
+            than the paper has), and that photographs without alpha are opaque everywhere;
+            validation and test are then on white. `auto` is white for photographs with alpha and
+            random for others.
         pixel_jitter: let rays go through any point of their pixel, which shows the mean of what is
             behind all of it, not through its middle.
         precrop_steps: take rays from the middle of the photographs during the first steps.
@@ -266,6 +269,7 @@ class SceneDataModule(pl.LightningDataModule):
         self.samples_per_step = samples_per_step
         self.batch_per_device = batch_per_device
         self.one_image_per_step = one_image_per_step
+        self.is_auto_background = background == "auto"
         self.has_random_background = background == "random"
         self.background = torch.zeros(3) if background == "black" else torch.ones(3)
         self.pixel_jitter = pixel_jitter
@@ -306,26 +310,35 @@ class SceneDataModule(pl.LightningDataModule):
             self._read_test()
 
     def _read_train_and_val(self) -> None:
-        train = self._read_needed("train")
+        train = self._needed("train")
         kept = self.views.choose(train.cameras, train.view_ids)
-        self.scenes["train"] = train.subset(kept)
-        if self.has_random_background:
-            require_alpha(train, "background: random")
-        val = self.reader.read("val")
+        chosen: dict[Split, tuple[Listing, list[int]]] = {"train": (train, kept)}
+        val = self.reader.listing("val")
+        candidates = list(range(len(val or ())))
         if val is None:
-            left_over = sorted(set(range(len(train))) - set(kept))
-            val = train.subset(left_over)
-        if len(val) > 0:
-            self.scenes["val"] = val.subset(self.val_views.choose(val.cameras, val.view_ids))
+            val, candidates = train, sorted(set(range(len(train))) - set(kept))
+        if candidates:
+            picked = self.val_views.choose(val.cameras[candidates], val.view_ids[candidates])
+            chosen["val"] = (val, [candidates[i] for i in picked])
+        self._read(chosen)
+        if self.is_auto_background:
+            self.has_random_background = not self.scenes["train"].has_alpha
 
     def _read_test(self) -> None:
-        self.scenes["test"] = self._read_needed("test")
+        test = self._needed("test")
+        self._read({"test": (test, list(range(len(test))))})
 
-    def _read_needed(self, split: Split) -> Scene:
-        scene = self.reader.read(split)
-        if scene is None:
+    def _needed(self, split: Split) -> Listing:
+        listing = self.reader.listing(split)
+        if listing is None:
             raise UserError(f"this capture has no {split} split, which this command needs")
-        return scene
+        return listing
+
+    def _read(self, chosen: dict[Split, tuple[Listing, list[int]]]) -> None:
+        """Read the views at the chosen positions of each split, and no others."""
+        check_memory(list(chosen.values()))
+        for split, (listing, keep) in chosen.items():
+            self.scenes[split] = listing.read(keep)
 
     def capture(self) -> Capture:
         """What a checkpoint keeps: the cameras of all splits, the photographs of none."""

@@ -88,7 +88,12 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
         return None
     by_name = {None: run, "last": run, "best": run / "checkpoints" / "best.ckpt"}
     path = find_checkpoint(Path(by_name.get(name, name or "")))
-    read_checkpoint(path)
+    content = read_checkpoint(path)
+    if subcommand == "fit" and "optimizer_states" not in content:
+        raise UserError(
+            f"{path} came from the hub, without the optimiser's state, so training cannot go on "
+            "from it; train again with its config.yaml and another --run"
+        )
     return path
 
 

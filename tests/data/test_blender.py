@@ -100,8 +100,8 @@ def test_a_given_extension_is_kept(folder):
     edit(folder, lambda c: c.update(frames=[c["frames"][0] | {"file_path": "train/photo.JPG"}]))
     scene = Blender(str(folder)).read("train")
     assert scene.names == ("photo",)
-    with pytest.raises(UserError, match="background: random needs images with an alpha channel"):
-        require_alpha(scene, "background: random")
+    with pytest.raises(UserError, match="the loss Silhouette needs images with an alpha channel"):
+        require_alpha(scene, "the loss Silhouette")
     with pytest.raises(UserError, match=r"photo.JPG has no alpha channel, which resize_alpha"):
         Blender(str(folder), downscale=2, resize_alpha="premultiplied").read("train")
 

@@ -62,9 +62,9 @@ def test_two_processes_render_what_one_does_in_the_same_order(finished_run: Path
 
 
 def test_a_rendering_process_that_ends_is_named(finished_run: Path, tmp_path: Path, monkeypatch):
-    film = frames.Film.of(load_system(find_checkpoint(finished_run)), *_one_frame(finished_run))
+    film = frames.Film.of([load_system(find_checkpoint(finished_run))], *_one_frame(finished_run))
     monkeypatch.setattr(frames.Worker, "frame", _end_at_once)
-    shown = frames.render_frames_on(["cpu", "cpu"], find_checkpoint(finished_run), film)
+    shown = frames.render_frames_on(["cpu", "cpu"], [find_checkpoint(finished_run)], film)
     with pytest.raises(UserError, match="a process that rendered on one of cpu, cpu ended"):
         list(shown)
 

@@ -55,6 +55,22 @@ def test_finds_a_ball_and_renders_it_like_dense_samples(kind):
     assert (rendered - dense).abs().mean() < 0.005
 
 
+@pytest.mark.parametrize("n_levels", [1, 3])
+def test_it_holds_what_it_samples_and_nothing_else(n_levels):
+    field, rays = Ball(), inward_rays(300)
+    sampler = prepared(field, n_levels=n_levels)
+    assert sampler.may_hold(2.9 * torch.eye(3)).tolist() == [n_levels > 1] * 3
+    train(sampler, field, range(64))
+    samples, _ = sampler.sample(rays, field, None)
+    # The step at a cell's edge may round into the next one.
+    assert sampler.may_hold(samples.positions).float().mean() > 0.99
+    everywhere = 3 * torch.rand(10_000, 3) - 1.5
+    held = sampler.may_hold(everywhere)
+    assert (everywhere[held].norm(dim=-1) < 1 + 3 * 3**0.5 / 32).all()
+    assert held.float().mean() == pytest.approx(4 / 3 * 3.14159 / 27, rel=0.3)
+    assert not sampler.may_hold(torch.full((1, 3), 1e3)).any()
+
+
 def test_nothing_is_pruned_before_it_is_probed():
     field = Ball(radius=0.0)
     sampler = prepared(field)

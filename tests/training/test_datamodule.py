@@ -99,6 +99,29 @@ def test_random_background_shows_through_alpha_alone():
     assert is_opaque.any()
 
 
+class Opaque(AbstractReader):
+    """The procedural scene without alpha."""
+
+    def listing(self, split):
+        listing = READER.listing(split)
+
+        def load(keep):
+            scene = listing.read(keep)
+            return replace(scene, images=scene.images[..., :3].contiguous())
+
+        return replace(listing, load=load)
+
+
+def test_the_background_follows_from_alpha():
+    white, with_alpha = (rays(module(background=kind)).batch(0) for kind in ("white", "auto"))
+    assert torch.equal(white.rgb, with_alpha.rgb)
+    opaque = SceneDataModule(Opaque(), FirstViews(3), rays_per_step=64, background="auto")
+    opaque.setup("fit")
+    batch = rays(opaque).batch(0)
+    assert len(batch.background.unique(dim=0)) == 64 and batch.alpha is None
+    assert torch.equal(opaque.background, torch.ones(3))  # of validation and test
+
+
 def test_kept_views_and_validation_views():
     data = module(views=ExplicitViews([4, 1]), val_views=FirstViews(2))
     assert data.scenes["train"].view_ids.tolist() == [4, 1]
@@ -107,8 +130,8 @@ def test_kept_views_and_validation_views():
 
 def test_validation_falls_back_on_photographs_that_were_left_over():
     class WithoutVal(Procedural):
-        def read(self, split):
-            return None if split == "val" else super().read(split)
+        def listing(self, split):
+            return None if split == "val" else super().listing(split)
 
     data = SceneDataModule(WithoutVal(16, 6), views=ExplicitViews([0, 2]), val_views=FirstViews(2))
     data.setup("fit")
@@ -168,11 +191,16 @@ class Masked(AbstractReader):
     def __init__(self, share: float = 0.5) -> None:
         self.share = share
 
-    def read(self, split):
-        scene = READER.read(split)
-        generator = torch.Generator().manual_seed(1)
-        masks = torch.rand(scene.images.shape[:3], generator=generator) < self.share
-        return replace(scene, masks=masks)
+    def listing(self, split):
+        listing = READER.listing(split)
+
+        def load(keep):
+            scene = listing.read(keep)
+            generator = torch.Generator().manual_seed(1)
+            masks = torch.rand(scene.images.shape[:3], generator=generator) < self.share
+            return replace(scene, masks=masks)
+
+        return replace(listing, load=load)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.02])

@@ -1,0 +1,96 @@
+"""`cameras`: a camera path as JSON, which `render.py --poses` and other programs take."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.export.paths import (
+    add_path_options,
+    add_run_options,
+    camera_path,
+    check_path_options,
+    default_path,
+    load_run,
+    results_folder,
+)
+from dietnerf.files import check_writable, replace_file
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.lenses import COEFFICIENTS
+from dietnerf.training.checkpoints import find_checkpoint
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `cameras`."""
+    add_run_options(parser)
+    add_path_options(parser, default="spiral if all cameras face one way, else orbit")
+    parser.add_argument("--out", type=Path, help=".json (default: cameras.json in the run)")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be made.
+
+    Raises:
+        UserError: names the option.
+    """
+    check_path_options(options)
+    if options.out is not None and options.out.suffix != ".json":
+        raise UserError(f"--out {options.out}: cameras are written as .json")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the cameras."""
+    checkpoint = find_checkpoint(options.checkpoint)
+    out = options.out or results_folder(options.checkpoint, checkpoint) / "cameras.json"
+    check_writable(out.parent, "--out")
+    _, capture = load_run(options)
+    options.path = options.path or default_path(capture)
+    write_cameras(camera_path(capture, options), out)
+    print(out)
+
+
+def write_cameras(cameras: Cameras, out: Path, **frames: list[Any]) -> None:
+    """Write cameras in the manner of `transforms.json`: OpenGL axes, lengths in scene units.
+
+    Args:
+        cameras: (n).
+        out: file to be written.
+        frames: what else is said of each frame, by name, n values each.
+    """
+    content = {
+        "camera_model": "OPENCV",
+        "w": cameras.width,
+        "h": cameras.height,
+        "frames": [
+            _frame(cameras, i) | {name: values[i] for name, values in frames.items()}
+            for i in range(len(cameras))
+        ],
+    }
+    with replace_file(out) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _frame(cameras: Cameras, i: int) -> dict[str, Any]:
+    def listed(values: Tensor) -> Any:
+        return [round(value, 7) for value in values.double().tolist()]
+
+    (fl_x, fl_y), (cx, cy) = listed(cameras.focal[i]), listed(cameras.centre[i])
+    lens: dict[str, Any] = {}
+    if cameras.distortion is not None and cameras.is_fisheye is not None:
+        lens = dict(zip(COEFFICIENTS, listed(cameras.distortion[i]), strict=True))
+        lens["camera_model"] = "OPENCV_FISHEYE" if cameras.is_fisheye[i] else "OPENCV"
+    matrix = [*cameras.c2w[i].tolist(), [0.0, 0.0, 0.0, 1.0]]
+    near, far = float(cameras.near[i]), float(cameras.far[i])
+    return {
+        "fl_x": fl_x,
+        "fl_y": fl_y,
+        "cx": cx,
+        "cy": cy,
+        **lens,
+        "near": near,
+        "far": far,
+        "transform_matrix": matrix,
+    }

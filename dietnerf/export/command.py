@@ -1,0 +1,34 @@
+"""`python -m dietnerf.export`: a scene as a mesh, points, depth maps or cameras, and on the hub."""
+
+import argparse
+
+from dietnerf.errors import exit_on_user_error
+from dietnerf.export import cameras, depth, mesh, points, pull, push
+from dietnerf.export.paths import check_device
+from dietnerf.training.process import prepare_process
+
+COMMANDS = {
+    "mesh": mesh,
+    "points": points,
+    "depth": depth,
+    "cameras": cameras,
+    "push": push,
+    "pull": pull,
+}
+
+
+@exit_on_user_error
+def main(args: list[str] | None = None) -> None:
+    """Export a scene; `args` defaults to the command line."""
+    parser = argparse.ArgumentParser(prog="python -m dietnerf.export", description=__doc__)
+    ways = parser.add_subparsers(dest="what", required=True)
+    for name, way in COMMANDS.items():
+        words = (way.__doc__ or "").partition(": ")[2]
+        way.add_options(ways.add_parser(name, description=words, help=words))
+    options = parser.parse_args(args)
+    way = COMMANDS[options.what]
+    way.check(options)
+    if hasattr(options, "device"):
+        check_device(options.device)
+    prepare_process()
+    way.run(options)

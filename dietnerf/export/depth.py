@@ -1,0 +1,105 @@
+"""`depth`: depth maps as 16-bit PNG with their scale, as EXR or as NumPy arrays."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dietnerf.export.cameras import write_cameras
+from dietnerf.export.optional import require
+from dietnerf.export.paths import (
+    add_path_options,
+    add_run_options,
+    camera_path,
+    check_path_options,
+    load_run,
+    results_folder,
+)
+from dietnerf.files import check_writable, replace_file
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.pictures import surface_depth
+from dietnerf.training.checkpoints import find_checkpoint
+from dietnerf.training.system import DietNeRF
+
+LARGEST = 2**16 - 1
+OPAQUE = 0.5  # opacity below which a pixel has no depth
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `depth`."""
+    add_run_options(parser)
+    add_path_options(parser, default="train")
+    add = parser.add_argument
+    add("--out", type=Path, help="folder (default: depth in the run)")
+    add("--format", choices=("png", "exr", "npy"), default="png")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be made.
+
+    Raises:
+        UserError: names the option.
+    """
+    options.path = options.path or "train"
+    check_path_options(options)
+    if options.format == "exr":
+        require("OpenEXR", "OpenEXR", "--format exr")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the depth maps."""
+    checkpoint = find_checkpoint(options.checkpoint)
+    out = options.out or results_folder(options.checkpoint, checkpoint) / "depth"
+    check_writable(out, "--out")
+    system, capture = load_run(options)
+    write_depths(system, camera_path(capture, options), out, options.format)
+    print(out)
+
+
+def write_depths(system: DietNeRF, cameras: Cameras, out: Path, ending: str = "png") -> None:
+    """Write a depth map for each camera, and `depth.json` with the cameras and the scale.
+
+    Depth is the distance along the camera axis, 0 where less than half of the light is stopped. EXR
+    (channel Z) and NumPy hold it in scene units, float32; PNG in steps of `integer_depth_scale`,
+    the same for all, of which the farthest depth has 65,535.
+
+    Args:
+        system: as `load_system` gives it.
+        cameras: (n).
+        out: folder.
+        ending: png, exr or npy.
+    """
+    maps = []
+    for i in tqdm(range(len(cameras)), unit="frame", desc="rendering"):
+        seen = system.render(cameras, i, torch.zeros(3))
+        depth = surface_depth(seen).where(seen.opacity > OPAQUE, 0.0)
+        maps.append(depth.view(cameras.height, cameras.width).cpu().numpy())
+    scale = max(float(np.max(maps)), 1e-6) / LARGEST
+    names = [f"depth_{i:03d}.{ending}" for i in range(len(maps))]
+    for name, values in zip(names, maps, strict=True):
+        with replace_file(out / name) as part:
+            WRITERS[ending](part, values, scale)
+    scales = {"integer_depth_scale": [scale] * len(maps)} if ending == "png" else {}
+    write_cameras(cameras, out / "depth.json", depth_file_path=names, **scales)
+
+
+def _write_png(path: Path, depth: np.ndarray, scale: float) -> None:
+    iio.imwrite(path, (depth / scale).round().clip(0, LARGEST).astype(np.uint16))
+
+
+def _write_exr(path: Path, depth: np.ndarray, scale: float) -> None:
+    exr = require("OpenEXR", "OpenEXR", "--format exr")
+    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+    exr.File(header, {"Z": depth}).write(str(path))
+
+
+def _write_npy(path: Path, depth: np.ndarray, scale: float) -> None:
+    np.save(path, depth)
+
+
+Writer = Callable[[Path, np.ndarray, float], None]
+WRITERS: dict[str, Writer] = {"png": _write_png, "exr": _write_exr, "npy": _write_npy}

@@ -1,0 +1,208 @@
+"""`mesh`: the surface of a scene with a colour at each vertex, as PLY, OBJ or GLB."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.export.optional import require
+from dietnerf.export.paths import add_run_options, check_number, load_run, results_folder
+from dietnerf.export.sight import Sight
+from dietnerf.export.surface import (
+    POINTS_AT_ONCE,
+    SKIN,
+    Grid,
+    box_of_scene,
+    opacities,
+    surface,
+    wall,
+)
+from dietnerf.files import check_writable, replace_file
+from dietnerf.geometry.poses import Surroundings
+from dietnerf.geometry.rays import Samples
+from dietnerf.pictures import to_uint8
+from dietnerf.training.checkpoints import find_checkpoint
+from dietnerf.training.system import DietNeRF
+
+FORMATS = (".ply", ".obj", ".glb")
+FINEST = 1024  # cells along the longest side: 4 GB
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `mesh`."""
+    add_run_options(parser)
+    add = parser.add_argument
+    add("--out", type=Path, help=f"{', '.join(FORMATS)} (default: mesh.ply in the run)")
+    add(
+        "--bounds",
+        type=float,
+        nargs=6,
+        metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
+        help="box to cut out, lowest and highest corner, scene units (default: the scene's)",
+    )
+    add("--resolution", type=int, default=256, help="cells along the longest side of the box")
+    add(
+        "--level",
+        type=float,
+        default=0.5,
+        help="share of the light that is stopped at the surface, within 1/256 of the scene's box "
+        "or as much more as a foggy field needs",
+    )
+    add(
+        "--smallest",
+        type=float,
+        default=0.05,
+        help="parts smaller than this share of the box are left out; 0 keeps all",
+    )
+    add("--faces", type=int, help="simplify to that many triangles")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be made, before time is spent on it.
+
+    Raises:
+        UserError: names the option.
+    """
+    if options.out is not None and options.out.suffix not in FORMATS:
+        raise UserError(f"--out {options.out}: a mesh is written as one of {', '.join(FORMATS)}")
+    if not 8 <= options.resolution <= FINEST:
+        raise UserError(f"--resolution is {options.resolution}; it must be from 8 to {FINEST}")
+    if not 0 < options.level < 1:
+        raise UserError(f"--level is {options.level}; it must lie between 0 and 1")
+    if not 0 <= options.smallest < 1:
+        raise UserError(f"--smallest is {options.smallest}; it must be a share, from 0 up to 1")
+    check_number("faces", options.faces, 4)
+    require("trimesh", "trimesh", "a mesh")
+    require("skimage.measure", "scikit-image", "a mesh")
+    if options.faces is not None:
+        require("fast_simplification", "fast-simplification", "--faces")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the mesh."""
+    checkpoint = find_checkpoint(options.checkpoint)
+    out = options.out or results_folder(options.checkpoint, checkpoint) / "mesh.ply"
+    check_writable(out.parent, "--out")
+    system, capture = load_run(options)
+    mesh = extract(
+        system, options.bounds, options.resolution, options.level, options.smallest, options.faces
+    )
+    write_mesh(mesh, Surroundings.of(capture.cameras["train"]).up, out)
+    tight = "watertight" if mesh.is_watertight else "not watertight"
+    print(f"{out}: {len(mesh.vertices)} vertices, {len(mesh.faces)} triangles, {tight}")
+
+
+def extract(
+    system: DietNeRF,
+    bounds: list[float] | None = None,
+    resolution: int = 256,
+    level: float = 0.5,
+    smallest: float = 0.05,
+    n_faces: int | None = None,
+) -> Any:
+    """The surface of a trained scene as a `trimesh.Trimesh` with vertex colours, in scene units.
+
+    Args:
+        system: as `load_system` gives it.
+        bounds: box to cut out, six numbers; None for the scene's.
+        resolution: cells of the grid along the longest side of the box.
+        level: share of the light that a surface stops within `wall`.
+        smallest: length of the smallest part that is kept, as a share of the box's longest side.
+        n_faces: how many triangles are left at most; None leaves all.
+
+    Raises:
+        UserError: there is no surface, or the box is none.
+    """
+    trimesh = require("trimesh", "trimesh", "a mesh")
+    train = system.refined_capture().cameras["train"]
+    scene = box_of_scene(system, train)
+    side = float((scene[1] - scene[0]).max())
+    grid = Grid.over(scene if bounds is None else _checked(bounds), resolution)
+    sight = Sight.of(system, train)
+    thickness = wall(system, sight, side)
+    opacity = opacities(
+        system, grid, sight, thickness, max(SKIN * side, 2 * thickness, 2 * grid.cell)
+    )
+    vertices, faces = surface(opacity, grid, sight, level)
+    mesh = trimesh.Trimesh(vertices, faces)
+    _drop_small_parts(mesh, smallest * grid.cell * resolution)
+    if n_faces is not None and len(mesh.faces) > n_faces:
+        simplify = require("fast_simplification", "fast-simplification", "--faces").simplify
+        points, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
+        mesh = trimesh.Trimesh(points, faces)
+    mesh.visual.vertex_colors = colours(system, mesh, sight, side).numpy()
+    return mesh
+
+
+def write_mesh(mesh: Any, up: Tensor, out: Path) -> None:
+    """Write a mesh in the format that the file's ending says.
+
+    PLY and OBJ keep the scene's axes. GLB says how to turn them, as its viewers have y up.
+
+    Args:
+        mesh: a `trimesh.Trimesh`.
+        up: unit vector out of the ground, (3,).
+        out: ends in .ply, .obj or .glb.
+    """
+    trimesh = require("trimesh", "trimesh", "a mesh")
+    with replace_file(out) as part:
+        if out.suffix == ".glb":
+            turn = trimesh.geometry.align_vectors(up.numpy(), [0.0, 1.0, 0.0])
+            scene = trimesh.Scene()
+            scene.add_geometry(mesh, transform=turn)
+            scene.export(part)
+        else:
+            mesh.export(part)
+
+
+def _checked(bounds: list[float]) -> Tensor:
+    box = torch.tensor(bounds).view(2, 3)
+    if not (box.isfinite().all() and (box[0] < box[1]).all()):
+        raise UserError(
+            f"--bounds: the lowest corner must lie below the highest along every axis, got {bounds}"
+        )
+    return box
+
+
+def _drop_small_parts(mesh: Any, length: float) -> None:
+    """Leave out parts whose box is nowhere as long as `length`, in place.
+
+    Raises:
+        UserError: that are all of them.
+    """
+    trimesh = require("trimesh", "trimesh", "a mesh")
+    parts = trimesh.graph.connected_component_labels(
+        mesh.face_adjacency, node_count=len(mesh.faces)
+    )
+    order = np.argsort(parts, kind="stable")
+    starts = np.searchsorted(parts[order], np.arange(parts.max() + 1))
+    highest = np.maximum.reduceat(mesh.triangles.max(axis=1)[order], starts)
+    lowest = np.minimum.reduceat(mesh.triangles.min(axis=1)[order], starts)
+    is_kept = (highest - lowest).max(axis=1) >= length
+    if not is_kept.any():
+        raise UserError("all parts of the surface are smaller than --smallest; choose a lower one")
+    mesh.update_faces(is_kept[parts])
+    mesh.remove_unreferenced_vertices()
+
+
+@torch.no_grad()
+def colours(system: DietNeRF, mesh: Any, sight: Sight, side: float) -> Tensor:
+    """What the training cameras see at each vertex, and where none does, what the field shows
+    against the normal; 8 bit, (n_vertices, 3)."""
+    points = torch.from_numpy(np.array(mesh.vertices)).float()
+    normals = torch.from_numpy(np.array(mesh.vertex_normals)).float()
+    parts = []
+    for at, outward in zip(
+        points.split(POINTS_AT_ONCE), normals.split(POINTS_AT_ONCE), strict=True
+    ):
+        rgbs, is_seen = sight.colours(at, outward, SKIN * side)
+        rest = at[~is_seen].to(system.device)
+        samples = Samples.at(rest, torch.ones_like(rest[:, 0]), -outward[~is_seen].to(rest))
+        features = system.field.density(samples)[1]
+        rgbs[~is_seen] = system.field.colour(features, samples).cpu()
+        parts.append(to_uint8(rgbs))
+    return torch.cat(parts)

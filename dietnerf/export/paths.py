@@ -1,0 +1,164 @@
+"""The command line that pictures, films and other exports share: a run, and cameras to see it."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dietnerf.data.scene import Capture
+from dietnerf.errors import UserError
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import (
+    Surroundings,
+    face_one_way,
+    fly,
+    forward_spiral,
+    interpolate,
+    nearest_neighbour_order,
+    orbit,
+    rigid,
+    spiral,
+)
+from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.training.hub import is_remote, repository_of
+from dietnerf.training.system import DietNeRF
+
+AROUND = ("orbit", "spiral")  # paths around the middle of the scene
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """A checkpoint, and the device that it is rendered on."""
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="folder of a run, a .ckpt file, or hf://owner/name")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def add_path_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """A camera path; `default` says for the help which one is taken without the option."""
+    add = parser.add_argument
+    add(
+        "--path",
+        choices=("orbit", "spiral", "interpolate", "train", "val", "test"),
+        help="orbit: around the scene; spiral: the same, or before it if all cameras face one way; "
+        "interpolate: through the training cameras, or --poses; train, val, test: the cameras of "
+        f"that split (default: {default})",
+    )
+    add("--poses", type=Path, help="JSON with frames[].transform_matrix to interpolate through")
+    add("--frames", type=int, default=60)
+    add("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="default: as trained")
+    add(
+        "--elevation_deg",
+        type=float,
+        help="of orbit and spiral (default: the training cameras' mean)",
+    )
+    add("--radius", type=float, help="of orbit and spiral, scene units (default: their mean)")
+
+
+def check_path_options(options: argparse.Namespace) -> None:
+    """Refuse numbers that are none, and options that do not go together.
+
+    Raises:
+        UserError: names the option.
+    """
+    check_number("frames", options.frames, 1)
+    check_number("radius", options.radius, 1e-6)
+    if options.size and min(options.size) < 1:
+        raise UserError(f"--size is {options.size[0]} {options.size[1]}; both must be positive")
+    paths_of: dict[str, tuple[str | None, ...]] = {
+        "poses": ("interpolate",),
+        "radius": (*AROUND, None),
+        "elevation_deg": (*AROUND, None),
+    }
+    for name, paths in paths_of.items():
+        if getattr(options, name) is not None and options.path not in paths:
+            named = " or ".join(path for path in paths if path)
+            raise UserError(f"--{name} goes with --path {named} only")
+
+
+def check_number(name: str, value: float | None, least: float) -> None:
+    """Refuse a number of the command line that is too small, infinite or NaN; None is none.
+
+    Raises:
+        UserError: names the option.
+    """
+    if value is not None and not least <= value < math.inf:
+        raise UserError(f"--{name} is {value}; it must be a positive number")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UserError: says why.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {device} cannot be used here: {reason}") from error
+
+
+def results_folder(given: Path, checkpoint: Path) -> Path:
+    """Where what is made of a checkpoint goes unless it is said: into its run, and for one of the
+    hub into `runs` here."""
+    if is_remote(given):
+        return Path("runs") / repository_of(given).split("/")[1]
+    return checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def load_run(options: argparse.Namespace) -> tuple[DietNeRF, Capture]:
+    """The system of a checkpoint on the device asked for, and its capture as refined."""
+    system = load_system(find_checkpoint(options.checkpoint)).to(options.device)
+    return system, system.refined_capture()
+
+
+def default_path(capture: Capture) -> str:
+    """What is flown if nothing is said."""
+    return "spiral" if face_one_way(capture.cameras["train"]) else "orbit"
+
+
+def camera_path(capture: Capture, options: argparse.Namespace) -> Cameras:
+    """The cameras of the frames, at the size asked for."""
+    if options.path in ("train", "val", "test"):
+        cameras = capture.cameras.get(options.path)
+        if cameras is None:
+            known = ", ".join(capture.cameras)
+            raise UserError(f"--path {options.path}: the checkpoint has cameras of {known} only")
+    else:
+        cameras = _fly_through(capture.cameras["train"], options)
+    return cameras.framed(*options.size) if options.size else cameras
+
+
+def _fly_through(train: Cameras, options: argparse.Namespace) -> Cameras:
+    around = Surroundings.of(train)
+    elevation = None if options.elevation_deg is None else math.radians(options.elevation_deg)
+    if options.path == "interpolate":
+        stops = train.c2w[nearest_neighbour_order(train.positions)]
+        if options.poses is not None:
+            stops = read_poses(options.poses)
+        return fly(train, interpolate(stops, options.frames), around)
+    is_around = options.radius is not None or options.elevation_deg is not None
+    if options.path == "spiral" and face_one_way(train) and not is_around:
+        return train.with_poses(forward_spiral(train, options.frames))
+    path = orbit if options.path == "orbit" else spiral
+    return fly(train, path(around, options.frames, elevation, options.radius), around)
+
+
+def read_poses(path: Path) -> Tensor:
+    """Camera poses (n, 3, 4) from a JSON in the manner of `transforms.json`.
+
+    Raises:
+        UserError: the file is missing or holds no poses.
+    """
+    try:
+        frames = json.loads(path.read_text())["frames"]
+        matrices = [frame["transform_matrix"] for frame in frames]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--poses {path}: no frames[].transform_matrix to read in it") from error
+    if not matrices:
+        raise UserError(f"--poses {path}: its list of frames is empty")
+    poses = [rigid(matrix, f"--poses {path}, frame {i}") for i, matrix in enumerate(matrices)]
+    return torch.stack(poses)[:, :3].float()

@@ -1,0 +1,99 @@
+"""`points`: a coloured point cloud of what cameras see, as PLY or GLB."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.errors import UserError
+from dietnerf.export.optional import require
+from dietnerf.export.paths import (
+    add_path_options,
+    add_run_options,
+    camera_path,
+    check_number,
+    check_path_options,
+    load_run,
+    results_folder,
+)
+from dietnerf.files import check_writable, replace_file
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.pictures import surface_depth, to_uint8
+from dietnerf.training.checkpoints import find_checkpoint
+from dietnerf.training.system import DietNeRF
+
+FORMATS = (".ply", ".glb")
+SOLID = 0.9  # opacity from which on a pixel counts
+STEEPEST = 0.05  # change of depth to a neighbour, as a share of it, at which a pixel counts no more
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `points`."""
+    add_run_options(parser)
+    add_path_options(parser, default="train")
+    add = parser.add_argument
+    add("--out", type=Path, help=f"{' or '.join(FORMATS)} (default: points.ply in the run)")
+    add("--points", type=int, default=1_000_000, help="at most so many, taken evenly of all")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be made.
+
+    Raises:
+        UserError: names the option.
+    """
+    options.path = options.path or "train"
+    check_path_options(options)
+    check_number("points", options.points, 1)
+    if options.out is not None and options.out.suffix not in FORMATS:
+        raise UserError(f"--out {options.out}: points are written as {' or '.join(FORMATS)}")
+    require("trimesh", "trimesh", "a point cloud")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the points."""
+    checkpoint = find_checkpoint(options.checkpoint)
+    out = options.out or results_folder(options.checkpoint, checkpoint) / "points.ply"
+    check_writable(out.parent, "--out")
+    system, capture = load_run(options)
+    points, colours = seen_points(system, camera_path(capture, options))
+    if len(points) == 0:
+        raise UserError("no pixel of these cameras shows anything solid: see render.py")
+    few = torch.linspace(0, len(points) - 1, min(options.points, len(points))).long()
+    cloud = require("trimesh", "trimesh", "a point cloud").PointCloud(
+        points[few].numpy(), colours[few].numpy()
+    )
+    with replace_file(out) as part:
+        cloud.export(part)
+    print(f"{out}: {len(few)} points")
+
+
+def seen_points(system: DietNeRF, cameras: Cameras) -> tuple[Tensor, Tensor]:
+    """Where the pixels of cameras lie in the scene.
+
+    Pixels that are not quite opaque, or at an edge, where depth is a mean of near and far, are left
+    out.
+
+    Returns:
+        Points in scene units, (n, 3), and their colours, 8 bit, (n, 3).
+    """
+    points, colours = [], []
+    for i in range(len(cameras)):
+        seen = system.render(cameras, i, torch.zeros(3))
+        depth = surface_depth(seen).cpu()
+        opacity = seen.opacity.cpu()
+        is_even = _is_even(depth.view(cameras.height, cameras.width)).flatten()
+        kept = (opacity > SOLID) & is_even
+        rays = cameras.image_rays(i)[kept]
+        points.append(rays.rays_o + depth[kept, None] * rays.rays_d)
+        colours.append(to_uint8(seen.rgb.cpu()[kept] / opacity[kept, None]))
+    return torch.cat(points), torch.cat(colours)
+
+
+def _is_even(depth: Tensor) -> Tensor:
+    """Where depth (height, width) changes little to all eight neighbours."""
+    both = F.pad(torch.stack([depth, -depth])[:, None], (1, 1, 1, 1), mode="replicate")
+    highest, negative_lowest = F.max_pool2d(both, 3, stride=1)[:, 0]
+    return torch.maximum(highest - depth, depth + negative_lowest) < STEEPEST * depth

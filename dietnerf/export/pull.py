@@ -1,0 +1,32 @@
+"""`pull`: a scene of the model hub as a run of one's own."""
+
+import argparse
+from pathlib import Path
+
+from dietnerf.errors import UserError
+from dietnerf.files import check_writable
+from dietnerf.training.hub import pull, repository_of
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `pull`."""
+    parser.add_argument("name", help="owner/name on the hub")
+    parser.add_argument("folder", type=Path, help="run to be made")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse a name that is none, and a folder that holds something.
+
+    Raises:
+        UserError: it does.
+    """
+    repository_of(options.name)
+    check_writable(options.folder, "folder")
+    if options.folder.is_dir() and any(options.folder.iterdir()):
+        raise UserError(f"{options.folder} is not empty, and stays as it is: name a new folder")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the run."""
+    pull(options.name, options.folder)
+    print(f"{options.folder}: `python render.py {options.folder}` shows it")

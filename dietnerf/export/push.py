@@ -1,0 +1,97 @@
+"""`push`: a run to the model hub, as safetensors with its options and a card."""
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+from dietnerf.errors import UserError
+from dietnerf.export.card import model_card
+from dietnerf.export.paths import results_folder
+from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
+from dietnerf.training.hub import repository_of
+from dietnerf.training.published import CONFIG, write_published
+
+METRICS = "metrics.json"
+KEPT = ("protocol", "mean", "views", "train_view_ids", "seed", "steps", "train_seconds", "device")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `push`."""
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="folder of a run, or a .ckpt file")
+    add("name", help="owner/name on the hub")
+    add("--private", action="store_true", help="for the owner alone, where the scene is new")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse a name that is none.
+
+    Raises:
+        UserError: it is none.
+    """
+    repository_of(options.name)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Publish the run."""
+    repository = repository_of(options.name)
+    checkpoint = find_checkpoint(options.checkpoint)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        gather(checkpoint, results_folder(options.checkpoint, checkpoint), repository, folder)
+        _upload(folder, repository, options.private)
+    print(f"hf://{repository}: `python render.py hf://{repository}` shows it anywhere")
+
+
+def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
+    """Put into a folder what is published of a run: weights, options, scores, a GIF, the card.
+
+    Raises:
+        UserError: the checkpoint or the options cannot be read.
+    """
+    content = read_checkpoint(checkpoint)
+    if not content["dietnerf"].get("capture"):
+        raise UserError(f"{checkpoint} knows no cameras, so that nobody could render it")
+    write_published(content, _read(run / CONFIG, yaml.safe_load), folder)
+    metrics = {k: v for k, v in _read(run / METRICS, json.loads).items() if k in KEPT}
+    if metrics:
+        (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+    films = sorted(run.glob("*.gif"), key=lambda path: path.stat().st_mtime)
+    if films:
+        shutil.copyfile(films[-1], folder / films[-1].name)
+    card = model_card(repository, content["dietnerf"], metrics, films[-1].name if films else None)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _read(path: Path, parse: Any) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _upload(folder: Path, repository: str, is_private: bool) -> None:
+    api = HfApi(library_name="dietnerf")
+    try:
+        api.create_repo(repository, private=is_private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message="Publish the scene"
+        )
+    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"hf://{repository}: the hub does not take it ({reason}); log in by `hf auth login` "
+            "with a token that may write there"
+        ) from error
+    except (OfflineModeIsEnabled, OSError) as error:
+        raise UserError(f"hf://{repository}: the hub cannot be reached ({error})") from error

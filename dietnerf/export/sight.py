@@ -1,0 +1,88 @@
+"""What the training cameras see of a field: how far, and which points."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.pictures import surface_depth
+from dietnerf.training.system import DietNeRF
+
+LARGEST = 400  # pixels along the longer side of the pictures
+OPAQUE = 0.5  # from which opacity on a pixel shows a surface
+SEEN = 1e-3  # sum of weights above which a point is seen by some camera
+FAR_OFF = 1e9  # depth where there is none, scene units
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Pictures that a few cameras have of a field.
+
+    Args:
+        cameras: the cameras, (n).
+        depths: along the camera axis, scene units, (n, height, width); `FAR_OFF` where there is no
+            surface.
+        rgbs: colours, black where there is no surface, (n, 3, height, width).
+    """
+
+    cameras: Cameras
+    depths: Tensor
+    rgbs: Tensor
+
+    @classmethod
+    def of(cls, system: DietNeRF, cameras: Cameras) -> Self:
+        """Rendered, at 400 pixels at most along the longer side."""
+        shrink = max(1.0, max(cameras.width, cameras.height) / LARGEST)
+        width, height = (max(1, round(x / shrink)) for x in (cameras.width, cameras.height))
+        small = cameras.resized(width, height)
+        depths, rgbs = [], []
+        for i in range(len(small)):
+            seen = system.render(small, i, torch.zeros(3))
+            is_surface = seen.opacity > OPAQUE
+            rgb = seen.rgb / seen.opacity.clamp(min=OPAQUE)[:, None] * is_surface[:, None]
+            depths.append(surface_depth(seen).where(is_surface, FAR_OFF).view(height, width).cpu())
+            rgbs.append(rgb.T.view(3, height, width).cpu())
+        return cls(small, torch.stack(depths), torch.stack(rgbs))
+
+    def surface_points(self) -> Tensor:
+        """What the pixels show, (n_points, 3), scene units."""
+        points = []
+        for i, depths in enumerate(self.depths):
+            is_surface = depths.flatten() < FAR_OFF
+            rays = self.cameras.image_rays(i)[is_surface]
+            points.append(rays.rays_o + depths.flatten()[is_surface, None] * rays.rays_d)
+        return torch.cat(points)
+
+    def reaches(self, points: Tensor, behind: float) -> Tensor:
+        """Whether each camera sees points (n_points, 3), or would if they were no farther `behind`
+        a surface, bool, (n, n_points)."""
+        places, is_shown = self.cameras.project(points)
+        backward = self.cameras.c2w[:, None, :, 2]
+        distances = -((points - self.cameras.positions[:, None]) * backward).sum(dim=-1)
+        ends = _looked_up(self.depths[:, None], places, "nearest")[:, 0]
+        return is_shown & (distances <= ends + behind)
+
+    def colours(self, points: Tensor, normals: Tensor, behind: float) -> tuple[Tensor, Tensor]:
+        """Mean colour that the cameras see at points with outward unit normals, both (n, 3); the
+        more a surface faces a camera, the more that counts.
+
+        Returns:
+            Colours in [0, 1], (n, 3), and whether any camera sees the point, (n,).
+        """
+        places, _ = self.cameras.project(points)
+        views = F.normalize(points - self.cameras.positions[:, None], dim=-1)
+        facing = -(views * normals).sum(dim=-1)  # (n_cameras, n)
+        is_surface = (self.depths < FAR_OFF).float()[:, None]
+        weights = facing.clamp(min=0) ** 2 * self.reaches(points, behind)
+        # Both are zero beside a surface, so that nothing of it bleeds in.
+        total = (weights[:, None] * _looked_up(self.rgbs, places, "bilinear")).sum(dim=0)
+        sums = (weights * _looked_up(is_surface, places, "bilinear")[:, 0]).sum(dim=0)
+        return total.T / sums.clamp(min=SEEN)[:, None], sums > SEEN
+
+
+def _looked_up(maps: Tensor, places: Tensor, mode: str) -> Tensor:
+    """Values of maps (n, c, height, width) at places (n, n_points, 2), (n, c, n_points)."""
+    return F.grid_sample(maps, places[:, None], mode=mode, align_corners=False)[:, :, 0]

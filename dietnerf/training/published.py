@@ -1,0 +1,171 @@
+"""A checkpoint as it is published: weights as safetensors, options as YAML. Nothing runs code.
+
+Only what a picture needs is kept: field, sampler, corrections of cameras, and the capture.
+"""
+
+import importlib
+import json
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.training.system import check_format
+
+WEIGHTS, CONFIG = "scene.safetensors", "config.yaml"
+PARTS = ("field", "sampler", "refinement")  # of the system
+SECTIONS = ("seed_everything", "model", "data")  # of a run's config
+INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
+
+
+def write_published(checkpoint: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
+    """Write a checkpoint, as `read_checkpoint` gives it, into a folder.
+
+    Args:
+        checkpoint: of a run that the command line began.
+        config: of that run, as `config.yaml` holds it; empty where there is none.
+        folder: is there already.
+    """
+    model = {k: v for k, v in checkpoint["hyper_parameters"].items() if k != "_instantiator"}
+    kept = {name: config[name] for name in SECTIONS if name in config} | {"model": model}
+    text = yaml.safe_dump(_without_folders(kept), sort_keys=False)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    saved = checkpoint["dietnerf"]
+    tensors, others = _split(saved["capture"], "capture")
+    for name, value in checkpoint["state_dict"].items():
+        if name.split(".")[0] in PARTS:
+            tensors[f"state/{name}"] = value
+    facts = {k: saved[k] for k in ("format", "version", "history")} | {"capture": others}
+    whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    save_file(whole, folder / WEIGHTS, {"dietnerf": json.dumps(facts)})
+
+
+def read_published(folder: Path) -> dict[str, Any]:
+    """The checkpoint that `write_published` was given, as far as it is kept.
+
+    Raises:
+        UserError: it is broken, of another program, or its options ask for a class that is none of
+            this package's.
+    """
+    path = folder / WEIGHTS
+    model = read_config(folder)["model"]
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            facts = json.loads((file.metadata() or {})["dietnerf"])
+        capture = _joined(tensors, facts["capture"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} holds no scene that dietnerf published ({type(error).__name__}); nothing but "
+            "safetensors is ever loaded from the hub"
+        ) from error
+    checkpoint = {
+        "state_dict": {
+            name.removeprefix("state/"): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("state/")
+        },
+        "hyper_parameters": {part: model.get(part) for part in PARTS}
+        | {"_instantiator": INSTANTIATOR},
+        "hparams_name": "kwargs",
+        "dietnerf": facts | {"capture": capture},
+        "pytorch-lightning_version": "2.6.0",
+        "epoch": 0,
+        "global_step": facts.get("history", {}).get("steps", 0),
+    }
+    check_format(checkpoint, str(path))
+    return checkpoint
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The published options: `model`, and where they were kept `data` and `seed_everything`.
+
+    Raises:
+        UserError: they are no YAML, or ask for a class that is none of this package's.
+    """
+    path = folder / CONFIG
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not a readable YAML file ({type(error).__name__})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise UserError(f"{path} holds no options of a model: it was not published by dietnerf")
+    kept = {name: content[name] for name in SECTIONS if name in content}
+    for part in PARTS:
+        if not isinstance(kept["model"].get(part), dict | None):
+            raise UserError(f"{path}: {part} must hold options, got {kept['model'][part]!r}")
+    _check_classes(kept, path)
+    return kept
+
+
+def _check_classes(content: Any, path: Path) -> None:
+    if isinstance(content, dict):
+        if "class_path" in content and not _is_own(content["class_path"]):
+            raise UserError(
+                f"{path} asks for the class {content['class_path']!r}, which is not dietnerf's; "
+                "it is not loaded"
+            )
+        content = list(content.values())
+    if isinstance(content, list):
+        for value in content:
+            _check_classes(value, path)
+
+
+def _is_own(class_path: Any) -> bool:
+    module, _, name = str(class_path).rpartition(".")
+    if module.split(".")[0] != "dietnerf":
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__.split(".")[0] == "dietnerf"
+
+
+def _without_folders(content: Any) -> Any:
+    """The same without the folders of absolute paths: they are nobody's business."""
+    if isinstance(content, dict):
+        return {name: _without_folders(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_folders(value) for value in content]
+    if isinstance(content, str) and PurePath(content).is_absolute():
+        return PurePath(content).name
+    return content
+
+
+def _split(content: dict[str, Any], at: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of nested dictionaries by their path, and what else is in them."""
+    tensors: dict[str, Tensor] = {}
+    others: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            inner, others[name] = _split(value, f"{at}/{name}")
+            tensors |= inner
+        elif isinstance(value, Tensor):
+            tensors[f"{at}/{name}"] = value
+        else:
+            others[name] = value
+    return tensors, others
+
+
+def _joined(tensors: dict[str, Tensor], others: dict[str, Any]) -> dict[str, Any]:
+    """The nested dictionaries that `_split` was given."""
+    for path, tensor in tensors.items():
+        first, *between, name = path.split("/")
+        if first == "capture":
+            place = others
+            for key in between:
+                place = place[key]
+            place[name] = tensor
+    return others
+
+
+def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write what `read_published` gave as a checkpoint that every command takes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(checkpoint, path)
