@@ -26,7 +26,14 @@ from dietnerf.training.callbacks import (
 )
 from dietnerf.training.checkpoints import read_checkpoint
 from dietnerf.training.datamodule import SceneDataModule
-from dietnerf.training.devices import is_loss_of_a_process, leave, register_strategies
+from dietnerf.training.devices import (
+    check_backend,
+    check_strategy,
+    failing_together,
+    is_loss_of_a_process,
+    leave,
+    register_strategies,
+)
 from dietnerf.training.process import prepare_process
 from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_weights
 from dietnerf.training.system import DietNeRF
@@ -108,7 +115,15 @@ class DietNeRFCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they were given: a checkpoint does not overrule the command line."""
 
-    def before_instantiate_classes(self) -> None:
+    def instantiate_classes(self) -> None:
+        """Find whatever is wrong with options and photographs, or does not suit them, before
+        anything is written."""
+        with failing_together():
+            self._settle_options()
+            super().instantiate_classes()
+            self._prepare(str(self.subcommand))
+
+    def _settle_options(self) -> None:
         options = self._options()
         _check_options(options)
         if not options.use_semantic_loss and options.model.losses is not None:
@@ -145,8 +160,8 @@ class DietNeRFCLI(LightningCLI):
         kwargs["callbacks"] = [*(trainer["callbacks"] or []), *self._callbacks(options)]
         try:
             return super().instantiate_trainer(**kwargs)
-        except MisconfigurationException as error:
-            raise UserError(f"trainer: {error}") from error
+        except (MisconfigurationException, ValueError) as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     def _callbacks(self, options: Namespace) -> list[Callback]:
         if self.subcommand == "look":
@@ -163,16 +178,18 @@ class DietNeRFCLI(LightningCLI):
         saving = [] if options.trainer.enable_checkpointing is False else _checkpoints(options)
         return [*bar, Stopwatch(), ValidationPictures(), FinalMetrics(), *saving]
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        # Whatever is wrong with the photographs, or does not suit them, is found before anything is
-        # written.
+    def _prepare(self, subcommand: str) -> None:
+        strategy = self.trainer.strategy
+        check_backend(strategy)
+        xla.check(strategy.root_device, self.model.sampler)
         self.datamodule.setup("fit" if subcommand == "look" else subcommand)
+        self.datamodule.check_devices(subcommand, self.trainer.world_size)
         if subcommand == "fit":
-            self.datamodule.check_devices(self.trainer.world_size)
-            xla.check(self.trainer.strategy.root_device, self.model.sampler)
-            self.model.prepare(self.datamodule, self.trainer.strategy.root_device)
+            self.model.prepare(self.datamodule, strategy.root_device)
         if self._options().ckpt_path is not None:
             load_weights(self.model, Path(self._options().ckpt_path))
+
+    def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
         except RuntimeError as error:
@@ -212,6 +229,7 @@ def _check_options(options: Namespace) -> None:
     for name, value in steps.items():
         if value < 1:
             raise UserError(f"{name} is {value}; give a number of steps, at least 1")
+    check_strategy(options.trainer.strategy)
     is_tpu = options.trainer.accelerator in xla.NAMES
     if options.trainer.precision not in (TPU_PRECISIONS if is_tpu else PRECISIONS):
         known = "32-true, bf16-true" if is_tpu else "32-true, bf16-mixed, 16-mixed"

@@ -91,7 +91,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_losses_are_those_of_the_cpu(runs: Path):
     cpu, xla = losses(runs / "cpu"), losses(runs / "xla")
     assert len(cpu) == len(xla) == N_STEPS // 10
-    assert cpu[-1] < 0.5 * cpu[0]
+    assert sum(cpu[-5:]) < 0.7 * sum(cpu[:5])
     for ours, theirs in zip(cpu, xla, strict=True):
         assert ours == pytest.approx(theirs, rel=0.02)  # sums are taken in another order
 
