@@ -53,7 +53,7 @@ def semantic(folder: Path) -> list[str]:
     encoder = {"class_path": "dietnerf.semantics.OpenCLIP", "init_args": tiny_tower(folder)}
     loss = {"class_path": "dietnerf.losses.SemanticConsistency"}
     loss |= {"init_args": {"encoder": encoder, "every": 5, "resolution": 16}}
-    return ["--model.losses+", json.dumps(loss)]
+    return ["--model.losses", json.dumps([{"class_path": "dietnerf.losses.Photometric"}, loss])]
 
 
 def python(*words: str) -> str:
@@ -92,21 +92,22 @@ def test_losses_are_those_of_the_cpu(runs: Path):
     cpu, xla = losses(runs / "cpu"), losses(runs / "xla")
     assert len(cpu) == len(xla) == N_STEPS // 10
     assert sum(cpu[-5:]) < 0.7 * sum(cpu[:5])
+    assert sum(cpu) == pytest.approx(sum(xla), rel=0.01)
     for ours, theirs in zip(cpu, xla, strict=True):
-        assert ours == pytest.approx(theirs, rel=0.02)  # sums are taken in another order
+        assert ours == pytest.approx(theirs, rel=0.05)  # sums are taken in another order
 
 
 def test_nothing_is_compiled_after_the_first_steps(runs: Path):
     counts = {int(k): v for k, v in json.loads((runs / "counts.json").read_text()).items()}
-    assert 0 < counts[20] < 30
-    assert counts[N_STEPS - 1] == counts[20]
+    assert 0 < counts[30] < 30  # with those of a semantic step, and of steps that are logged
+    assert counts[N_STEPS - 1] == counts[30]
 
 
 def test_the_checkpoint_renders_without_xla(runs: Path):
     cpu, xla = (load_system(find_checkpoint(runs / name)) for name in ("cpu", "xla"))
     assert cpu.capture is not None
     pictures = [s.render(cpu.capture.cameras["test"], 0, torch.ones(3)).rgb for s in (cpu, xla)]
-    torch.testing.assert_close(*pictures, rtol=0, atol=0.02)
+    assert (pictures[0] - pictures[1]).abs().mean() < 0.02
 
 
 def test_test_views_are_scored(runs: Path):
@@ -117,10 +118,10 @@ def test_test_views_are_scored(runs: Path):
 
 
 def test_half_precision(tmp_path: Path):
-    words = [*RUN, "--trainer.max_steps", "20", "--trainer.precision", "bf16-true"]
+    words = [*RUN, "--trainer.precision", "bf16-true"]
     python("train.py", "fit", *words, "--trainer.accelerator", "xla_cpu", "--run", str(tmp_path))
     values = losses(tmp_path)
-    assert values[-1] < values[0]
+    assert sum(values[-5:]) < 0.8 * sum(values[:5])
 
 
 def test_samples_of_changing_number_are_refused(tmp_path: Path):
