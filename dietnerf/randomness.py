@@ -11,10 +11,18 @@ def step_generator(
     """A generator for one purpose in one step on one process, derived from the seed of the run."""
     key = f"{torch.initial_seed()} {purpose} {step} {rank}"
     digest = hashlib.sha256(key.encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "little"))
+    return seeded(int.from_bytes(digest[:7], "little"), device)
+
+
+def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator for numbers that are wanted on a device; on the host for a TPU, which has none.
+
+    What draws from it moves its numbers to where they are wanted.
+    """
+    own = torch.device(device).type in ("cpu", "cuda")
+    return torch.Generator(device if own else "cpu").manual_seed(seed)
 
 
 def moved(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
     """A generator on a device, which a draw of the given one seeds."""
-    seed = int(torch.randint(2**62, (1,), generator=generator))
-    return torch.Generator(device).manual_seed(seed)
+    return seeded(int(torch.randint(2**62, (1,), generator=generator)), device)

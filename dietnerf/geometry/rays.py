@@ -69,12 +69,14 @@ class Samples:
         ts: distances at which the field is asked, (n_samples,), ascending within a ray.
         deltas: lengths of the intervals in units of t, (n_samples,).
         ray_offsets: int64, (n_rays + 1,), from 0 to n_samples.
+        n_per_ray: samples of a ray, where all have the same number.
     """
 
     rays: Rays
     ts: Tensor
     deltas: Tensor
     ray_offsets: Tensor
+    n_per_ray: int | None = None
 
     @classmethod
     def dense(cls, rays: Rays, ts: Tensor, last_delta: float | None = None) -> Self:
@@ -87,7 +89,7 @@ class Samples:
         end = rays.far[:, None] if last_delta is None else ts[:, -1:] + last_delta
         deltas = torch.cat([ts, end], dim=1).diff(dim=1)
         ray_offsets = torch.arange(0, n_rays * n_per_ray + 1, n_per_ray, device=ts.device)
-        return cls(rays, ts.flatten(), deltas.flatten(), ray_offsets)
+        return cls(rays, ts.flatten(), deltas.flatten(), ray_offsets, n_per_ray)
 
     @classmethod
     def at(cls, points: Tensor, lengths: Tensor, directions: Tensor | None = None) -> Self:
@@ -115,13 +117,17 @@ class Samples:
         for i in range(n):
             rays, own = slice(ends[i], ends[i + 1]), slice(at[i], at[i + 1])
             offsets = self.ray_offsets[ends[i] : ends[i + 1] + 1] - at[i]
-            yield type(self)(self.rays[rays], self.ts[own], self.deltas[own], offsets)
+            yield type(self)(
+                self.rays[rays], self.ts[own], self.deltas[own], offsets, self.n_per_ray
+            )
 
     @cached_property
     def ray_indices(self) -> Tensor:
         """The ray that each sample lies on, int64, (n_samples,)."""
+        ray_ids = torch.arange(len(self.rays), device=self.ray_offsets.device)
+        if self.n_per_ray is not None:  # an XLA device would compile anew for other counts
+            return ray_ids.repeat_interleave(self.n_per_ray)
         counts = self.ray_offsets.diff()
-        ray_ids = torch.arange(len(self.rays), device=counts.device)
         return ray_ids.repeat_interleave(counts, output_size=len(self))
 
     @cached_property

@@ -13,6 +13,7 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
 from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
 from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.randomness import seeded
 from dietnerf.renderer import rays_per_chunk, render_rays
 from dietnerf.semantics import AbstractImageEncoder, OpenCLIP
 
@@ -110,7 +111,7 @@ class SemanticConsistency(AbstractSceneLoss):
             first, some = chunk
             generator = None
             if self.jitter:  # the same whenever the chunk is rendered
-                generator = torch.Generator(some.near.device).manual_seed(seed + first)
+                generator = seeded(seed + first, some.near.device)
             fine, coarse = render_rays(
                 some, moment.field, moment.sampler, moment.background, generator
             )

@@ -11,8 +11,13 @@ class Padding:
     its digits.
     """
 
+    _is_even = False
+
     def __init__(self, ray_offsets: Tensor, n_samples: int) -> None:
         self.counts = ray_offsets.diff()  # (n_rays,)
+        if ray_offsets.device.type == "xla":  # where sizes must be known before any value is
+            self._lay_out_evenly(len(self.counts), n_samples)
+            return
         ends = (int(ray_offsets[0]), int(ray_offsets[-1]))
         if ends != (0, n_samples) or bool((self.counts < 0).any()):
             raise ValueError(f"ray_offsets must ascend from 0 to n_samples = {n_samples}")
@@ -21,9 +26,17 @@ class Padding:
         self.is_sample = slots < self.counts[:, None]  # (n_rays, width)
         self._index = (ray_offsets[:-1, None] + slots).clamp(max=max(n_samples - 1, 0))
 
+    def _lay_out_evenly(self, n_rays: int, n_samples: int) -> None:
+        """For the same number of samples on every ray, which is not looked at."""
+        self.width = n_samples // max(n_rays, 1)
+        shape, device = (n_rays, self.width), self.counts.device
+        self.is_sample = torch.ones(shape, dtype=torch.bool, device=device)
+        self._index = torch.arange(n_rays * self.width, device=device).view(shape)
+        self._is_even = True
+
     def pad(self, values: Tensor, fill: float = 0.0) -> Tensor:
         is_sample = self.is_sample.reshape(self.is_sample.shape + (1,) * (values.dim() - 1))
         return torch.where(is_sample, values[self._index], fill)
 
     def flatten(self, rows: Tensor) -> Tensor:
-        return rows[self.is_sample]
+        return rows.flatten(0, 1) if self._is_even else rows[self.is_sample]

@@ -62,8 +62,9 @@ def reference(
 
     # Filling cannot be hit: its edges lie at infinity.
     is_edge = torch.nn.functional.pad(padding.is_sample, (1, 0), value=True)
-    edges = torch.where(is_edge, cdf, torch.inf).detach().contiguous()
-    found = torch.searchsorted(edges, u.detach().contiguous(), right=True)  # (n_rays, n_new)
+    edges = torch.where(is_edge, cdf, torch.inf).detach()
+    # Counted, not searched for, which XLA would leave to the host.
+    found = (edges[:, None, :] <= u.detach()[:, :, None]).sum(dim=2)  # (n_rays, n_new)
     last = (padding.counts - 1).clamp(min=0)[:, None]
     is_beyond = found > padding.counts[:, None]
     below = torch.minimum((found - 1).clamp(min=0), last)

@@ -57,4 +57,4 @@ def draw_uniform(
     """Uniform numbers in [0, 1) from the generator, or None without one."""
     if generator is None:
         return None
-    return torch.rand(shape, generator=generator, device=device)
+    return torch.rand(shape, generator=generator, device=generator.device).to(device)

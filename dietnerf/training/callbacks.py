@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+import dietnerf
 from dietnerf.files import replace_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
 from dietnerf.pictures import captioned, depth_range, picture, to_uint8
@@ -26,7 +27,7 @@ from dietnerf.training.system import DietNeRF, RenderedView, is_logged, steps_be
 HISTOGRAM_RAYS = 2048  # of a view, spread over it
 
 # Those that a score may depend on.
-PACKAGES = ("dietnerf", "torchvision", "torchmetrics", "kornia", "pytorch-lightning")
+PACKAGES = ("torchvision", "torchmetrics", "kornia", "pytorch-lightning")
 
 
 class ProgressBar(TQDMProgressBar):
@@ -257,6 +258,7 @@ def provenance(system: DietNeRF) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
+            "dietnerf": dietnerf.__version__,
             "torch": torch.__version__,  # with the name of its build
             **{name: version(name) for name in PACKAGES},
         },

@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.files import check_writable
 from dietnerf.look import look
+from dietnerf.training import xla
 from dietnerf.training.callbacks import (
     Checkpoints,
     FinalMetrics,
@@ -30,13 +31,21 @@ from dietnerf.training.callbacks import (
 )
 from dietnerf.training.checkpoints import read_checkpoint
 from dietnerf.training.datamodule import SceneDataModule
-from dietnerf.training.devices import is_loss_of_a_process, leave, register_strategies
+from dietnerf.training.devices import (
+    check_backend,
+    check_strategy,
+    failing_together,
+    is_loss_of_a_process,
+    leave,
+    register_strategies,
+)
 from dietnerf.training.live import LiveViewer
 from dietnerf.training.process import prepare_process
 from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_weights
 from dietnerf.training.system import DietNeRF
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
+TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
 SEMANTIC = ".SemanticConsistency"
 AVERAGING = "WeightAveraging"
 TRAINER_DEFAULTS = {
@@ -128,7 +137,15 @@ class DietNeRFCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they were given: a checkpoint does not overrule the command line."""
 
-    def before_instantiate_classes(self) -> None:
+    def instantiate_classes(self) -> None:
+        """Find whatever is wrong with options and photographs, or does not suit them, before
+        anything is written."""
+        with failing_together():
+            self._settle_options()
+            super().instantiate_classes()
+            self._prepare(str(self.subcommand))
+
+    def _settle_options(self) -> None:
         options = self._options()
         _check_options(options)
         if not options.use_semantic_loss and options.model.losses is not None:
@@ -161,11 +178,12 @@ class DietNeRFCLI(LightningCLI):
                 options.run, name="", version="", default_hp_metric=False
             )
         kwargs["default_root_dir"] = options.run
+        kwargs["accelerator"] = xla.accelerator(trainer["accelerator"])
         kwargs["callbacks"] = [*(trainer["callbacks"] or []), *self._callbacks(options)]
         try:
             return super().instantiate_trainer(**kwargs)
-        except MisconfigurationException as error:
-            raise UserError(f"trainer: {error}") from error
+        except (MisconfigurationException, ValueError) as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     def _callbacks(self, options: Namespace) -> list[Callback]:
         if self.subcommand == "look":
@@ -184,15 +202,18 @@ class DietNeRFCLI(LightningCLI):
         watched = [LiveViewer(port=options.viewer_port)] if options.viewer else []
         return [*watched, *bar, Stopwatch(), ValidationPictures(), FinalMetrics(), *saving]
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        # Whatever is wrong with the photographs, or does not suit them, is found before anything is
-        # written.
+    def _prepare(self, subcommand: str) -> None:
+        strategy = self.trainer.strategy
+        check_backend(strategy)
+        xla.check(strategy.root_device, self.model.sampler)
         self.datamodule.setup("fit" if subcommand == "look" else subcommand)
+        self.datamodule.check_devices(subcommand, self.trainer.world_size)
         if subcommand == "fit":
-            self.datamodule.check_devices(self.trainer.world_size)
-            self.model.prepare(self.datamodule, self.trainer.strategy.root_device)
+            self.model.prepare(self.datamodule, strategy.root_device)
         if self._options().ckpt_path is not None:
             load_weights(self.model, Path(self._options().ckpt_path))
+
+    def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
         except RuntimeError as error:
@@ -229,8 +250,10 @@ def _check_options(options: Namespace) -> None:
     for name, value in steps.items():
         if value < 1:
             raise UserError(f"{name} is {value}; give a number of steps, at least 1")
-    if options.trainer.precision not in PRECISIONS:
-        known = "32-true, bf16-mixed, 16-mixed"
+    check_strategy(options.trainer.strategy)
+    is_tpu = options.trainer.accelerator in xla.NAMES
+    if options.trainer.precision not in (TPU_PRECISIONS if is_tpu else PRECISIONS):
+        known = "32-true, bf16-true" if is_tpu else "32-true, bf16-mixed, 16-mixed"
         raise UserError(f"trainer.precision is {options.trainer.precision}; use one of {known}")
 
 

@@ -281,9 +281,19 @@ class SceneDataModule(pl.LightningDataModule):
         """How many rays of the next step one device takes."""
         return self.n_rays if self.batch_per_device else max(1, self.n_rays // n_devices)
 
-    def check_devices(self, n_devices: int) -> None:
-        """Refuse a step that is too small to be shared out."""
-        if not self.batch_per_device and self.n_rays < n_devices:
+    def check_devices(self, subcommand: str, n_devices: int) -> None:
+        """Refuse what is too small to be shared out: the rays of a step, or the views.
+
+        Raises:
+            UserError: a device would have none.
+        """
+        scene = self.scenes.get("val" if subcommand == "validate" else "test")
+        if subcommand != "fit" and scene is not None and len(scene) < n_devices:
+            raise UserError(
+                f"there are fewer views ({len(scene)}) than devices ({n_devices}): use "
+                f"--trainer.devices {len(scene)}"
+            )
+        if subcommand == "fit" and not self.batch_per_device and self.n_rays < n_devices:
             raise UserError(
                 f"rays_per_step is {self.n_rays}, fewer than the {n_devices} devices: give each at "
                 "least one ray, or use fewer devices"
@@ -379,4 +389,5 @@ class SceneDataModule(pl.LightningDataModule):
 
     def _views(self, split: Split) -> DataLoader[View]:
         views = Views(self.scenes[split], self.background)
-        return DataLoader(Subset(views, own_share(len(views))), batch_size=None)
+        share = own_share(len(views)) or range(1)  # not counted, but Lightning wants to see one
+        return DataLoader(Subset(views, share), batch_size=None)

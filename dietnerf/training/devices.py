@@ -1,17 +1,20 @@
 """Several devices, each with a process of its own: how they exchange gradients, and share out whole
 views."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
+from pytorch_lightning.strategies import DDPStrategy, Strategy, StrategyRegistry
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
     bf16_compress_hook,
     fp16_compress_hook,
 )
 from torch.nn.parallel import DistributedDataParallel
+
+from dietnerf.errors import UserError
 
 Item = TypeVar("Item")
 HOOKS = {"ddp_bf16": bf16_compress_hook, "ddp_fp16": fp16_compress_hook}
@@ -51,6 +54,64 @@ def register_strategies() -> None:
     StrategyRegistry.register("ddp", DDPStrategy, **options)
     for name, hook in HOOKS.items():
         StrategyRegistry.register(name, HalfGradients, hook=hook, **options)
+
+
+def check_strategy(name: Any) -> None:
+    """Refuse what `--trainer.strategy` cannot be.
+
+    Raises:
+        UserError: there is no strategy of that name.
+    """
+    if isinstance(name, str) and name not in ("auto", *StrategyRegistry.available_strategies()):
+        known = ", ".join(("auto", "ddp", *HOOKS))
+        raise UserError(f"there is no --trainer.strategy {name}; use one of {known}")
+
+
+def check_backend(strategy: Strategy) -> None:
+    """Refuse to join GPUs by a torch that cannot.
+
+    Raises:
+        UserError: it was built without NCCL.
+    """
+    if (
+        isinstance(strategy, DDPStrategy)
+        and strategy.root_device.type == "cuda"
+        and strategy.process_group_backend in (None, "nccl")
+        and not dist.is_nccl_available()
+    ):
+        raise UserError(
+            "several GPUs exchange gradients by NCCL, which this torch was built without; install "
+            "one that has it (Linux), or use --trainer.devices 1 --trainer.strategy auto"
+        )
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Make the mistake that one process finds that of all, which would wait for it otherwise.
+
+    Where Lightning starts the other processes, the first has been through this before; where SLURM
+    does, it ends them.
+
+    Raises:
+        UserError: the first mistake that was found, on all processes.
+    """
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    store, own_rank, n_ranks = next(dist.rendezvous("env://"))
+    own = ""
+    try:
+        yield
+    except Exception as error:
+        own = str(error) or type(error).__name__
+        if not isinstance(error, UserError):
+            raise
+    finally:
+        store.set(f"mistake of {own_rank}", own)
+    for rank in range(n_ranks):
+        mistake = store.get(f"mistake of {rank}").decode()  # waits for it
+        if mistake:
+            raise UserError(mistake if rank == 0 else f"process {rank}: {mistake}")
 
 
 def n_processes() -> int:

@@ -292,7 +292,8 @@ class DietNeRF(pl.LightningModule):
         return rendered
 
     def on_validation_epoch_end(self) -> None:
-        scores = gathered(self._scores)  # by all processes, also those that had no view
+        n_views = len(self.trainer.datamodule.scenes["val"])  # type: ignore[attr-defined]
+        scores = gathered(self._scores)[:n_views]  # not of processes that had none of their own
         self.log("val/psnr", torch.stack(scores).mean(), prog_bar=True, batch_size=len(scores))
 
     def test_step(self, view: View, batch_idx: int) -> RenderedView:

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.strategies import DDPStrategy
 
-from dietnerf.training.devices import gathered, own_share
+from dietnerf.errors import UserError
+from dietnerf.training.cli import main
+from dietnerf.training.devices import check_backend, gathered, own_share
 from tests.helpers import FEW_STEPS, SMALL_FIELD, weights
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +152,58 @@ def test_fewer_rays_than_devices_are_refused(tmp_path: Path):
     assert process.returncode == 2
     assert "rays_per_step is 1, fewer than the 2 devices" in output
     assert "Traceback" not in output
+
+
+def test_fewer_views_than_devices_are_refused(runs: Path):
+    few = ["--data.reader.init_args.n_test", "1", "--run", str(runs / "two")]
+    process = start("train.py", "test", *few)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "there are fewer views (1) than devices (2): use --trainer.devices 1" in output
+    assert "Traceback" not in output
+
+
+def test_one_view_validates_the_training_of_two(tmp_path: Path):
+    one = ["--data.val_views", "{class_path: dietnerf.data.FirstViews, init_args: {n: 1}}"]
+    short = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
+    call("train.py", "fit", *RUN, *TWO, *one, *short, "--run", str(tmp_path / "run"))
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+
+
+def test_unknown_strategies_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["fit", *RUN, "--run", str(tmp_path / "run"), "--trainer.strategy", "ddpp"])
+    assert "there is no --trainer.strategy ddpp; use one of auto, ddp" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["fit", *RUN, "--run", str(tmp_path / "run"), "--trainer.accelerator", "gpuu"])
+    assert "invalid accelerator name: `accelerator='gpuu'`" in capsys.readouterr().err
+
+
+def test_gpus_without_nccl_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    gpus = [torch.device("cuda", i) for i in range(2)]
+    check_backend(DDPStrategy(parallel_devices=[torch.device("cpu")] * 2))
+    check_backend(DDPStrategy(parallel_devices=gpus, process_group_backend="gloo"))
+    with pytest.raises(UserError, match="by NCCL, which this torch was built without"):
+        check_backend(DDPStrategy(parallel_devices=gpus))
+
+
+def test_a_machine_that_cannot_see_the_data_ends_all(tmp_path: Path):
+    missing = "{class_path: dietnerf.data.Blender, init_args: {root: nowhere}}"
+    several = ["--trainer.num_nodes", "2", "--trainer.devices", "1", *TWO[2:]]
+    agents = []
+    for rank, reader in enumerate([[], ["--data.reader", missing]]):
+        torchrun = [
+            *("-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank)),
+            *("--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", "29512"),
+        ]
+        train = ["train.py", "fit", *RUN, *several, *reader, "--run", str(tmp_path / "run")]
+        agents.append(start(*torchrun, "--", *train))
+    for agent in agents:
+        output, _ = agent.communicate(timeout=60)
+        assert agent.returncode != 0
+        assert "error: process 1: " in output and "nowhere" in output
+    assert not (tmp_path / "run/checkpoints").exists()
 
 
 def test_one_process_takes_everything():
