@@ -12,7 +12,7 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering
 from dietnerf.sampling.base import AbstractSampler
 
-CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"  # what torch says of it begins so
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc")  # what torch and kernels say of it on a CPU
 
 
 def rays_per_chunk(field: AbstractField, sampler: AbstractSampler, device: torch.device) -> int:
@@ -59,8 +59,7 @@ def render_image(
     parts: list[Rendering] = []
     first = 0
     while first < len(rays):
-        chunk = rays[first : first + n_rays].to(device)
-        rendering = _rendered(chunk, field, sampler, background)
+        rendering = _rendered(rays[first : first + n_rays], field, sampler, background)
         if rendering is not None:
             parts.append(rendering)
             first += n_rays
@@ -79,7 +78,7 @@ def _rendered(
     Only after it returns is what the failed attempt held free again.
     """
     try:
-        rendering, _ = render_rays(rays, field, sampler, background)
+        rendering, _ = render_rays(rays.to(background.device), field, sampler, background)
         return replace(rendering, weights=rendering.weights[:0], samples=None)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -90,4 +89,4 @@ def _rendered(
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that a device, or the host, has no memory left."""
     kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or CPU_OUT_OF_MEMORY in str(error)
+    return isinstance(error, kinds) or any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -295,6 +295,8 @@ def main(args: list[str] | None = None) -> None:
     try:
         _run(args)
         return
+    except KeyboardInterrupt:  # before training, which looks after it by itself
+        sys.exit(128 + signal.SIGINT)
     except Setback as error:
         setback = error
     print(setback, file=sys.stderr)

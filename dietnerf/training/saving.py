@@ -22,6 +22,11 @@ from dietnerf.training.datamodule import RayBatch
 STOPPING = "stopping after this step, with a checkpoint; once more stops at once\n"
 
 
+def ends_step(trainer: pl.Trainer, batch: RayBatch) -> bool:
+    """Whether a step was taken; between accumulated batches, what was accumulated would be lost."""
+    return (batch.index + 1) % trainer.accumulate_grad_batches == 0
+
+
 class WholeFiles(TorchCheckpointIO):
     """Writes a checkpoint to a temporary name, syncs it, and renames it."""
 
@@ -51,6 +56,17 @@ class Checkpoints(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         if trainer.is_global_zero and stage == "fit":
             remove_parts(Path(str(self.dirpath)))
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RayBatch,
+        batch_idx: int,
+    ) -> None:
+        if ends_step(trainer, batch):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save_last(trainer)
@@ -93,8 +109,7 @@ class StopOnSignal(Callback):
         is_asked = self.received is not None
         if trainer.world_size > 1:
             is_asked = trainer.strategy.reduce_boolean_decision(is_asked, all=False)
-        # In the midst of accumulated batches, what was accumulated would be lost.
-        if is_asked and (batch.index + 1) % trainer.accumulate_grad_batches == 0:
+        if is_asked and ends_step(trainer, batch):
             raise SIGTERMException
 
     def _receive(self, number: int, _: Any) -> None:
