@@ -10,26 +10,29 @@ from typing import Any
 import torch
 
 from dietnerf.training import cli
+from dietnerf.training.checkpoints import checkpoints_of
 
 # Children are forked from a process that has imported everything and started no thread.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.reliability.legs"])
 
 
-def start(run: Path, options: list[str]) -> BaseProcess:
-    """Begin a run, or go on with it, in a process of its own; what it says goes to `run`.txt."""
-    begun = (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("*.ckpt"))
-    going_on = ["--ckpt_path", "last"] if begun else []
+def start(run: Path, options: list[str], output: Path | None = None) -> BaseProcess:
+    """Begin a run, or go on with it, in a process of its own.
+
+    What it says goes to `output`, or to a file beside the run.
+    """
+    going_on = ["--ckpt_path", "last"] if checkpoints_of(run) else []
     words = ["fit", *options, "--run", str(run), *going_on]
-    process = CONTEXT.Process(target=_train, args=(words, run.with_suffix(".txt")))
+    process = CONTEXT.Process(target=_train, args=(words, output or run.with_suffix(".txt")))
     process.start()
     return process
 
 
-def finish(run: Path, options: list[str]) -> None:
-    process = start(run, options)
+def finish(run: Path, options: list[str], output: Path | None = None) -> None:
+    process = start(run, options, output)
     process.join()
-    assert process.exitcode == 0, run.with_suffix(".txt").read_text()[-2000:]
+    assert process.exitcode == 0, (output or run.with_suffix(".txt")).read_text()[-2000:]
 
 
 def _train(words: list[str], output: Path) -> None:
