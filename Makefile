@@ -9,7 +9,7 @@ BUILT := .venv/.built
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build test lint format bench demo clean
+.PHONY: build test test-reliability soak lint format bench demo clean
 
 build: $(BUILT)
 
@@ -33,6 +33,15 @@ $(BUILT): $(INSTALLED) $(SOURCES)
 test: export OMP_WAIT_POLICY := passive
 test: build
 	$(BIN)/python -m pytest -q
+
+# Faults, each tried many times: docs/reliability.md.
+test-reliability: export OMP_WAIT_POLICY := passive
+test-reliability: build
+	$(BIN)/python -m pytest -q -m reliability tests/reliability
+
+soak: export OMP_WAIT_POLICY := passive
+soak: build
+	$(BIN)/python benchmarks/soak.py --minutes 90
 
 lint: build
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from dietnerf.errors import UserError, exit_on_user_error
-from dietnerf.files import check_writable
+from dietnerf.files import UNWRITABLE, check_writable
 from dietnerf.look import look
 from dietnerf.training.callbacks import (
     FinalMetrics,
@@ -211,6 +211,12 @@ class DietNeRFCLI(LightningCLI):
             sys.exit(128 + (self.stop_on_signal.received or signal.SIGTERM))
         except UserError as error:
             raise UserError(f"{error}; {self._how_to_go_on()}") from error
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            place = error.filename or self._options().run
+            sentence = f"{place} cannot be written: {error.strerror}"
+            raise UserError(f"{sentence}; {self._how_to_go_on()}") from error
         except RuntimeError as error:
             if not is_loss_of_a_process(error):
                 raise

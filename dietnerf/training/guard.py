@@ -18,6 +18,7 @@ from dietnerf.training.checkpoints import latest_before
 from dietnerf.training.datamodule import RayBatch
 from dietnerf.training.system import DietNeRF, Seen, is_logged
 
+ASKED = ("cpu",)  # devices that answer at once
 MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision takes 16 to find itself
 RATE_FACTOR = 0.25  # of the learning rate, once training has gone back
 COLLAPSED_STEPS, COLLAPSED_SHARE = 500, 0.05  # that a picture may stay blank: the longer of the two
@@ -115,7 +116,7 @@ class Guard(Callback):
         if self._tally is None:
             self._tally = Tally.of(len(is_finite), is_finite.device)
         self._tally.add(is_finite, is_good)
-        if is_good.device.type != "cpu":
+        if is_good.device.type not in ASKED:
             for grad in grads:
                 if grad is not None:
                     grad.masked_fill_(~is_good, 0)

@@ -60,6 +60,20 @@ def test_a_step_without_numbers_is_skipped_and_counted(optimizer: str, tmp_path,
     assert not torch.equal(end["field.table"], before["state_dict"]["field.table"])
 
 
+def test_where_the_device_is_not_waited_for_the_gradient_is_none(tmp_path, monkeypatch):
+    """What runs on a GPU, on a CPU: the same for an optimiser that skips what has no gradient."""
+    monkeypatch.setattr(guard, "ASKED", ())
+    spoil(monkeypatch, lambda _, step: step in (4, 5, 6, 7))
+    fit(tmp_path / "run")
+    before, after = (saved(tmp_path / "run", name) for name in ("000004", "000008"))
+    for name, value in before["state_dict"].items():
+        if name.startswith("field."):
+            assert torch.equal(after["state_dict"][name], value), name
+    end = saved(tmp_path / "run", "last")["state_dict"]
+    assert not torch.equal(end["field.table"], before["state_dict"]["field.table"])
+    assert all(value.isfinite().all() for name, value in end.items() if name.startswith("field."))
+
+
 def test_training_goes_back_and_on_at_a_lower_rate(tmp_path, monkeypatch, capsys):
     """To the checkpoint before the steps without numbers, not to the last one."""
     spoil(monkeypatch, lambda system, step: step >= 10 and system.history.rate_factor == 1)
