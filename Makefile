@@ -10,7 +10,7 @@ XLA := .venv-xla/bin
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build test test-xla lint format bench demo app clean
+.PHONY: build test test-reliability test-xla soak lint format bench demo app clean
 
 build: $(BUILT)
 
@@ -46,6 +46,15 @@ test: build
 test-xla: export OMP_WAIT_POLICY := passive
 test-xla: .venv-xla/.installed
 	PJRT_DEVICE=CPU $(XLA)/python -m pytest -q tests/xla
+
+# Faults, each tried many times: docs/reliability.md.
+test-reliability: export OMP_WAIT_POLICY := passive
+test-reliability: build
+	$(BIN)/python -m pytest -q -m reliability tests/reliability
+
+soak: export OMP_WAIT_POLICY := passive
+soak: build
+	$(BIN)/python benchmarks/soak.py --minutes 90
 
 lint: build
 	$(BIN)/ruff check .

@@ -1,14 +1,18 @@
 """From rays and a field to colours: bundles of rays, and whole images in chunks of them."""
 
+import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering
 from dietnerf.sampling.base import AbstractSampler
+
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc")  # what torch and kernels say of it on a CPU
 
 
 def rays_per_chunk(field: AbstractField, sampler: AbstractSampler, device: torch.device) -> int:
@@ -45,13 +49,44 @@ def render_image(
 ) -> Rendering:
     """Render the whole image of one camera, without randomness and without keeping weights.
 
+    Where the memory does not suffice, it goes on with half as many rays at a time.
+
     Returns:
         A rendering of height * width rays, row by row, on the device of the background.
     """
-    device = background.device
-    chunks = cameras.image_rays(index).split(rays_per_chunk(field, sampler, device))
-    parts = []
-    for rays in chunks:
-        rendering, _ = render_rays(rays.to(device), field, sampler, background)
-        parts.append(replace(rendering, weights=rendering.weights[:0], samples=None))
+    rays, device = cameras.image_rays(index), background.device
+    n_rays = min(rays_per_chunk(field, sampler, device), len(rays))
+    parts: list[Rendering] = []
+    first = 0
+    while first < len(rays):
+        rendering = _rendered(rays[first : first + n_rays], field, sampler, background)
+        if rendering is not None:
+            parts.append(rendering)
+            first += n_rays
+        elif n_rays > 1:
+            n_rays = math.ceil(n_rays / 2)
+        else:
+            raise UserError(f"{device} has no memory for a single ray; free some of it")
     return Rendering.cat(parts)
+
+
+def _rendered(
+    rays: Rays, field: AbstractField, sampler: AbstractSampler, background: Tensor
+) -> Rendering | None:
+    """A chunk without its weights, or None where the memory does not suffice.
+
+    Only after it returns is what the failed attempt held free again.
+    """
+    try:
+        rendering, _ = render_rays(rays.to(background.device), field, sampler, background)
+        return replace(rendering, weights=rendering.weights[:0], samples=None)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device, or the host, has no memory left."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or any(sign in str(error) for sign in OUT_OF_MEMORY)

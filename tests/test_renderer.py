@@ -1,7 +1,9 @@
 import math
 
+import pytest
 import torch
 
+from dietnerf.errors import UserError
 from dietnerf.fields import base
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
@@ -39,6 +41,51 @@ def test_chunks_do_not_change_the_picture(monkeypatch):
     whole = render_image(*args)
     monkeypatch.setattr(base, "SAMPLES_PER_CHUNK", {"cpu": 64 * 7})
     assert torch.equal(render_image(*args).rgb, whole.rgb)
+
+
+class SmallMemory(Stratified):
+    """Has memory for a few rays at a time only."""
+
+    def __init__(self, n_samples: int, room: int, error: Exception) -> None:
+        super().__init__(n_samples)
+        self.room, self.error, self.asked = room, error, []
+
+    def sample(self, rays, field, generator):
+        self.asked.append(len(rays))
+        if len(rays) > self.room:
+            raise self.error
+        return super().sample(rays, field, generator)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("std::bad_alloc"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_without_memory_it_goes_on_with_half_as_many_rays(error: Exception):
+    whole = render_image(camera(), 0, Ball(), Stratified(64), torch.ones(3))
+    sampler = SmallMemory(64, 20, error)
+    found = render_image(camera(), 0, Ball(), sampler, torch.ones(3))
+    assert torch.equal(found.rgb, whole.rgb) and torch.equal(found.depth, whole.depth)
+    assert sampler.asked[:4] == [96, 48, 24, 12], "rays are halved until they fit"
+    assert set(sampler.asked[3:]) == {12}, "and not tried again with more"
+
+
+def test_memory_for_no_ray_at_all_is_one_sentence():
+    sampler = SmallMemory(64, 0, OUT_OF_MEMORY[0])
+    with pytest.raises(UserError, match="no memory for a single ray"):
+        render_image(camera(), 0, Ball(), sampler, torch.ones(3))
+
+
+def test_other_errors_are_not_taken_for_a_want_of_memory():
+    sampler = SmallMemory(64, 20, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        render_image(camera(), 0, Ball(), sampler, torch.ones(3))
+    assert sampler.asked == [96]
 
 
 def test_constant_density_stops_the_light_that_physics_says():

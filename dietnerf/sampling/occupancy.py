@@ -266,7 +266,8 @@ class Occupancy(AbstractSampler):
         low, high = self.bounds
         points = (low + high) / 2 + from_centre * (high - low)
         steps = self.step * (scales if self.cone_angle > 0 else torch.ones_like(scales))
-        return field.largest_density(Samples.at(points, steps)).float() * steps
+        thickness = field.largest_density(Samples.at(points, steps)).float() * steps
+        return thickness.nan_to_num()  # one that is none would empty the whole grid
 
 
 def pack_bits(mask: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import imageio.v3 as iio
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -83,14 +83,6 @@ class Stopwatch(Callback):
         if is_logged(trainer, batch):
             rate = len(batch) * trainer.world_size / self._seconds_per_step
             pl_module.log("train/rays_per_second", rate, prog_bar=True, batch_size=len(batch))
-
-
-class Checkpoints(ModelCheckpoint):
-    """Lightning's, whose last checkpoint is that of the last step, whatever the steps between."""
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._last_global_step_saved != trainer.global_step:
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 class ValidationPictures(Callback):

@@ -1,5 +1,7 @@
 """Checkpoint files: finding them in a run, and turning them back into a field."""
 
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,70 @@ from dietnerf.training.hub import fetch, is_remote
 from dietnerf.training.system import DietNeRF, check_format
 from dietnerf.training.trust import check_classes
 
+LAST, BEST = "last.ckpt", "best.ckpt"
+
 
 def find_checkpoint(path: Path | str) -> Path:
-    """A checkpoint file, or the last checkpoint of a run folder or of `hf://owner/name`.
+    """A checkpoint file, or the last whole checkpoint of a run folder or of `hf://owner/name`.
+
+    Those that are passed over are named.
 
     Raises:
         UserError: there is none.
     """
     path = fetch(path) if is_remote(path) else Path(path)
-    found = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
-    if not found.is_file():
+    if not path.is_dir():
+        if path.is_file():
+            return path
         raise UserError(
-            f"there is no checkpoint at {found}; give a .ckpt file or the folder of a run"
+            f"there is no checkpoint at {path}; give a .ckpt file or the folder of a run"
         )
-    return found
+    for candidate in checkpoints_of(path):
+        if is_whole(candidate):
+            return candidate
+        print(f"{candidate} is torn or empty: passing it over", file=sys.stderr)
+    raise UserError(
+        f"there is no checkpoint at {path / 'checkpoints' / LAST}; give a .ckpt file or the "
+        "folder of a run, or begin without one"
+    )
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """All checkpoints of a run, whole or not: the last one, then by falling step, then the best."""
+    folder = run / "checkpoints"
+    numbered = [path for path in folder.glob("*.ckpt") if path.stem.isdigit()]
+    numbered.sort(key=lambda path: int(path.stem), reverse=True)
+    return [path for path in (folder / LAST, *numbered, folder / BEST) if path.is_file()]
+
+
+def latest_before(run: Path, step: int) -> Path | None:
+    """The whole checkpoint of a run with the most steps, but no more than `step`."""
+    steps = {path: steps_in(path) for path in checkpoints_of(run) if is_whole(path)}
+    good = [path for path in steps if steps[path] <= step]
+    return max(good, key=steps.__getitem__, default=None)
+
+
+def steps_in(checkpoint: Path) -> int:
+    """How many steps it was trained for."""
+    steps: int = read_checkpoint(checkpoint)["global_step"]
+    return steps
+
+
+def set_aside(run: Path) -> None:
+    """Rename the checkpoints of a run, so that it can begin anew and nothing is lost."""
+    folder = run / "checkpoints"
+    if folder.is_dir():
+        taken = sum(1 for _ in run.glob("checkpoints-abandoned*"))
+        folder.rename(run / f"checkpoints-abandoned{taken or ''}")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether all of a checkpoint file is there, by the checksums in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError):
+        return False
 
 
 def run_of(checkpoint: Path) -> Path:

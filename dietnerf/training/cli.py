@@ -1,27 +1,22 @@
 """The command line: LightningCLI's subcommands, with a folder for each run."""
 
 import re
+import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.cli import (
-    LightningArgumentParser,
-    LightningCLI,
-    Namespace,
-    SaveConfigCallback,
-)
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespace
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from dietnerf.errors import UserError, exit_on_user_error
-from dietnerf.files import check_writable
+from dietnerf.files import UNWRITABLE, check_writable
 from dietnerf.look import look
 from dietnerf.training import xla
 from dietnerf.training.callbacks import (
-    Checkpoints,
     FinalMetrics,
     PredictedPictures,
     ProgressBar,
@@ -29,7 +24,7 @@ from dietnerf.training.callbacks import (
     TestResults,
     ValidationPictures,
 )
-from dietnerf.training.checkpoints import read_checkpoint
+from dietnerf.training.checkpoints import checkpoints_of, read_checkpoint, set_aside
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.devices import (
     check_backend,
@@ -39,9 +34,11 @@ from dietnerf.training.devices import (
     leave,
     register_strategies,
 )
+from dietnerf.training.guard import Guard, Setback
 from dietnerf.training.live import LiveViewer
 from dietnerf.training.process import prepare_process
 from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_weights
+from dietnerf.training.saving import Checkpoints, SaveConfig, StopOnSignal, WholeFiles
 from dietnerf.training.system import DietNeRF
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
@@ -93,17 +90,18 @@ class Trainer(pl.Trainer):
         look(scene.cameras, scene.names, Path(self.default_root_dir) / "capture.png")
 
 
-class SavedConfig(SaveConfigCallback):
-    """`config.yaml` in the folder of the run, wherever a logger writes."""
-
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        run = Path(trainer.default_root_dir)
-        run.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, run / "config.yaml", skip_none=False, overwrite=True)
-
-
 class DietNeRFCLI(LightningCLI):
-    """LightningCLI with one folder for each run."""
+    """LightningCLI with one folder for each run.
+
+    Args:
+        setback: what ended the attempt before this one.
+        options: of LightningCLI.
+    """
+
+    def __init__(self, *args: Any, setback: Setback | None = None, **options: Any) -> None:
+        self.setback = setback
+        self.stop_on_signal = StopOnSignal()
+        super().__init__(*args, **options)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -157,6 +155,8 @@ class DietNeRFCLI(LightningCLI):
             self.save_config_callback, options.trainer.logger = None, False
             options.ckpt_path = None
             return
+        if self.setback is not None:
+            self._make_way(options, self.setback)
         checkpoint = choose_checkpoint(subcommand, Path(options.run), options.ckpt_path)
         options.ckpt_path = None if checkpoint is None else str(checkpoint)
         if subcommand == "fit":
@@ -171,6 +171,15 @@ class DietNeRFCLI(LightningCLI):
         if subcommand == "predict":
             options.return_predictions = False  # they are written, one by one
 
+    def _make_way(self, options: Namespace, setback: Setback) -> None:
+        """Let the command begin where a setback says."""
+        options.ckpt_path = None if setback.checkpoint is None else str(setback.checkpoint)
+        if setback.checkpoint is None:
+            set_aside(Path(options.run))
+        if setback.seed is not None:
+            options.seed_everything = setback.seed
+            pl.seed_everything(setback.seed)
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         options, trainer = self._options(), self._get(self.config_init, "trainer")
         if trainer["logger"] in (None, True):
@@ -179,6 +188,8 @@ class DietNeRFCLI(LightningCLI):
             )
         kwargs["default_root_dir"] = options.run
         kwargs["accelerator"] = xla.accelerator(trainer["accelerator"])
+        if trainer["accelerator"] not in xla.NAMES:  # there Lightning's own fetches the tensors
+            kwargs["plugins"] = [*(trainer["plugins"] or []), WholeFiles()]
         kwargs["callbacks"] = [*(trainer["callbacks"] or []), *self._callbacks(options)]
         try:
             return super().instantiate_trainer(**kwargs)
@@ -200,7 +211,8 @@ class DietNeRFCLI(LightningCLI):
         saving = [] if options.trainer.enable_checkpointing is False else _checkpoints(options)
         # First, so that its pictures do not count as training.
         watched = [LiveViewer(port=options.viewer_port)] if options.viewer else []
-        return [*watched, *bar, Stopwatch(), ValidationPictures(), FinalMetrics(), *saving]
+        watching = [Stopwatch(), Guard(options.run, self.setback), self.stop_on_signal]
+        return [*watched, *bar, *watching, ValidationPictures(), FinalMetrics(), *saving]
 
     def _prepare(self, subcommand: str) -> None:
         strategy = self.trainer.strategy
@@ -214,30 +226,61 @@ class DietNeRFCLI(LightningCLI):
             load_weights(self.model, Path(self._options().ckpt_path))
 
     def _run_subcommand(self, subcommand: str) -> None:
-        try:
+        if subcommand == "fit":
+            self._fit()
+        else:
             super()._run_subcommand(subcommand)
+        leave()
+
+    def _fit(self) -> None:
+        """Train, and say how to go on if that ends before its time."""
+        try:
+            super()._run_subcommand("fit")
+        except SIGTERMException:
+            if self.trainer.is_global_zero:
+                print(f"stopped; {self._how_to_go_on()}", file=sys.stderr)
+            sys.exit(128 + (self.stop_on_signal.received or signal.SIGTERM))
+        except UserError as error:
+            raise UserError(f"{error}; {self._how_to_go_on()}") from error
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            place = error.filename or self._options().run
+            sentence = f"{place} cannot be written: {error.strerror}"
+            raise UserError(f"{sentence}; {self._how_to_go_on()}") from error
         except RuntimeError as error:
             if not is_loss_of_a_process(error):
                 raise
             raise UserError(
-                "another process of this run is gone; see what it said, and go on from the last "
-                f"checkpoint: fit ... --run {self._options().run} --ckpt_path last"
+                f"another process of this run is gone; see what it said; {self._how_to_go_on()}"
             ) from error
-        leave()
+
+    def _how_to_go_on(self) -> str:
+        run = self._options().run
+        if not checkpoints_of(Path(run)):
+            return "there is no checkpoint yet, so begin again"
+        return (
+            f"go on from the last checkpoint: {_program('train')} fit --run {run} --ckpt_path last"
+        )
 
     def after_fit(self) -> None:
         if not self.trainer.is_global_zero:
             return
         run = self._options().run
-        train, render = ("python train.py", "python render.py")
-        if Path(sys.argv[0]).name == "dietnerf":
-            train, render = "dietnerf", "dietnerf-render"
+        train, render = _program("train"), _program("render")
         assert self.model.capture is not None
         test = f"  {train} test --run {run}\n" if "test" in self.model.capture.cameras else ""
         print(f"The scene is in {run}. Next:\n{test}  {render} {run}\n  tensorboard --logdir {run}")
 
     def _options(self) -> Namespace:
         return self.config[self.subcommand]
+
+
+def _program(name: Literal["train", "render"]) -> str:
+    """What a user calls to train or to render."""
+    if Path(sys.argv[0]).name == "dietnerf":
+        return {"train": "dietnerf", "render": "dietnerf-render"}[name]
+    return f"python {name}.py"
 
 
 def _check_options(options: Namespace) -> None:
@@ -267,7 +310,6 @@ def _checkpoints(options: Namespace) -> list[Callback]:
         save_top_k=-1,
         save_last=True,
         every_n_train_steps=options.save_every,
-        save_on_exception=True,
         enable_version_counter=False,
     )
     best = ModelCheckpoint(
@@ -286,6 +328,18 @@ def main(args: list[str] | None = None) -> None:
         sys.argv[1:] = complete(sys.argv[1:])
     else:
         args = complete(args)
+    try:
+        _run(args)
+        return
+    except KeyboardInterrupt:  # before training, which looks after it by itself
+        sys.exit(128 + signal.SIGINT)
+    except Setback as error:
+        setback = error
+    print(setback, file=sys.stderr)
+    _run(args, setback)
+
+
+def _run(args: list[str] | None, setback: Setback | None = None) -> None:
     DietNeRFCLI(
         DietNeRF,
         SceneDataModule,
@@ -294,7 +348,8 @@ def main(args: list[str] | None = None) -> None:
         parser_class=Parser,
         trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=0,
-        save_config_callback=SavedConfig,
+        save_config_callback=SaveConfig,
         save_config_kwargs={"save_to_log_dir": False},
         auto_configure_optimizers=False,
+        setback=setback,
     )

@@ -17,7 +17,7 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
 from dietnerf.randomness import step_generator
-from dietnerf.training.devices import own_share
+from dietnerf.training.devices import gathered, n_processes, own_share
 
 MAX_RAYS = 1 << 18  # in a step, however few samples they have
 N_REDRAWS = 8  # of pixels that do not count, before those that do are listed
@@ -308,10 +308,14 @@ class SceneDataModule(pl.LightningDataModule):
         self.n_rays = round(min(max(fitting, 0.5 * self.n_rays, 1), 2 * self.n_rays, MAX_RAYS))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"n_rays": self.n_rays}
+        return {"n_rays": self.n_rays, "n_rays_of_each": gathered([self.n_rays])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.n_rays = state_dict["n_rays"]
+        of_each = state_dict.get("n_rays_of_each", [])
+        if len(of_each) == n_processes():  # as before, each with its own number
+            (own,) = own_share(len(of_each))
+            self.n_rays = of_each[own]
 
     def setup(self, stage: str) -> None:
         if stage in ("fit", "validate") and "train" not in self.scenes:

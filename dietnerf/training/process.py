@@ -4,7 +4,10 @@ import ctypes
 import logging
 import os
 import platform
+import threading
 import warnings
+
+from dietnerf.files import UNWRITABLE
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _NEVER, _PAD_BYTES = -1, 64 << 20
@@ -33,6 +36,14 @@ def prepare_process() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _UNHELPFUL:
         warnings.filterwarnings("ignore", message)
+    threading.excepthook = _say_of_thread
+
+
+def _say_of_thread(args: threading.ExceptHookArgs) -> None:
+    """Leave it to the main thread to say that a disk is full: TensorBoard's writer tells it so."""
+    error = args.exc_value
+    if not (isinstance(error, OSError) and error.errno in UNWRITABLE):
+        threading.__excepthook__(args)
 
 
 def keep_freed_memory() -> None:

@@ -9,7 +9,12 @@ import yaml
 
 from dietnerf.errors import UserError
 from dietnerf.files import check_writable
-from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
+from dietnerf.training.checkpoints import (
+    BEST,
+    checkpoints_of,
+    find_checkpoint,
+    read_checkpoint,
+)
 from dietnerf.training.system import DietNeRF
 from dietnerf.training.trust import check_classes
 
@@ -83,13 +88,13 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     """
     check_writable(run, "--run")
     if subcommand == "fit" and name is None:
-        if (run / "checkpoints").exists():
+        if checkpoints_of(run):
             raise UserError(
                 f"{run} holds a run already; go on with it by --ckpt_path last, "
                 "or name another --run"
             )
         return None
-    by_name = {None: run, "last": run, "best": run / "checkpoints" / "best.ckpt"}
+    by_name = {None: run, "last": run, "best": run / "checkpoints" / BEST}
     path = find_checkpoint(Path(by_name.get(name, name or "")))
     content = read_checkpoint(path)
     if subcommand == "fit" and "optimizer_states" not in content:

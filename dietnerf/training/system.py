@@ -3,7 +3,7 @@
 No formula of NeRF stands here.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -60,6 +60,27 @@ class RenderedView:
         return self.rendering.rgb.view_as(self.view.image)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Training rays as they are and as the field sees them.
+
+    Args:
+        opacity: (n_rays,).
+        rgb: the rendered colours, (n_rays, 3).
+        target: the photographed ones, (n_rays, 3).
+        background: (n_rays, 3).
+    """
+
+    opacity: Tensor
+    rgb: Tensor
+    target: Tensor
+    background: Tensor
+
+    @classmethod
+    def cat(cls, parts: "list[Seen]") -> "Seen":
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
 @dataclass
 class History:
     """How a field came to be.
@@ -68,11 +89,16 @@ class History:
         seed: of the run; initial weights, rays and jitter follow from it.
         steps: optimisation steps taken.
         seconds: spent in those steps.
+        rate_factor: of the learning rate, below 1 once training went back from numbers that were
+            not finite.
+        has_restarted: whether it began anew, with that seed, after a field had collapsed.
     """
 
     seed: int
     steps: int = 0
     seconds: float = 0.0
+    rate_factor: float = 1.0
+    has_restarted: bool = False
 
 
 class DietNeRF(pl.LightningModule):
@@ -118,7 +144,14 @@ class DietNeRF(pl.LightningModule):
         self.refinement = refinement
         self.capture: Capture | None = None
         self.history = History(torch.initial_seed())
+        self.terms = torch.zeros(0)  # of the losses in the last step, (n_losses,)
+        self.seen: Seen | None = None  # in the last step that was logged
         self._prepared_for: SceneDataModule | None = None
+
+    @property
+    def term_names(self) -> list[str]:
+        """Which loss each of `terms` is."""
+        return [judge.name for judge in (*self.ray_losses, *self.scene_losses)]
 
     @property
     def ray_losses(self) -> list[AbstractRayLoss]:
@@ -158,7 +191,7 @@ class DietNeRF(pl.LightningModule):
         self._prepared_for = data
 
     def configure_optimizers(self) -> Any:
-        law, max_steps = self.learning_rate, self.trainer.max_steps
+        law = self.learning_rate
         grows = self.trainer.datamodule.batch_per_device  # type: ignore[attr-defined]
         initial = law.initial * (self.trainer.world_size if grows else 1)
         tables, cameras = self.field.tables(), []
@@ -176,9 +209,12 @@ class DietNeRF(pl.LightningModule):
         kind = SkippingAdam if self.optimizer == "skipping_adam" else torch.optim.AdamW
         optimizer = kind(groups, lr=initial)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: law(step, max_steps) / law.initial
+            optimizer, lambda step: self._rate(step) / law.initial
         )
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def _rate(self, step: int) -> float:
+        return self.history.rate_factor * self.learning_rate(step, self.trainer.max_steps)
 
     def training_step(self, batch: RayBatch, batch_idx: int) -> Tensor:
         progress = Progress(self.global_step, self.trainer.max_steps)
@@ -190,16 +226,26 @@ class DietNeRF(pl.LightningModule):
         )
         logged = is_logged(self.trainer, batch)
         loss, stats, n_samples = self._judge_rays(batch, logged)
-        loss = loss + self._judge_scene(batch)
+        scene_terms = self._judge_scene(batch)
+        loss = loss + sum(scene_terms.values())
+        self._note_terms(stats, scene_terms)
         self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
         if logged:
             self._log_step(loss.detach(), stats, len(batch), n_samples)
-        return loss
+        # One that is not finite makes its gradient so, which all processes hear of.
+        return loss * (1 + 0 * loss.detach())
+
+    def _note_terms(self, stats: Tensor, scene_terms: dict[AbstractSceneLoss, Tensor]) -> None:
+        none = stats.new_zeros(())
+        of_scene = [scene_terms.get(judge, none).detach() for judge in self.scene_losses]
+        of_rays = stats[: len(self.ray_losses)]
+        self.terms = torch.cat([of_rays, torch.stack(of_scene)]) if of_scene else of_rays
 
     def _judge_rays(self, batch: RayBatch, logged: bool) -> tuple[Tensor, Tensor, int]:
         """The losses of training rays, summed, with what is logged of them and the number of
         samples."""
         step, n_samples = self.global_step, 0
+        seen: list[Seen] = []
         generator = step_generator("samples", batch.index, self.global_rank, self.device)
         judges = self.ray_losses
         weights = [judge.weight_at(step, self.trainer.max_steps) for judge in judges]
@@ -220,16 +266,20 @@ class DietNeRF(pl.LightningModule):
             terms = share * torch.stack([w * judge(made) if w else none for judge, w in pairs])
             stats = terms.detach()
             if logged:
-                mse = share * F.mse_loss(rendering.rgb.detach(), chunk.rgb)
+                rgb, opacity = rendering.rgb.detach(), rendering.opacity.detach()
+                seen.append(Seen(opacity, rgb, chunk.rgb, chunk.background))
+                mse = share * F.mse_loss(rgb, chunk.rgb)
                 stats = torch.cat([stats, mse[None]])
             return terms.sum(), stats
 
         loss, stats = sum_in_chunks(loss_and_stats, batch.split(self._chunk_size(batch)), self)
+        if seen:
+            self.seen = Seen.cat(seen)
         return loss, stats, n_samples
 
-    def _judge_scene(self, batch: RayBatch) -> Tensor | float:
-        """The losses of the scene itself, those that count in this step, summed."""
-        step, loss = self.global_step, 0.0
+    def _judge_scene(self, batch: RayBatch) -> dict[AbstractSceneLoss, Tensor]:
+        """The losses of the scene itself, those that count in this step."""
+        step, terms = self.global_step, {}
         for judge in self.scene_losses:
             weight = judge.weight_at(step, self.trainer.max_steps)
             if weight == 0:
@@ -239,8 +289,8 @@ class DietNeRF(pl.LightningModule):
             moment = Moment(step, self.field, self.sampler, background, generator)
             term = weight * judge(moment)
             judge.scalars |= {"weight": torch.tensor(weight), "weighted": term.detach()}
-            loss = loss + term
-        return loss
+            terms[judge] = term
+        return terms
 
     def _chunk_size(self, batch: RayBatch) -> int:
         # A loss scale for half precision is applied after chunks are differentiated: too late.
@@ -250,10 +300,9 @@ class DietNeRF(pl.LightningModule):
 
     def _log_step(self, loss: Tensor, stats: Tensor, n_rays: int, n_samples: int) -> None:
         *terms, mse = stats.unbind()
-        rate = self.learning_rate(self.global_step, self.trainer.max_steps)
         scalars = {
             "train/loss": loss,
-            "train/learning_rate": torch.tensor(rate),
+            "train/learning_rate": torch.tensor(self._rate(self.global_step)),
             "train/samples_per_ray": torch.tensor(n_samples / n_rays),
         }
         judges = [module for module in self.losses if isinstance(module, AbstractRayLoss)]

@@ -18,7 +18,7 @@ from dietnerf.export import render
 from dietnerf.prepare.formats import write_blender, write_transforms
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, load_system
-from dietnerf.training.system import CHECKPOINT_FORMAT, DietNeRF
+from dietnerf.training.system import CHECKPOINT_FORMAT
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, weights
 
 SMALL_MLP = ["--model.field.init_args.depth", "3", "--model.field.init_args.width", "32"]
@@ -225,23 +225,6 @@ def test_resume_keeps_the_seed_that_the_run_began_with(tmp_path: Path):
     cli.main(["fit", "--run", str(run), "--ckpt_path", "last"])  # with the run's own config
     found = weights(run / "checkpoints/last.ckpt")
     assert all(torch.equal(found[key], value) for key, value in begun.items())
-
-
-def test_an_interrupted_run_can_go_on(tmp_path: Path, monkeypatch):
-    run = tmp_path / "run"
-    step = DietNeRF.training_step
-
-    def interrupt_at_six(self, batch, batch_idx):
-        if self.global_step == 6:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(DietNeRF, "training_step", interrupt_at_six)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            fit(run, "--save_every", "1000")
-    cli.main(["fit", "--run", str(run), "--ckpt_path", "last"])
-    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 12
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,188 @@
+"""Training that goes wrong: steps whose numbers are not finite, and fields that collapse to a blank
+picture."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from dietnerf.errors import UserError
+from dietnerf.training.checkpoints import latest_before
+from dietnerf.training.datamodule import RayBatch
+from dietnerf.training.system import DietNeRF, Seen, is_logged
+
+ASKED = ("cpu",)  # devices that answer at once
+MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision takes 16 to find itself
+RATE_FACTOR = 0.25  # of the learning rate, once training has gone back
+COLLAPSED_STEPS, COLLAPSED_SHARE = 500, 0.05  # that a picture may stay blank: the longer of the two
+BLANK = 1e-3  # mean opacity, or mean transparency, of rays that all see the same
+FLAT, VARIED = 1e-5, 1e-3  # variance of colours that are one, and that are not
+
+
+class Setback(Exception):
+    """Training went wrong in a way that another attempt may mend.
+
+    Args:
+        sentence: what happened, and what is done now.
+        checkpoint: from where the next attempt goes on; None begins anew.
+        rate_factor: of its learning rate.
+        seed: of a new beginning; None keeps it.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        checkpoint: Path | None = None,
+        rate_factor: float = 1.0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.checkpoint = checkpoint
+        self.rate_factor = rate_factor
+        self.seed = seed
+
+
+@dataclass
+class Tally:
+    """Which steps were skipped, kept on the device, which so need not be waited for.
+
+    Args:
+        in_a_row: skipped since the last good one, int64, ().
+        total: skipped in all, int64, ().
+        first: what was finite in the first of them, bool, (n_values,).
+    """
+
+    in_a_row: Tensor
+    total: Tensor
+    first: Tensor
+
+    @classmethod
+    def of(cls, n_values: int, device: torch.device) -> "Tally":
+        none = torch.zeros((), dtype=torch.long, device=device)
+        return cls(none, none, torch.ones(n_values, dtype=torch.bool, device=device))
+
+    def add(self, is_finite: Tensor, is_good: Tensor) -> None:
+        self.first = torch.where(self.total == 0, is_finite, self.first)
+        self.in_a_row = torch.where(is_good, 0, self.in_a_row + 1)
+        self.total = self.total + ~is_good
+
+
+class Guard(Callback):
+    """Skips steps whose gradient is not finite, and ends training by a `Setback` after too many of
+    them in a row, or when the picture stays blank.
+
+    On a CPU a skipped step changes nothing; elsewhere, where to ask would be to wait, its gradient
+    counts as zero.
+
+    Args:
+        run: folder of the run.
+        setback: what ended the attempt before this one.
+    """
+
+    def __init__(self, run: Path | str, setback: Setback | None = None) -> None:
+        self.run = Path(run)
+        self.setback = setback
+        self._tally: Tally | None = None
+        self._blank_since: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        self._parameters = dict(pl_module.named_parameters())
+        self._zero = torch.zeros((), device=pl_module.device)
+        if self.setback is None:
+            return
+        history = pl_module.history
+        history.rate_factor *= self.setback.rate_factor
+        history.has_restarted |= self.setback.seed is not None
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] *= self.setback.rate_factor
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        grads = [p.grad for p in self._parameters.values()]
+        # One pass over each: a finite sum has finite terms.
+        sums = torch.stack([self._zero if grad is None else grad.sum() for grad in grads])
+        is_finite = torch.cat([pl_module.terms, sums]).isfinite()
+        is_good = is_finite[len(pl_module.terms) :].all()  # the same on all processes
+        if self._tally is None:
+            self._tally = Tally.of(len(is_finite), is_finite.device)
+        self._tally.add(is_finite, is_good)
+        if is_good.device.type not in ASKED:
+            for grad in grads:
+                if grad is not None:
+                    grad.masked_fill_(~is_good, 0)
+        elif not is_good:
+            optimizer.zero_grad()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RayBatch,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        if not is_logged(trainer, batch):
+            return
+        if self._tally is not None:
+            pl_module.log("train/skipped_steps", self._tally.total.float(), batch_size=len(batch))
+            if int(self._tally.in_a_row) >= MAX_IN_A_ROW:
+                self._go_back(trainer, pl_module, self._tally)
+        self._look(trainer, pl_module)
+
+    def _go_back(self, trainer: pl.Trainer, system: DietNeRF, tally: Tally) -> None:
+        begun = trainer.global_step - int(tally.in_a_row)
+        names = [*system.term_names, *(f"the gradient of {name}" for name in self._parameters)]
+        first = [name for name, good in zip(names, tally.first.tolist(), strict=True) if not good]
+        what = (
+            f"{int(tally.in_a_row)} steps in a row, from step {begun} on, were skipped because "
+            f"their numbers are not finite; the first that were not: {_listed(first)}"
+        )
+        if trainer.world_size > 1 or system.history.rate_factor < 1:
+            raise UserError(f"{what}; choose a lower learning rate")
+        checkpoint = latest_before(self.run, begun)
+        place = "the beginning" if checkpoint is None else str(checkpoint)
+        sentence = f"{what}; going back to {place} with {RATE_FACTOR} times the learning rate"
+        raise Setback(sentence, checkpoint, RATE_FACTOR)
+
+    def _look(self, trainer: pl.Trainer, system: DietNeRF) -> None:
+        step, seen = trainer.global_step, system.seen
+        if seen is None or not is_collapsed(seen):
+            self._blank_since = None
+            return
+        if self._blank_since is None:
+            self._blank_since = step
+        patience = max(COLLAPSED_STEPS, math.ceil(COLLAPSED_SHARE * trainer.max_steps))
+        if step - self._blank_since < patience:
+            return
+        what = f"the picture has been blank since step {self._blank_since}: the field collapsed"
+        if trainer.world_size > 1 or system.history.has_restarted:
+            rank_zero_info(f"{what}; try another seed_everything or a lower learning rate")
+            self._blank_since = None
+            return
+        seed = system.history.seed + 1
+        raise Setback(f"{what}; beginning anew with other weights, from seed {seed}", seed=seed)
+
+
+def is_collapsed(seen: Seen) -> bool:
+    """Whether rays see nothing anywhere, or one wall of one colour, where photographs show more."""
+    opacity = seen.opacity.mean()
+    blank_error = (seen.target - seen.background).square().mean()
+    is_empty = (opacity < BLANK) & (blank_error > VARIED)
+    is_flat = (seen.rgb.var(dim=0).mean() < FLAT) & (seen.target.var(dim=0).mean() > VARIED)
+    return bool(is_empty | ((1 - opacity < BLANK) & is_flat))
+
+
+def _listed(names: Sequence[str], n_shown: int = 4) -> str:
+    more = len(names) - n_shown
+    return ", ".join(names[:n_shown]) + (f" and {more} more" if more > 0 else "")

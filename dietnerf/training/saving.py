@@ -1,0 +1,122 @@
+"""What a run leaves behind whenever it ends: how its files are written, and how it is asked to
+stop."""
+
+import io
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.cli import SaveConfigCallback
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from dietnerf.errors import UserError
+from dietnerf.files import remove_parts, replace_file
+from dietnerf.training.datamodule import RayBatch
+from dietnerf.training.system import is_logged
+
+STOPPING = "stopping after this step, with a checkpoint; once more stops at once\n"
+
+
+def ends_step(trainer: pl.Trainer, batch: RayBatch) -> bool:
+    """Whether a step was taken; between accumulated batches, what was accumulated would be lost."""
+    return (batch.index + 1) % trainer.accumulate_grad_batches == 0
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint to a temporary name, syncs it, and renames it."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        content = io.BytesIO()  # torch.save hides what the disk says
+        torch.save(checkpoint, content)
+        with replace_file(Path(path)) as part:
+            part.write_bytes(content.getbuffer())
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the config of a run, which going on depends on, whole or not at all."""
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        with replace_file(Path(trainer.default_root_dir) / self.config_filename) as part:
+            self.parser.save(self.config, part, skip_none=False, overwrite=True, multifile=False)
+
+
+class Checkpoints(ModelCheckpoint):
+    """Lightning's, whose last checkpoint is that of the last step, whatever the steps between, and
+    that saves when a run is asked to stop, but not after an error: half a step is no state to go on
+    from."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if trainer.is_global_zero and stage == "fit":
+            remove_parts(Path(str(self.dirpath)))
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RayBatch,
+        batch_idx: int,
+    ) -> None:
+        if ends_step(trainer, batch):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save_last(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, SIGTERMException):
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+class StopOnSignal(Callback):
+    """Ends training after the step in which SIGTERM or Ctrl-C comes, or with several processes after
+    the next one that is logged; a second signal ends it at once.
+
+    Raises:
+        SIGTERMException: by which Lightning says so too.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):  # Lightning puts back what was there
+                signal.signal(number, self._receive)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RayBatch,
+        batch_idx: int,
+    ) -> None:
+        is_asked = self.received is not None
+        if trainer.world_size > 1:
+            if not is_logged(trainer, batch):  # to ask all in every step would cost more than it
+                return
+            is_asked = trainer.strategy.reduce_boolean_decision(is_asked, all=False)
+        if is_asked and ends_step(trainer, batch):
+            raise SIGTERMException
+
+    def _receive(self, number: int, _: Any) -> None:
+        if self.received is not None:
+            raise UserError("stopped at once")
+        self.received = signal.Signals(number)
+        os.write(2, STOPPING.encode())  # print must not be called while it is at work

@@ -1,0 +1,72 @@
+"""A run in legs, each in a process of its own that may be killed."""
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dietnerf.training import cli
+from dietnerf.training.checkpoints import checkpoints_of
+
+# Children are forked from a process that has imported everything and started no thread.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.reliability.legs"])
+
+
+def start(run: Path, options: list[str], output: Path | None = None) -> BaseProcess:
+    """Begin a run, or go on with it, in a process of its own.
+
+    What it says goes to `output`, or to a file beside the run.
+    """
+    going_on = ["--ckpt_path", "last"] if checkpoints_of(run) else []
+    words = ["fit", *options, "--run", str(run), *going_on]
+    process = CONTEXT.Process(target=_train, args=(words, output or run.with_suffix(".txt")))
+    process.start()
+    return process
+
+
+def finish(run: Path, options: list[str], output: Path | None = None) -> None:
+    process = start(run, options, output)
+    process.join()
+    assert process.exitcode == 0, (output or run.with_suffix(".txt")).read_text()[-2000:]
+
+
+def _train(words: list[str], output: Path) -> None:
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    torch.set_num_threads(1)
+    sys.argv = ["train.py", *words]
+    cli.main(words)
+
+
+def read(checkpoint: Path) -> dict[str, Any]:
+    return torch.load(checkpoint, weights_only=True)
+
+
+TRAINED = (
+    *("state_dict", "current_model_state", "averaging_state"),
+    *("optimizer_states", "lr_schedulers", "SceneDataModule", "global_step"),
+)
+
+
+def differing(found: Any, expected: Any, name: str = "") -> list[str]:
+    """Where two checkpoints differ, to the bit."""
+    if isinstance(expected, torch.Tensor):
+        return [] if found.dtype == expected.dtype and torch.equal(found, expected) else [name]
+    if isinstance(expected, dict):
+        keys = expected.keys() | found.keys()
+        return [n for k in keys for n in differing(found.get(k), expected.get(k), f"{name}/{k}")]
+    if isinstance(expected, list | tuple):
+        pairs = enumerate(zip(found, expected, strict=True))
+        return [n for i, (f, e) in pairs for n in differing(f, e, f"{name}/{i}")]
+    return [] if found == expected else [name]
+
+
+def what_was_trained(checkpoint: Path) -> dict[str, Any]:
+    saved = read(checkpoint)
+    return {name: saved[name] for name in TRAINED if name in saved}

@@ -1,0 +1,140 @@
+"""What a run leaves behind when it is stopped, its disk fills up, or a checkpoint is torn."""
+
+import errno
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from dietnerf.export import render
+from dietnerf.training import cli
+from dietnerf.training.system import DietNeRF
+from tests.helpers import fit, weights
+
+
+def in_step(monkeypatch, number: int, happens) -> None:
+    """Let something happen in the midst of a training step."""
+    step = DietNeRF.training_step
+
+    def stepped(self, batch, batch_idx):
+        if self.global_step == number:
+            happens()
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(DietNeRF, "training_step", stepped)
+
+
+def same(run: Path, other: Path) -> bool:
+    found, expected = (weights(path / "checkpoints/last.ckpt") for path in (run, other))
+    return all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_is_saved_and_says_how_to_go_on(
+    number: int, finished_run: Path, tmp_path: Path, monkeypatch, capsys
+):
+    run, handler = tmp_path / "run", signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        in_step(patched, 5, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(SystemExit) as ended:
+            fit(run, "--save_every", "1000")
+    assert ended.value.code == 128 + number and signal.getsignal(number) == handler
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 6
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("stopped; ") and said.endswith(f"fit --run {run} --ckpt_path last")
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last"])
+    assert same(run, finished_run)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path, monkeypatch, capsys):
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    in_step(monkeypatch, 5, twice)
+    with pytest.raises(SystemExit) as ended:
+        fit(tmp_path / "run")
+    assert ended.value.code == 2 and "error: stopped at once; go on" in capsys.readouterr().err
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 4, "half a step is not saved"
+
+
+def test_an_error_saves_nothing_of_the_step_that_it_broke(tmp_path: Path, monkeypatch):
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    in_step(monkeypatch, 6, fails)
+    with pytest.raises(ZeroDivisionError):
+        fit(tmp_path / "run")
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+
+
+@pytest.mark.parametrize("kept", [0, 5000, -1], ids=["empty", "torn", "one byte short"])
+def test_a_torn_checkpoint_is_passed_over(kept: int, finished_run: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    for name in ("last", "000012"):
+        path = run / f"checkpoints/{name}.ckpt"
+        path.write_bytes(path.read_bytes()[:kept])
+    film = ["--frames", "1", "--size", "8", "8", "--out", str(tmp_path / "film.gif")]
+    render.main([str(run), *film])
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last"])
+    said = capsys.readouterr().err
+    for name in ("last", "000012"):
+        assert said.count(f"{name}.ckpt is torn or empty: passing it over") == 2
+    assert same(run, finished_run)
+
+
+def test_a_changed_byte_is_found(finished_run: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    path = run / "checkpoints/last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    cli.main(["validate", "--run", str(run), "--trainer.enable_progress_bar", "false"])
+    assert "last.ckpt is torn or empty: passing it over" in capsys.readouterr().err
+
+
+def test_a_checkpoint_between_two_names_is_found(finished_run: Path, tmp_path: Path):
+    """Killed after 000012.ckpt, before last.ckpt: a run that had no other."""
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    (run / "checkpoints/last.ckpt").unlink()
+    cli.main(["validate", "--run", str(run), "--trainer.enable_progress_bar", "false"])
+
+
+def test_a_run_killed_in_its_first_checkpoint_begins_again(finished_run: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints/.last.part123.ckpt").write_bytes(b"half of it")
+    fit(run)
+    assert same(run, finished_run)
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+def test_full_disk(tmp_path: Path, monkeypatch, capsys):
+    """The second checkpoint finds no room: the first one stays, and no trace of the second."""
+    sync, synced = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if "000008.ckpt" in synced[-1] or ".000008.part" in synced[-1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit) as ended:
+        fit(run)
+    assert ended.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(f"error: {run}/checkpoints/000008.ckpt cannot be written: No space")
+    assert message.endswith(f"fit --run {run} --ckpt_path last")
+    assert not list((run / "checkpoints").glob(".*"))
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    assert any(path.endswith("/checkpoints") for path in synced), "the folder's names as well"
