@@ -84,7 +84,7 @@ class Checkpoints(ModelCheckpoint):
 
 
 class StopOnSignal(Callback):
-    """Ends training after the step in which SIGTERM or Ctrl-C comes, or with several processes after
+    """Ends training after the step in which SIGTERM or Ctrl-C comes, with several processes after
     the next one that is logged; a second signal ends it at once.
 
     Raises:
