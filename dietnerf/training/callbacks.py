@@ -113,9 +113,10 @@ class ValidationPictures(Callback):
         if isinstance(trainer.logger, TensorBoardLogger):
             assert isinstance(pl_module, DietNeRF)
             weights = weights_along_rays(pl_module, outputs.view)
-            trainer.logger.experiment.add_histogram(
-                "val/weights_along_rays", weights, trainer.global_step
-            )
+            if len(weights) > 0:  # nothing is seen of an empty field
+                trainer.logger.experiment.add_histogram(
+                    "val/weights_along_rays", weights, trainer.global_step
+                )
 
 
 def log_picture(trainer: pl.Trainer, name: str, pixels: Tensor) -> None:

@@ -36,7 +36,7 @@ def samples(n_rays: int = 7) -> Samples:
     counts = kept.view(n_rays, 12).sum(dim=1)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
     return replace(
-        whole, ts=whole.ts[kept], deltas=whole.deltas[kept], ray_offsets=offsets
+        whole, ts=whole.ts[kept], deltas=whole.deltas[kept], ray_offsets=offsets, n_per_ray=None
     )  # ragged
 
 
