@@ -48,7 +48,7 @@ METHODS = {
     ],
 }
 SIGNALS = [*11 * [signal.SIGKILL], *2 * [signal.SIGTERM], *2 * [signal.SIGINT]]
-N_KILLS = 30  # of each method
+N_KILLS = 25  # of each method
 
 
 @pytest.mark.parametrize("method", METHODS)

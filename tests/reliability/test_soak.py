@@ -1,4 +1,4 @@
-"""The soak of `make soak`, for two minutes."""
+"""The soak of `make soak`, for a minute."""
 
 import json
 import os
@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_memory_stays_flat():
-    words = [sys.executable, "benchmarks/soak.py", "--minutes", "2"]
+    words = [sys.executable, "benchmarks/soak.py", "--minutes", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-2000:]
     found = json.loads(ended.stdout.strip().splitlines()[-1])
-    assert found["validations"] >= 12 and found["rounds"] >= 6
+    assert found["validations"] >= 6 and found["rounds"] >= 6
