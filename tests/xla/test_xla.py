@@ -143,3 +143,14 @@ def test_samples_of_changing_number_are_refused(tmp_path: Path):
     )
     assert done.returncode == 2
     assert "the sampler Occupancy places another number of samples" in done.stderr
+
+
+def test_two_devices_share_out_the_rays_of_a_step():
+    done = subprocess.run(
+        [sys.executable, "tests/xla/spmd.py"],
+        cwd=ROOT,
+        env={**os.environ, "PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "2", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "the gradients of two devices are those of one" in done.stdout, done.stderr[-3000:]
