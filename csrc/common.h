@@ -83,10 +83,13 @@ inline OptionalTensor checked(const char* op, const char* name, const OptionalTe
   return checked(op, name, *tensor, like, sizes);
 }
 
+// Whether there may be samples behind the last ray's, which belong to none.
+enum class Behind { kNothing, kSpare };
+
 // Offsets on the GPU are not looked at: that would wait for it. The kernels assert the range
 // instead.
 inline Tensor checked_offsets(const char* op, const Tensor& ray_offsets, const Tensor& like,
-                              int64_t n_samples) {
+                              int64_t n_samples, Behind behind = Behind::kNothing) {
   STD_TORCH_CHECK(ray_offsets.dim() == 1 && ray_offsets.size(0) >= 1, op,
                   ": ray_offsets must be (n_rays+1,)");
   STD_TORCH_CHECK(ray_offsets.scalar_type() == ScalarType::Long, op, ": ray_offsets must be int64");
@@ -97,9 +100,11 @@ inline Tensor checked_offsets(const char* op, const Tensor& ray_offsets, const T
   if (offsets.is_cpu()) {
     const int64_t* values = offsets.const_data_ptr<int64_t>();
     const int64_t n_rays = offsets.size(0) - 1;
-    bool ascends = values[0] == 0 && values[n_rays] == n_samples;
+    bool ascends = values[0] == 0 && values[n_rays] <= n_samples;
+    if (behind == Behind::kNothing) ascends &= values[n_rays] == n_samples;
     for (int64_t i = 0; i < n_rays; ++i) ascends &= values[i] <= values[i + 1];
-    STD_TORCH_CHECK(ascends, op, ": ray_offsets must ascend from 0 to n_samples = ", n_samples);
+    STD_TORCH_CHECK(ascends, op, ": ray_offsets must ascend from 0 to ",
+                    behind == Behind::kSpare ? "at most " : "", "n_samples = ", n_samples);
   }
   return offsets;
 }
@@ -115,6 +120,15 @@ inline Tensor empty_sized(const Tensor& like, std::initializer_list<int64_t> siz
 
 inline Tensor zeros_sized(const Tensor& like, std::initializer_list<int64_t> sizes) {
   return torch::stable::new_zeros(like, sizes);
+}
+
+// For what a job writes ray by ray: zero where samples belong to no ray.
+inline Tensor of_samples(const Tensor& like, const Tensor& ray_offsets,
+                         std::initializer_list<int64_t> sizes) {
+  const int64_t n_samples = *sizes.begin(), n_rays = ray_offsets.size(0) - 1;
+  const bool has_none =
+      ray_offsets.is_cpu() && ray_offsets.const_data_ptr<int64_t>()[n_rays] == n_samples;
+  return has_none ? empty_sized(like, sizes) : zeros_sized(like, sizes);
 }
 
 template <typename T>

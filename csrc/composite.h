@@ -164,7 +164,7 @@ struct CompositeInputs {
         rgbs(checked(op, "rgbs", rgbs_, sigmas, {sigmas.numel(), 3})),
         deltas(checked(op, "deltas", deltas_, sigmas, {sigmas.numel()})),
         ts(checked(op, "ts", ts_, sigmas, {sigmas.numel()})),
-        ray_offsets(checked_offsets(op, ray_offsets_, sigmas, sigmas.numel())),
+        ray_offsets(checked_offsets(op, ray_offsets_, sigmas, sigmas.numel(), Behind::kSpare)),
         n_samples(sigmas.numel()),
         n_rays(ray_offsets.size(0) - 1) {}
 };
@@ -175,7 +175,7 @@ template <typename Spread>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite(const Spread& spread,
                                                              const CompositeInputs& in,
                                                              double early_stop) {
-  const Tensor weights = empty_sized(in.sigmas, {in.n_samples});
+  const Tensor weights = of_samples(in.sigmas, in.ray_offsets, {in.n_samples});
   const Tensor rgb = empty_sized(in.sigmas, {in.n_rays, 3});
   const Tensor opacity = empty_sized(in.sigmas, {in.n_rays});
   const Tensor depth = empty_sized(in.sigmas, {in.n_rays});
@@ -208,11 +208,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite_backward(
   const auto grad_trans = checked(op, "grad_trans", grads.trans, in.sigmas, {n_rays});
   const Tensor weights = checked(op, "weights", weights_, in.sigmas, {n});
   const Tensor trans = checked(op, "trans", trans_, in.sigmas, {n_rays});
-  const Tensor grad_sigmas = empty_sized(in.sigmas, {wanted & 1 ? n : 0});
-  const Tensor grad_rgbs =
-      wanted & 2 ? empty_sized(in.sigmas, {n, 3}) : empty_sized(in.sigmas, {0});
-  const Tensor grad_deltas = empty_sized(in.sigmas, {wanted & 4 ? n : 0});
-  const Tensor grad_ts = empty_sized(in.sigmas, {wanted & 8 ? n : 0});
+  const auto gradient = [&](int bit, std::initializer_list<int64_t> sizes) {
+    return wanted >> bit & 1 ? of_samples(in.sigmas, in.ray_offsets, sizes)
+                             : empty_sized(in.sigmas, {0});
+  };
+  const Tensor grad_sigmas = gradient(0, {n}), grad_rgbs = gradient(1, {n, 3});
+  const Tensor grad_deltas = gradient(2, {n}), grad_ts = gradient(3, {n});
   with_floating_type(op, in.sigmas, [&](auto zero) {
     using T = decltype(zero);
     spread(CompositeBackward<T>{readable<T>(grad_weights), readable<T>(grad_rgb),

@@ -69,7 +69,7 @@ struct DistortionInputs {
       : weights(checked(op, "weights", weights_, weights_, {weights_.numel()})),
         ts(checked(op, "ts", ts_, weights, {weights.numel()})),
         deltas(checked(op, "deltas", deltas_, weights, {weights.numel()})),
-        ray_offsets(checked_offsets(op, ray_offsets_, weights, weights.numel())),
+        ray_offsets(checked_offsets(op, ray_offsets_, weights, weights.numel(), Behind::kSpare)),
         n_samples(weights.numel()),
         n_rays(ray_offsets.size(0) - 1) {}
 };
@@ -94,9 +94,9 @@ std::tuple<Tensor, Tensor, Tensor> distortion_backward(const Spread& spread, int
   const char* op = "distortion_backward";
   STD_TORCH_CHECK(grad_.has_value(), op, ": grad_distortion must be given");
   const Tensor grad = checked(op, "grad_distortion", *grad_, in.weights, {in.n_rays});
-  const Tensor grad_weights = empty_sized(in.weights, {in.n_samples});
-  const Tensor grad_ts = empty_sized(in.weights, {in.n_samples});
-  const Tensor grad_deltas = empty_sized(in.weights, {in.n_samples});
+  const Tensor grad_weights = of_samples(in.weights, in.ray_offsets, {in.n_samples});
+  const Tensor grad_ts = of_samples(in.weights, in.ray_offsets, {in.n_samples});
+  const Tensor grad_deltas = of_samples(in.weights, in.ray_offsets, {in.n_samples});
   with_floating_type(op, in.weights, [&](auto zero) {
     using T = decltype(zero);
     spread(DistortionBackward<T>{readable<T>(grad), readable<T>(in.weights), readable<T>(in.ts),

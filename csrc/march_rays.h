@@ -235,11 +235,12 @@ struct MarchRaysInputs {
   OptionalTensor jitter;
   int64_t resolution, n_levels, n_rays;
   double step, cone_angle;
+  std::optional<int64_t> capacity;
 
   MarchRaysInputs(const Tensor& rays_o_, const Tensor& rays_d_, const Tensor& near_,
                   const Tensor& far_, const Tensor& bounds_, const Tensor& occupied_,
                   int64_t resolution_, double step_, double cone_angle_,
-                  const OptionalTensor& jitter_)
+                  const OptionalTensor& jitter_, std::optional<int64_t> capacity_)
       : rays_o(checked(kOp, "rays_o", rays_o_, near_, {near_.numel(), 3})),
         rays_d(checked(kOp, "rays_d", rays_d_, near_, {near_.numel(), 3})),
         near(checked(kOp, "near", near_, near_, {near_.numel()})),
@@ -251,7 +252,8 @@ struct MarchRaysInputs {
         n_levels(occupied_.dim() ? occupied_.size(0) : 0),
         n_rays(near_.numel()),
         step(step_),
-        cone_angle(cone_angle_) {
+        cone_angle(cone_angle_),
+        capacity(capacity_) {
     const int64_t n_bytes = resolution * resolution * resolution / 8;
     STD_TORCH_CHECK(resolution >= 8 && resolution % 8 == 0 && resolution <= 1024, kOp,
                     ": resolution must be a multiple of 8 from 8 to 1024, got ", resolution);
@@ -262,6 +264,8 @@ struct MarchRaysInputs {
     STD_TORCH_CHECK(occupied.device() == near.device(), kOp,
                     ": occupied must be on the device of the other arguments");
     STD_TORCH_CHECK(step > 0, kOp, ": step must be positive, got ", step);
+    STD_TORCH_CHECK(!capacity || *capacity >= 0, kOp, ": capacity must not be negative, got ",
+                    capacity.value_or(0));
   }
 
   template <typename T>
@@ -283,11 +287,34 @@ struct MarchRaysInputs {
   static constexpr const char* kOp = "march_rays";
 };
 
+// Rays keep their samples until there is no room for those of one of them.
+struct Fitting {
+  int64_t capacity;
+
+  // With offsets that end behind each ray, (n_rays + 1,): where those end that fit.
+  DIETNERF_HD int64_t last(const int64_t* wanted, int64_t n_rays) const {
+    int64_t low = 0,
+            high = n_rays + 1;  // what stands before `low` fits, from `high` on it does not
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (wanted[middle] <= capacity) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return wanted[low - 1];
+  }
+};
+
 struct MarchedSamples {
   Tensor ts, deltas;  // (n_samples,), (n_samples,)
 
-  MarchedSamples(const Tensor& like, int64_t n_samples)
-      : ts(empty_sized(like, {fitting(n_samples)})), deltas(empty_sized(like, {n_samples})) {}
+  // With a capacity there is room for so many, zeros at first.
+  MarchedSamples(const Tensor& like, int64_t n_samples, std::optional<int64_t> capacity)
+      : ts(capacity ? zeros_sized(like, {fitting(*capacity)})
+                    : empty_sized(like, {fitting(n_samples)})),
+        deltas(capacity ? zeros_sized(like, {*capacity}) : empty_sized(like, {n_samples})) {}
 
  private:
   static int64_t fitting(int64_t n_samples) {

@@ -62,7 +62,7 @@ struct RenderHashGridInputs {
         rays_d(checked(op, "rays_d", rays_d_, ts_, {rays_o_.size(0), 3})),
         ts(checked(op, "ts", ts_, ts_, {ts_.numel()})),
         deltas(checked(op, "deltas", deltas_, ts_, {ts_.numel()})),
-        ray_offsets(checked_offsets(op, ray_offsets_, ts_, ts_.numel())),
+        ray_offsets(checked_offsets(op, ray_offsets_, ts_, ts_.numel(), Behind::kSpare)),
         bounds(checked(op, "bounds", bounds_, ts_, {2, 3})),
         is_unbounded(is_unbounded_),
         early_stop(static_cast<float>(early_stop_)),

@@ -74,12 +74,15 @@ struct PlacePart {
   const std::vector<MarchedSample<T>>* parts;  // (n_parts)
   const int64_t* ray_offsets;                  // (n_rays + 1,)
   T *ts, *deltas;                              // (n_samples,), (n_samples,)
+  int64_t n_rays;
 
   DIETNERF_HD void operator()(int64_t part) const {
-    int64_t i = ray_offsets[part * kRaysPerPart];
-    for (const MarchedSample<T>& sample : parts[part]) {
-      ts[i] = sample.t;
-      deltas[i++] = sample.delta;
+    const int64_t begin = ray_offsets[part * kRaysPerPart];
+    const int64_t n_fitting = ray_offsets[std::min(n_rays, (part + 1) * kRaysPerPart)] - begin;
+    const MarchedSample<T>* samples = parts[part].data();
+    for (int64_t i = 0; i < n_fitting; ++i) {
+      ts[begin + i] = samples[i].t;
+      deltas[begin + i] = samples[i].delta;
     }
   }
 };
@@ -124,9 +127,10 @@ std::vector<uint8_t> leaps_of(const MarchRaysInputs& in) {
 std::tuple<Tensor, Tensor, Tensor> march_rays_cpu(Tensor rays_o, Tensor rays_d, Tensor near,
                                                   Tensor far, Tensor bounds, Tensor occupied,
                                                   int64_t resolution, double step,
-                                                  double cone_angle, OptionalTensor jitter) {
+                                                  double cone_angle, OptionalTensor jitter,
+                                                  std::optional<int64_t> capacity) {
   const MarchRaysInputs in(rays_o, rays_d, near, far, bounds, occupied, resolution, step,
-                           cone_angle, jitter);
+                           cone_angle, jitter, capacity);
   const Tensor ray_offsets = torch::stable::new_zeros(in.near, {in.n_rays + 1}, ScalarType::Long);
   int64_t* offsets = writable<int64_t>(ray_offsets);
   const int64_t n_parts = (in.n_rays + kRaysPerPart - 1) / kRaysPerPart;
@@ -138,11 +142,16 @@ std::tuple<Tensor, Tensor, Tensor> march_rays_cpu(Tensor rays_o, Tensor rays_d, 
     spread_parts(MarchPart<T>{in.as<T>(leaps.data()), parts.data(), offsets + 1, in.n_rays},
                  n_parts);
     for (int64_t ray = 0; ray < in.n_rays; ++ray) offsets[ray + 1] += offsets[ray];
-    const MarchedSamples out(in.near, offsets[in.n_rays]);
+    if (capacity) {
+      const int64_t last = Fitting{*capacity}.last(offsets, in.n_rays);
+      for (int64_t ray = 0; ray <= in.n_rays; ++ray) offsets[ray] = std::min(offsets[ray], last);
+    }
+    const MarchedSamples out(in.near, offsets[in.n_rays], capacity);
     ts = out.ts;
     deltas = out.deltas;
-    spread_parts(PlacePart<T>{parts.data(), offsets, writable<T>(ts), writable<T>(deltas)},
-                 n_parts);
+    spread_parts(
+        PlacePart<T>{parts.data(), offsets, writable<T>(ts), writable<T>(deltas), in.n_rays},
+        n_parts);
   });
   return {ts, deltas, ray_offsets};
 }

@@ -17,12 +17,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cpu(
   const RenderHashGridInputs in("render_hash_grid", table, levels, level_weights, network,
                                 directions, rays_o, rays_d, ts, deltas, ray_offsets, bounds, width,
                                 n_geometry, colour_layers, is_unbounded, early_stop);
-  const Tensor weights = empty_sized(in.ts, {in.n_samples});
+  const Tensor weights = of_samples(in.ts, in.ray_offsets, {in.n_samples});
   const Tensor rgb = empty_sized(in.ts, {in.n_rays, 3});
   const Tensor opacity = empty_sized(in.ts, {in.n_rays});
   const Tensor depth = empty_sized(in.ts, {in.n_rays});
   const Tensor trans = empty_sized(in.ts, {in.n_rays});
-  const Tensor encoded = empty_sized(in.ts, {keeps_encoded ? in.n_samples : 0, in.shape.n_encoded});
+  const Tensor encoded = keeps_encoded
+                             ? of_samples(in.ts, in.ray_offsets, {in.n_samples, in.shape.n_encoded})
+                             : empty_sized(in.ts, {0, in.shape.n_encoded});
   const TinyMLPs mlps(in.network.const_data_ptr<float>(), in.shape);
   const Scene scene(in, mlps);
   const std::vector<Group> groups = cut(scene.ray_offsets, in.n_rays, kForwardGroup);

@@ -27,11 +27,25 @@ struct WriteSamples {
 
   DIETNERF_HD void operator()(int64_t ray) const {
     int64_t i = ray_offsets[ray];
+    if (i == ray_offsets[ray + 1]) return;  // there are none, or no room for them
     of.march(of.frame(), ray, [&](T t, T delta) {
       ts[i] = t;
       deltas[i++] = delta;
     });
     assert(i == ray_offsets[ray + 1]);
+  }
+};
+
+// Where the rays' samples end, as far as there is room for them.
+struct FitOffsets {
+  const int64_t* wanted;  // (n_rays + 1,)
+  int64_t n_rays;
+  Fitting fitting;
+  int64_t* ray_offsets;  // (n_rays + 1,)
+
+  DIETNERF_HD void operator()(int64_t ray) const {
+    const int64_t last = fitting.last(wanted, n_rays);
+    ray_offsets[ray] = wanted[ray] < last ? wanted[ray] : last;
   }
 };
 
@@ -55,9 +69,10 @@ int64_t last_of(Tensor offsets) {
 std::tuple<Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d, Tensor near,
                                                    Tensor far, Tensor bounds, Tensor occupied,
                                                    int64_t resolution, double step,
-                                                   double cone_angle, OptionalTensor jitter) {
+                                                   double cone_angle, OptionalTensor jitter,
+                                                   std::optional<int64_t> capacity) {
   const MarchRaysInputs in(rays_o, rays_d, near, far, bounds, occupied, resolution, step,
-                           cone_angle, jitter);
+                           cone_angle, jitter, capacity);
   const SpreadOverThreads spread{in.near};
   const Tensor counts = torch::stable::new_zeros(in.near, {in.n_rays + 1}, ScalarType::Long);
   Tensor ts, deltas, ray_offsets;
@@ -66,7 +81,15 @@ std::tuple<Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d,
     const Marching<T> of = in.as<T>(nullptr);
     spread(CountSamples<T>{of, writable<int64_t>(counts) + 1}, in.n_rays);
     ray_offsets = cumulated(counts);
-    const MarchedSamples out(in.near, last_of(ray_offsets));
+    if (capacity) {
+      const Tensor wanted = ray_offsets;
+      ray_offsets = torch::stable::new_empty(counts, {in.n_rays + 1});
+      spread(FitOffsets{readable<int64_t>(wanted), in.n_rays, Fitting{*capacity},
+                        writable<int64_t>(ray_offsets)},
+             in.n_rays + 1);
+    }
+    // Without a capacity the host waits to hear how many there are.
+    const MarchedSamples out(in.near, capacity ? *capacity : last_of(ray_offsets), capacity);
     ts = out.ts;
     deltas = out.deltas;
     spread(

@@ -19,6 +19,10 @@ struct PlaceSamples {
   float *units, *scales, *lengths;  // (n_samples, 3), (n_samples,), (n_samples,)
 
   DIETNERF_HD void operator()(int64_t sample) const {
+    if (sample >= ray_offsets[n_rays]) {
+      belongs_to_none(sample);
+      return;
+    }
     int64_t low = 0, high = n_rays;  // the last ray that does not begin behind the sample
     while (high - low > 1) {
       const int64_t middle = (low + high) / 2;
@@ -36,6 +40,13 @@ struct PlaceSamples {
     scales[sample] = is_inside ? (least < inv[2] ? least : inv[2]) : 0.0f;
     lengths[sample] = deltas[sample] * sqrtf(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
     rays[sample] = static_cast<int32_t>(low);
+  }
+
+  // Where there is nothing, nothing is found, and no gradient comes back.
+  DIETNERF_HD void belongs_to_none(int64_t sample) const {
+    for (int axis = 0; axis < 3; ++axis) units[3 * sample + axis] = 0;
+    scales[sample] = lengths[sample] = 0;
+    rays[sample] = 0;
   }
 };
 

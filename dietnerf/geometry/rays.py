@@ -68,8 +68,10 @@ class Samples:
         rays: the rays that are sampled.
         ts: distances at which the field is asked, (n_samples,), ascending within a ray.
         deltas: lengths of the intervals in units of t, (n_samples,).
-        ray_offsets: int64, (n_rays + 1,), from 0 to n_samples.
+        ray_offsets: int64, (n_rays + 1,), from 0 to at most n_samples. What lies behind the last
+            ray's samples belongs to none: ts and deltas are 0 there.
         n_per_ray: samples of a ray, where all have the same number.
+        is_padded: whether there may be any of those, which `ray_indices` counts to the last ray.
     """
 
     rays: Rays
@@ -77,6 +79,7 @@ class Samples:
     deltas: Tensor
     ray_offsets: Tensor
     n_per_ray: int | None = None
+    is_padded: bool = False
 
     @classmethod
     def dense(cls, rays: Rays, ts: Tensor, last_delta: float | None = None) -> Self:
@@ -127,6 +130,10 @@ class Samples:
         ray_ids = torch.arange(len(self.rays), device=self.ray_offsets.device)
         if self.n_per_ray is not None:  # an XLA device would compile anew for other counts
             return ray_ids.repeat_interleave(self.n_per_ray)
+        if self.is_padded:
+            places = torch.arange(len(self), device=self.ray_offsets.device)
+            found = torch.searchsorted(self.ray_offsets, places, right=True) - 1
+            return found.clamp(max=len(self.rays) - 1)
         counts = self.ray_offsets.diff()
         return ray_ids.repeat_interleave(counts, output_size=len(self))
 

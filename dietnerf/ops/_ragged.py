@@ -9,18 +9,24 @@ class Padding:
 
     A scan along a row never meets another ray, so a last delta of 1e10 cannot cost the next ray
     its digits.
+
+    With `has_spare` there may be samples behind the last ray's, which belong to none: they are
+    passed over one way, and zeros the other.
     """
 
     _is_even = False
 
-    def __init__(self, ray_offsets: Tensor, n_samples: int) -> None:
+    def __init__(self, ray_offsets: Tensor, n_samples: int, has_spare: bool = False) -> None:
         self.counts = ray_offsets.diff()  # (n_rays,)
+        self._n_spare = 0
         if ray_offsets.device.type == "xla":  # where sizes must be known before any value is
             self._lay_out_evenly(len(self.counts), n_samples)
             return
-        ends = (int(ray_offsets[0]), int(ray_offsets[-1]))
-        if ends != (0, n_samples) or bool((self.counts < 0).any()):
-            raise ValueError(f"ray_offsets must ascend from 0 to n_samples = {n_samples}")
+        self._n_spare = n_samples - int(ray_offsets[-1])
+        ends_well = self._n_spare >= 0 if has_spare else self._n_spare == 0
+        if ray_offsets[0] != 0 or not ends_well or bool((self.counts < 0).any()):
+            most = "at most " if has_spare else ""
+            raise ValueError(f"ray_offsets must ascend from 0 to {most}n_samples = {n_samples}")
         self.width = int(self.counts.max()) if len(self.counts) else 0
         slots = torch.arange(self.width, device=ray_offsets.device)
         self.is_sample = slots < self.counts[:, None]  # (n_rays, width)
@@ -39,4 +45,9 @@ class Padding:
         return torch.where(is_sample, values[self._index], fill)
 
     def flatten(self, rows: Tensor) -> Tensor:
-        return rows.flatten(0, 1) if self._is_even else rows[self.is_sample]
+        if self._is_even:
+            return rows.flatten(0, 1)
+        flat = rows[self.is_sample]
+        if self._n_spare == 0:
+            return flat
+        return torch.cat([flat, flat.new_zeros(self._n_spare, *flat.shape[1:])])

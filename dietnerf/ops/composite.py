@@ -31,8 +31,8 @@ def composite(
         deltas: lengths of the intervals in scene units, (n_samples,); the last one of a ray may be
             1e10.
         ts: distances, (n_samples,), in the unit that the depth shall have.
-        ray_offsets: int64, (n_rays + 1,), from 0 to n_samples; ray r owns [ray_offsets[r],
-            ray_offsets[r + 1]).
+        ray_offsets: int64, (n_rays + 1,), from 0 to at most n_samples; ray r owns [ray_offsets[r],
+            ray_offsets[r + 1]), and samples behind the last ray's have weight and gradient 0.
         early_stop: transmittance under which the samples behind are left out.
 
     Returns:
@@ -61,7 +61,7 @@ def reference(
     early_stop: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Also returns `trans`, (n_rays,): the light that is left behind the samples that count."""
-    padding = Padding(ray_offsets, len(sigmas))
+    padding = Padding(ray_offsets, len(sigmas), has_spare=True)
     taus = padding.pad(sigmas * deltas)  # (n_rays, width)
     # The sum of the taus in front, not the inclusive one minus tau: 1e10 - 1e10 would lose them.
     taus_before = torch.nn.functional.pad(taus.cumsum(dim=1), (1, 0))[:, :-1]

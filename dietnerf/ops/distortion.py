@@ -20,7 +20,8 @@ def distortion(weights: Tensor, ts: Tensor, deltas: Tensor, ray_offsets: Tensor)
         weights: of the samples in their ray, (n_samples,).
         ts: distances, ascending within a ray, (n_samples,).
         deltas: lengths of the intervals, in the unit of ts, (n_samples,).
-        ray_offsets: int64, (n_rays + 1,), from 0 to n_samples.
+        ray_offsets: int64, (n_rays + 1,), from 0 to at most n_samples; samples behind the last
+            ray's have gradient 0.
 
     Returns:
         (n_rays,), in the unit of ts; 0 for a ray with no samples.
@@ -38,7 +39,7 @@ def distortion(weights: Tensor, ts: Tensor, deltas: Tensor, ray_offsets: Tensor)
 
 
 def reference(weights: Tensor, ts: Tensor, deltas: Tensor, ray_offsets: Tensor) -> Tensor:
-    padding = Padding(ray_offsets, len(weights))
+    padding = Padding(ray_offsets, len(weights), has_spare=True)
     rows, distances = padding.pad(weights), padding.pad(ts)  # (n_rays, width)
     distances = torch.where(padding.is_sample, distances - distances[:, :1], 0.0)
     mass, moment = rows, rows * distances

@@ -21,6 +21,7 @@ def march_rays(
     step: float,
     cone_angle: float = 0.0,
     jitter: Tensor | None = None,
+    capacity: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Divide each ray into intervals and keep those in occupied cells (instant-ngp, appendix E).
 
@@ -50,11 +51,14 @@ def march_rays(
         step: length of an interval, scene units; with float32, no ray has more than 2^24 of them.
         cone_angle: by how much intervals grow with t, in units of t per unit of t.
         jitter: where in its intervals a ray's samples stand, in [0, 1), (n_rays,); None for 0.5.
+        capacity: how many samples are returned, whatever their number: rays from the first one on
+            whose samples find no room have none, and behind the last ray's there are zeros, which
+            belong to none. None for as many as there are, for which a GPU is waited for.
 
     Returns:
         ts: places of the samples in units of t, (n_samples,), ascending within a ray.
         deltas: lengths of their intervals in units of t, (n_samples,).
-        ray_offsets: int64, (n_rays + 1,), from 0 to n_samples.
+        ray_offsets: int64, (n_rays + 1,), from 0 to n_samples, with a capacity to at most that.
     """
     floats = {"rays_o": rays_o, "rays_d": rays_d, "near": near, "far": far, "bounds": bounds}
     if jitter is not None:
@@ -71,8 +75,10 @@ def march_rays(
         raise ValueError(f"march_rays: step must be positive, got {step}")
     if not cone_angle >= 0:
         raise ValueError(f"march_rays: cone_angle must not be negative, got {cone_angle}")
+    if capacity is not None and capacity < 0:
+        raise ValueError(f"march_rays: capacity must not be negative, got {capacity}")
     ts, deltas, ray_offsets = _op(
-        rays_o, rays_d, near, far, bounds, occupied, resolution, step, cone_angle, jitter
+        rays_o, rays_d, near, far, bounds, occupied, resolution, step, cone_angle, jitter, capacity
     )
     return ts, deltas, ray_offsets
 
@@ -102,6 +108,7 @@ def reference(
     step: float,
     cone_angle: float,
     jitter: Tensor | None,
+    capacity: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     low, high = bounds
     cells_per_unit = resolution / (high - low)
@@ -128,7 +135,13 @@ def reference(
         counts[rays] = is_kept.sum(dim=1)
         ts.append(places[is_kept])
         deltas.append(intervals[is_kept])
-    return torch.cat(ts), torch.cat(deltas), torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    ray_offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    if capacity is None:
+        return torch.cat(ts), torch.cat(deltas), ray_offsets
+    last = int(ray_offsets[ray_offsets <= capacity].amax())
+    spare = near.new_zeros(capacity - last)
+    kept_ts, kept_deltas = (torch.cat([torch.cat(v)[:last], spare]) for v in (ts, deltas))
+    return kept_ts, kept_deltas, ray_offsets.clamp(max=last)
 
 
 def _clip(
@@ -193,8 +206,9 @@ def _fake(
     step: float,
     cone_angle: float,
     jitter: Tensor | None,
+    capacity: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    n_samples = torch.library.get_ctx().new_dynamic_size()
+    n_samples = torch.library.get_ctx().new_dynamic_size() if capacity is None else capacity
     ray_offsets = near.new_empty(len(near) + 1, dtype=torch.int64)
     return near.new_empty(n_samples), near.new_empty(n_samples), ray_offsets
 

@@ -51,7 +51,8 @@ def render_hash_grid(
         rays_d: directions of any length, (n_rays, 3).
         ts: distances in units of rays_d, (n_samples,).
         deltas: lengths of the samples' intervals in units of rays_d, (n_samples,).
-        ray_offsets: int64, (n_rays + 1,), from 0 to n_samples.
+        ray_offsets: int64, (n_rays + 1,), from 0 to at most n_samples; samples behind the last
+            ray's have weight and gradient 0.
         bounds: lowest and highest corner of the box in scene units, (2, 3).
         width: of the hidden layers, a multiple of 16.
         n_geometry: a multiple of 16.
@@ -128,6 +129,8 @@ def reference(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Also returns `trans` as `composite` does, and the encoded samples, (n_samples, n_encoded), or
     none of them without `keeps_encoded`; on the CPU zeros where a sample was culled."""
+    n_spare = len(ts) - int(ray_offsets[-1])
+    ts, deltas = ts[: len(ts) - n_spare], deltas[: len(deltas) - n_spare]
     ray_indices = torch.arange(len(rays_o), device=ts.device).repeat_interleave(ray_offsets.diff())
     positions = rays_o[ray_indices] + ts[:, None] * rays_d[ray_indices]
     unit, is_outside = unit_cube(positions, bounds, is_unbounded)
@@ -135,19 +138,21 @@ def reference(
     n_inputs = n_geometry + directions.shape[1]
     sizes = [(width, encoded.shape[1]), (n_geometry, width)]
     sizes += [(width, n_inputs), *[(width, width)] * (colour_layers - 1), (3, width)]
-    weights = [
+    layers = [
         flat.view(size)
         for flat, size in zip(network.split([n * m for n, m in sizes]), sizes, strict=True)
     ]
-    geometry = _run(weights[:2], encoded)
+    geometry = _run(layers[:2], encoded)
     sigmas = density_of_logits(geometry[:, 0], bounds, is_outside)
     told = torch.cat([geometry, directions[ray_indices]], dim=1)
-    rgbs = _run(weights[2:], told).sigmoid()
+    rgbs = _run(layers[2:], told).sigmoid()
     lengths = deltas * rays_d.norm(dim=-1)[ray_indices]
-    outputs = composited(sigmas, rgbs, lengths, ts, ray_offsets, early_stop)
+    weights, *outputs = composited(sigmas, rgbs, lengths, ts, ray_offsets, early_stop)
+    found = F.pad(weights, (0, n_spare))
     if not keeps_encoded:
-        return *outputs, encoded[:0]
-    return *outputs, torch.where(_is_kept(outputs[0], ray_offsets)[:, None], encoded, 0.0)
+        return found, *outputs, encoded[:0]
+    kept = torch.where(_is_kept(weights, ray_offsets)[:, None], encoded, 0.0)
+    return found, *outputs, F.pad(kept, (0, 0, 0, n_spare))
 
 
 def _run(weights: list[Tensor], x: Tensor) -> Tensor:

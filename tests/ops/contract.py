@@ -35,6 +35,7 @@ class Op:
         raw: arguments of `public` -> arguments of `reference`.
         atol: by how much a float32 kernel may differ from a float32 reference.
         has_offsets: whether `ray_offsets` is among the arguments of `public`.
+        has_spare: whether samples may lie behind the last ray's.
         has_atomics: whether gradients are summed in any order, but by the CPU's kernel.
         wrong: (position of an argument, its wrong value, message).
         is_differentiable: whether any output has a gradient.
@@ -48,6 +49,7 @@ class Op:
     raw: Callable[..., tuple[Any, ...]] = lambda *args: args
     atol: float = 2e-5
     has_offsets: bool = True
+    has_spare: bool = False
     has_atomics: bool = False
     is_differentiable: bool = True
 
@@ -89,8 +91,7 @@ def gradients(outputs: tuple[Tensor, ...], args: tuple[Any, ...]) -> tuple[Tenso
         return ()
     draw = torch.Generator().manual_seed(2)
     grads = [torch.rand(o.shape, dtype=o.dtype, generator=draw).to(o.device) for o in outputs]
-    wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
-    return torch.autograd.grad(outputs, wanted, grads, materialize_grads=True)
+    return torch.autograd.grad(outputs, _wanted(args), grads, materialize_grads=True)
 
 
 def equals_reference(op: Op, device: str) -> None:
@@ -199,12 +200,44 @@ def refuses_offsets_that_do_not_fit(op: Op, device: str) -> None:
         return  # looking at them would wait for the GPU; its kernels assert
     args = op.inputs([3, 0, 1, 5], device)
     at = position_of_offsets(args)
-    message = "ray_offsets must ascend from 0 to n_samples = 9"
-    for wrong in ([0, 3, 2, 4, 9], [1, 3, 3, 4, 9], [0, 3, 3, 4, 8], [0, 3, 3, 4, 10]):
+    wrong_ends = [[0, 3, 2, 4, 9], [1, 3, 3, 4, 9], [0, 3, 3, 4, 10]]
+    message = "ray_offsets must ascend from 0 to at most n_samples = 9"
+    if not op.has_spare:
+        wrong_ends.append([0, 3, 3, 4, 8])
+        message = "ray_offsets must ascend from 0 to n_samples = 9"
+    for wrong in wrong_ends:
         changed = (*args[:at], torch.tensor(wrong), *args[at + 1 :])
         for call in (op.public, lambda *a: op.reference(*op.raw(*a))):
             with pytest.raises((RuntimeError, ValueError), match=message):
                 call(*changed)
+
+
+def passes_over_samples_of_no_ray(op: Op, device: str) -> None:
+    if not op.has_spare:
+        return
+    short, long = op.inputs([3, 0, 1, 5], device), op.inputs([3, 0, 1, 5, 4], device)
+    at = position_of_offsets(long)
+    args = [a.detach().clone() if isinstance(a, Tensor) else a for a in long]
+    args[at] = short[at]
+    for own, few in zip(args, short, strict=True):
+        if isinstance(own, Tensor) and own.is_floating_point():
+            own[: len(few)] = few.detach()
+            own.requires_grad_()
+    for call in (op.public, lambda *a: op.reference(*op.raw(*a))):
+        found, expected = as_tuple(call(*args)), as_tuple(op.public(*short))
+        for got, wanted in zip(found, expected, strict=True):
+            is_alike = len(got) == len(wanted)
+            torch.testing.assert_close(got[: len(wanted)], wanted)
+            assert is_alike or (len(got) == 13 and got[9:].abs().sum() == 0)
+        grads = torch.autograd.grad(found, _wanted(args), [torch.ones_like(o) for o in found])
+        ones = [torch.ones_like(o) for o in expected]
+        for got, wanted in zip(grads, torch.autograd.grad(expected, _wanted(short), ones), strict=True):
+            torch.testing.assert_close(got[:9], wanted)
+            assert got[9:].abs().sum() == 0
+
+
+def _wanted(args: Sequence[Any]) -> list[Tensor]:
+    return [a for a in args if isinstance(a, Tensor) and a.requires_grad]
 
 
 CHECKS = [
@@ -217,4 +250,5 @@ CHECKS = [
     compiles_without_graph_breaks,
     names_what_is_wrong,
     refuses_offsets_that_do_not_fit,
+    passes_over_samples_of_no_ray,
 ]

@@ -41,6 +41,7 @@ OP = Op(
         (3, torch.rand(9), "ts must be torch.float64 like sigmas, got torch.float32"),
         (0, torch.ones(9).half(), "sigmas must be float32 or float64, got torch.float16"),
     ],
+    has_spare=True,
 )
 
 

@@ -29,6 +29,7 @@ OP = Op(
         (1, torch.rand(8), "ts must be (n_samples,) with n_samples = 9, got (8,)"),
         (2, torch.rand(8), "deltas must be (n_samples,) with n_samples = 9, got (8,)"),
     ],
+    has_spare=True,
 )
 
 

@@ -39,13 +39,14 @@ def rays_towards(box: Tensor, n_rays: int, dtype: torch.dtype) -> tuple[Tensor, 
     return rays_o.to(dtype), rays_d.to(dtype)
 
 
-def make_with(n_levels: int, cone_angle: float) -> Any:
+def make_with(n_levels: int, cone_angle: float, capacity: int | None) -> Any:
     def make(counts: list[int], dtype: torch.dtype) -> tuple[Any, ...]:
         n_rays = len(counts)
         rays_o, rays_d = rays_towards(BOX, n_rays, dtype)
         near, far = torch.rand(n_rays).to(dtype), torch.full((n_rays,), 9.0).to(dtype)
         jitter, bits = torch.rand(n_rays).to(dtype), random_bits(16, n_levels, 0.2)
-        return rays_o, rays_d, near, far, BOX.to(dtype), bits, 16, 0.1, cone_angle, jitter
+        floats = (rays_o, rays_d, near, far, BOX.to(dtype))
+        return *floats, bits, 16, 0.1, cone_angle, jitter, capacity
 
     return make
 
@@ -64,6 +65,7 @@ WRONG = [
     (7, 0.0, "step must be positive, got 0.0"),
     (8, -0.1, "cone_angle must not be negative, got -0.1"),
     (9, torch.rand(5).double(), "jitter must be (n_rays,) with n_rays = 4, got (5,)"),
+    (10, -1, "capacity must not be negative, got -1"),
 ]  # fmt: skip
 OPS = [
     Op(
@@ -75,11 +77,11 @@ OPS = [
         has_offsets=False,
         is_differentiable=False,
     )
-    for kind in ((1, 0.0), (3, 0.02))
+    for kind in ((1, 0.0, None), (3, 0.02, None), (1, 0.0, 40))
 ]
 
 
-@pytest.mark.parametrize("op", OPS, ids=["even", "growing"])
+@pytest.mark.parametrize("op", OPS, ids=["even", "growing", "capacity"])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_contract(check: Any, op: Op, device: str) -> None:
     check(op, device)
@@ -98,7 +100,7 @@ def cases(dtype: torch.dtype) -> Any:
         step = float((box[1] - box[0]).norm()) / (20 + 200 * float(torch.rand(())))
         jitter = torch.rand(300).to(dtype) if is_jittered else None
         floats = (tensor.to(dtype) for tensor in (near, far, box))
-        yield rays_o, rays_d, *floats, bits, resolution, step, cone_angle, jitter
+        yield rays_o, rays_d, *floats, bits, resolution, step, cone_angle, jitter, None
 
 
 def on(device: str, args: tuple[Any, ...]) -> list[Any]:
@@ -126,6 +128,20 @@ def test_has_nearly_the_samples_of_the_reference_in_float32(device: str) -> None
         n_flips += int((ray_offsets.diff() - expected.diff()).abs().sum())
         n_samples += int(expected[-1])
     assert n_flips <= 1e-4 * n_samples
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.9, 1.0, 1.3])
+def test_capacity_keeps_the_first_rays_that_fit(share: float, device: str) -> None:
+    for args in itertools.islice(cases(torch.float32), 0, None, 11):
+        args = on(device, args)
+        ts, deltas, ray_offsets = march_rays(*args)
+        capacity = int(share * len(ts))
+        found = march_rays(*args[:-1], capacity)
+        last = int(ray_offsets[ray_offsets <= capacity].max())
+        assert torch.equal(found[2], ray_offsets.clamp(max=last))
+        for got, wanted in zip(found[:2], (ts, deltas), strict=True):
+            assert len(got) == capacity
+            assert torch.equal(got[:last], wanted[:last]) and (got[last:] == 0).all()
 
 
 def test_full_grid_gives_the_whole_lattice(device: str) -> None:
@@ -184,7 +200,7 @@ def test_rays_that_are_none_have_no_samples(device: str) -> None:
     for cone_angle in (0.0, 0.01):
         counts = march_rays(*args, cone_angle)[2].diff()
         assert counts[:-1].tolist() == [0] * 8 and counts[-1] > 0
-        assert torch.equal(reference(*args, cone_angle, None)[2].diff(), counts)
+        assert torch.equal(reference(*args, cone_angle, None, None)[2].diff(), counts)
 
 
 def test_memory_goes_with_the_samples_kept() -> None:

@@ -103,6 +103,22 @@ def test_equals_the_composition(counts: list[int], shape: dict[str, Any], device
         assert error < (5e-2 if is_half else 5e-3)
 
 
+def test_samples_of_no_ray_count_for_nothing(device: str) -> None:
+    args = make([3, 0, 70, 5], device)
+    spare = {name: torch.cat([args[name], args[name][:20]]) for name in ("ts", "deltas")}
+    expected = render_hash_grid(**args)
+    wanted_gradients = gradients(expected, args)
+    for call in (render_hash_grid, lambda **some: composed(some)):
+        found = call(**args | spare)
+        assert (found[0][78:] == 0).all()
+        weighted = (found[0][:78], *found[1:])
+        close = {"rtol": 3e-2, "atol": 1e-2} if device != "cpu" else {"rtol": 1e-3, "atol": 2e-4}
+        for got, wanted in zip(weighted, expected, strict=True):
+            torch.testing.assert_close(got, wanted, **close)
+        for got, wanted in zip(gradients(weighted, args), wanted_gradients, strict=True):
+            assert (got - wanted).norm() < (5e-2 if device != "cpu" else 5e-3) * wanted.norm()
+
+
 def test_culled_samples_have_no_weight_and_no_gradient() -> None:
     args = make([200] * 40)
     args["deltas"] = args["deltas"] * 20
