@@ -27,6 +27,12 @@ class _AttachGradients(torch.autograd.Function):
         return None, None, *(grad_value * gradient for gradient in ctx.gradients)
 
 
+def attach(value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
+    """A value whose gradients in parameters are known already, differentiable in these."""
+    attached: Tensor = _AttachGradients.apply(value, gradients, *parameters)
+    return attached
+
+
 def sum_in_chunks(
     loss_and_stats: Callable[[Chunk], tuple[Tensor, Tensor]],
     chunks: Sequence[Chunk],
@@ -117,5 +123,4 @@ class _Gradients:
         """The value of a loss, whose gradients are these times `scale`."""
         for value in self.values:
             value.mul_(scale)
-        attached: Tensor = _AttachGradients.apply(loss, self.values, *self.parameters)
-        return attached
+        return attach(loss, self.values, self.parameters)

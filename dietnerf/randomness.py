@@ -9,9 +9,14 @@ def step_generator(
     purpose: str, step: int, rank: int, device: torch.device | str = "cpu"
 ) -> torch.Generator:
     """A generator for one purpose in one step on one process, derived from the seed of the run."""
+    return seeded(seed_of(purpose, step, rank), device)
+
+
+def seed_of(purpose: str, step: int, rank: int) -> int:
+    """What that generator is seeded with."""
     key = f"{torch.initial_seed()} {purpose} {step} {rank}"
     digest = hashlib.sha256(key.encode()).digest()
-    return seeded(int.from_bytes(digest[:7], "little"), device)
+    return int.from_bytes(digest[:7], "little")
 
 
 def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

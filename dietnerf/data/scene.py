@@ -57,6 +57,16 @@ class Scene:
             masks=None if self.masks is None else self.masks[keep],
         )
 
+    def to(self, device: torch.device | str) -> Self:
+        """The photographs and their cameras on a device."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            cameras=self.cameras.to(device),
+            depths=None if self.depths is None else self.depths.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
+        )
+
     def pixels(self, ids: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
         """Single 8-bit pixels, (n, 3 or 4), of images `ids` (n,)."""
         _, height, width, n_channels = self.images.shape

@@ -138,21 +138,23 @@ def reference(
     n_inputs = n_geometry + directions.shape[1]
     sizes = [(width, encoded.shape[1]), (n_geometry, width)]
     sizes += [(width, n_inputs), *[(width, width)] * (colour_layers - 1), (3, width)]
-    layers = [
+    weights = [
         flat.view(size)
         for flat, size in zip(network.split([n * m for n, m in sizes]), sizes, strict=True)
     ]
-    geometry = _run(layers[:2], encoded)
+    geometry = _run(weights[:2], encoded)
     sigmas = density_of_logits(geometry[:, 0], bounds, is_outside)
     told = torch.cat([geometry, directions[ray_indices]], dim=1)
-    rgbs = _run(layers[2:], told).sigmoid()
+    rgbs = _run(weights[2:], told).sigmoid()
     lengths = deltas * rays_d.norm(dim=-1)[ray_indices]
-    weights, *outputs = composited(sigmas, rgbs, lengths, ts, ray_offsets, early_stop)
-    found = F.pad(weights, (0, n_spare))
-    if not keeps_encoded:
-        return found, *outputs, encoded[:0]
-    kept = torch.where(_is_kept(weights, ray_offsets)[:, None], encoded, 0.0)
-    return found, *outputs, F.pad(kept, (0, 0, 0, n_spare))
+    found, rgb, opacity, depth, trans = composited(
+        sigmas, rgbs, lengths, ts, ray_offsets, early_stop
+    )
+    kept = encoded[:0]
+    if keeps_encoded:
+        kept = torch.where(_is_kept(found, ray_offsets)[:, None], encoded, 0.0)
+        kept = F.pad(kept, (0, 0, 0, n_spare))
+    return F.pad(found, (0, n_spare)), rgb, opacity, depth, trans, kept
 
 
 def _run(weights: list[Tensor], x: Tensor) -> Tensor:

@@ -11,7 +11,14 @@ from dietnerf.geometry.rays import Rays, Rendering, Samples
 
 
 class AbstractSampler(nn.Module, ABC):
-    """Places samples on rays. To add one, write one file with one final subclass."""
+    """Places samples on rays. To add one, write one file with one final subclass.
+
+    `capacity` is how many samples random ones come to, whatever lies on the rays; None for as many
+    as there are. It counts where `has_fixed_number` is false.
+    """
+
+    capacity: int | None = None
+    has_fixed_number = True  # of samples on a ray
 
     @abstractmethod
     def sample(

@@ -64,6 +64,7 @@ class Occupancy(AbstractSampler):
     thickness: Tensor  # (n_levels, resolution^3), -inf where never probed
     occupied: Tensor  # uint8, (n_levels, resolution^3 / 8)
     is_seen: Tensor  # bool, (n_levels, resolution^3)
+    has_fixed_number = False
 
     def __init__(
         self,
@@ -169,10 +170,15 @@ class Occupancy(AbstractSampler):
     ) -> tuple[Samples, Rendering | None]:
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
         step = self.step if jitter is not None else self.step * self.n_steps / self.n_still_steps
-        ts, deltas, ray_offsets = self._march(rays, step, jitter)
-        if generator is not None and len(rays) > 0:
-            self._samples_per_ray += 0.1 * (len(ts) / len(rays) - self._samples_per_ray)
-        return Samples(rays, ts, deltas, ray_offsets), None
+        capacity = self.capacity if generator is not None else None
+        ts, deltas, ray_offsets = self._march(rays, step, jitter, capacity)
+        if generator is not None and capacity is None and len(rays) > 0:
+            self.note_samples(len(ts), len(rays))
+        return Samples(rays, ts, deltas, ray_offsets, is_padded=capacity is not None), None
+
+    def note_samples(self, n_samples: int, n_rays: int) -> None:
+        """Learn how many samples a ray has from those of random rays."""
+        self._samples_per_ray += 0.1 * (n_samples / n_rays - self._samples_per_ray)
 
     def may_hold(self, points: Tensor) -> Tensor:
         middle, half = self.bounds.mean(dim=0), (self.bounds[1] - self.bounds[0]) / 2
@@ -192,7 +198,7 @@ class Occupancy(AbstractSampler):
         return {"occupied": n_bits[self.occupied.int()].float().mean() / 8}
 
     def _march(
-        self, rays: Rays, step: float, jitter: Tensor | None
+        self, rays: Rays, step: float, jitter: Tensor | None, capacity: int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         try:
             return march_rays(
@@ -206,6 +212,7 @@ class Occupancy(AbstractSampler):
                 step,
                 self.cone_angle,
                 jitter,
+                capacity,
             )
         except RuntimeError as error:
             if TOO_MANY not in str(error):

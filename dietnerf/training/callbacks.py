@@ -20,7 +20,7 @@ from dietnerf.files import replace_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
 from dietnerf.pictures import captioned, depth_range, picture, to_uint8
 from dietnerf.renderer import render_rays
-from dietnerf.training.datamodule import RayBatch, View
+from dietnerf.training.datamodule import RayBatch, Undrawn, View
 from dietnerf.training.devices import gathered, n_processes
 from dietnerf.training.system import DietNeRF, RenderedView, is_logged, steps_between_logs
 
@@ -48,7 +48,8 @@ class Stopwatch(Callback):
     """Times steps alone (no loading, validation or checkpointing) and logs rays per second."""
 
     def __init__(self) -> None:
-        self._started = 0.0
+        self._started: float | None = None
+        self._n_steps = 0  # since then
         self._seconds_per_step: float | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -62,27 +63,48 @@ class Stopwatch(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._started = time.perf_counter()
+        if self._started is None:
+            self._started = time.perf_counter()
 
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch,
+        batch: RayBatch | Undrawn,
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, DietNeRF)
-        if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)  # the step goes on after its call returns
-        seconds = time.perf_counter() - self._started
         pl_module.history.steps = trainer.global_step
-        pl_module.history.seconds += seconds
-        previous = self._seconds_per_step or seconds
-        self._seconds_per_step = 0.9 * previous + 0.1 * seconds
-        if is_logged(trainer, batch):
+        self._n_steps += 1
+        logged = is_logged(trainer, batch)
+        if logged or pl_module.device.type != "cuda":  # a GPU is not waited for in every step
+            self._count(pl_module)
+        if logged and self._seconds_per_step:
             rate = len(batch) * trainer.world_size / self._seconds_per_step
             pl_module.log("train/rays_per_second", rate, prog_bar=True, batch_size=len(batch))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._count(pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._count(pl_module)
+
+    def _count(self, system: pl.LightningModule) -> None:
+        """Add up the steps since the last time, once the GPU has done them."""
+        assert isinstance(system, DietNeRF)
+        if self._started is None or self._n_steps == 0:
+            return
+        if system.device.type == "cuda":
+            torch.cuda.synchronize(system.device)
+        seconds = time.perf_counter() - self._started
+        system.history.seconds += seconds
+        kept = 0.9**self._n_steps if self._seconds_per_step else 0.0
+        of_one = seconds / self._n_steps
+        self._seconds_per_step = kept * (self._seconds_per_step or 0.0) + (1 - kept) * of_one
+        self._started, self._n_steps = None, 0
 
 
 class ValidationPictures(Callback):

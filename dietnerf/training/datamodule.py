@@ -108,54 +108,50 @@ class View:
         )
 
 
-class RandomRays(Iterable[RayBatch]):
-    """One batch of random rays after the other, going on where the Trainer stands.
+class RaySource:
+    """Photographs on a device, from which random rays are drawn there.
 
     Args:
         scene: the training views.
         settings: how rays are drawn.
-        trainer: how far the run is, and how far it goes.
+        device: where.
     """
 
-    def __init__(self, scene: Scene, settings: "SceneDataModule", trainer: pl.Trainer) -> None:
-        self.scene = scene
+    def __init__(
+        self, scene: Scene, settings: "SceneDataModule", device: torch.device | str = "cpu"
+    ) -> None:
+        self.scene = scene.to(device)
         self.settings = settings
-        self.trainer = trainer
+        self.device = torch.device(device)
+        self.background = settings.background.to(device)
 
-    def __len__(self) -> int:
-        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
-
-    def __iter__(self) -> Iterator[RayBatch]:
-        first = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return (self.batch(index) for index in range(first, len(self)))
-
-    def batch(self, index: int) -> RayBatch:
-        """The rays of one batch: for one number of rays the same whenever they are asked for."""
+    def draw(self, n_rays: int, share: float, index: int, generator: torch.Generator) -> RayBatch:
+        """Rays through the middle `share` of the photographs, as batch `index`. Without masks
+        nothing is waited for."""
         settings, scene = self.settings, self.scene
-        generator = step_generator("rays", index, self.trainer.global_rank)
-        step = index // self.trainer.accumulate_grad_batches
-        n_rays = settings.share(self.trainer.world_size)
 
         def draw(low: int, high: int, n: int = n_rays) -> Tensor:
-            return torch.randint(low, high, (n,), generator=generator)
+            return torch.randint(low, high, (n,), generator=generator, device=self.device)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, device=self.device)
 
         if settings.one_image_per_step:
             ids = draw(0, len(scene), 1).expand(n_rays)
         else:
             ids = draw(0, len(scene))
-        share = settings.precrop_fraction if step < settings.precrop_steps else 1.0
         columns = draw(*_central(scene.cameras.width, share))
         rows = draw(*_central(scene.cameras.height, share))
         if scene.masks is not None:
             self._redraw(ids, columns, rows, share, draw)
-        background = settings.background
+        background = self.background
         if settings.has_random_background:
-            background = torch.rand(n_rays, 3, generator=generator)
+            background = uniform(n_rays, 3)
         pixels = scene.pixels(ids, columns, rows)
         rgb = scene.rgb(pixels, background)
         if settings.pixel_jitter:
-            columns = columns + torch.rand(n_rays, generator=generator) - 0.5
-            rows = rows + torch.rand(n_rays, generator=generator) - 0.5
+            columns = columns + uniform(n_rays) - 0.5
+            rows = rows + uniform(n_rays) - 0.5
         rays = scene.cameras.rays(ids, columns, rows)
         alpha = scene.alpha(pixels)
         return RayBatch(rays, rgb, background.expand(n_rays, 3), alpha, ids, index)
@@ -185,6 +181,71 @@ class RandomRays(Iterable[RayBatch]):
             rows[own], columns[own] = chosen[:, 0] + down[0], chosen[:, 1] + across[0]
 
 
+@dataclass(frozen=True)
+class Undrawn:
+    """Training rays that the step itself draws.
+
+    Args:
+        source: from which.
+        n_rays: how many.
+        share: of the width and height of the photographs, in their middle.
+        index: number of the batch in the run.
+    """
+
+    source: RaySource
+    n_rays: int
+    share: float
+    index: int
+
+    def __len__(self) -> int:
+        return self.n_rays
+
+    def to(self, device: torch.device | str) -> Self:
+        return self
+
+
+class RandomRays(Iterable[RayBatch | Undrawn]):
+    """One batch of random rays after the other, going on where the Trainer stands.
+
+    Args:
+        source: of the training views.
+        trainer: how far the run is, and how far it goes.
+    """
+
+    def __init__(self, source: RaySource, trainer: pl.Trainer) -> None:
+        self.source = source
+        self.settings = source.settings
+        self.trainer = trainer
+
+    def __len__(self) -> int:
+        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+
+    def __iter__(self) -> Iterator[RayBatch | Undrawn]:
+        first = self.trainer.global_step * self.trainer.accumulate_grad_batches
+        next_batch = self.undrawn if self.settings.is_drawn_in_step else self.batch
+        return (next_batch(index) for index in range(first, len(self)))
+
+    def batch(self, index: int) -> RayBatch:
+        """The rays of one batch: for one number of rays the same whenever they are asked for."""
+        generator = step_generator("rays", index, self.trainer.global_rank, self.source.device)
+        n_rays = self.settings.share(self.trainer.world_size)
+        return self.source.draw(n_rays, self._share(index), index, generator)
+
+    def undrawn(self, index: int) -> Undrawn:
+        """The same, not drawn yet; of few different sizes, as each must be recorded."""
+        n_rays = _one_of_few(self.settings.share(self.trainer.world_size))
+        return Undrawn(self.source, n_rays, self._share(index), index)
+
+    def _share(self, index: int) -> float:
+        step = index // self.trainer.accumulate_grad_batches
+        return self.settings.precrop_fraction if step < self.settings.precrop_steps else 1.0
+
+
+def _one_of_few(n_rays: int) -> int:
+    """The next lower of numbers of which four come on each doubling."""
+    return max(1, math.floor(2 ** (math.floor(4 * math.log2(n_rays) + 1e-9) / 4)))
+
+
 def _central(size: int, share: float) -> tuple[int, int]:
     """The range of the middle `share` of `size` pixels, at least one of them."""
     margin = min(math.floor(size * (1 - share) / 2), (size - 1) // 2)
@@ -211,6 +272,15 @@ class Views(Dataset[View]):
             scene.cameras[[index]],
             None if scene.masks is None else scene.masks[index],
         )
+
+
+def _place_for(scene: Scene, device: torch.device) -> torch.device:
+    """Where rays are drawn: on a GPU where the photographs leave most of it free and there are no
+    masks, for which it would be waited; else on the host."""
+    if device.type != "cuda" or scene.masks is not None:
+        return torch.device("cpu")
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if 4 * scene.images.nbytes < free else torch.device("cpu")
 
 
 class SceneDataModule(pl.LightningDataModule):
@@ -275,6 +345,7 @@ class SceneDataModule(pl.LightningDataModule):
         self.pixel_jitter = pixel_jitter
         self.precrop_steps = precrop_steps
         self.precrop_fraction = precrop_fraction
+        self.is_drawn_in_step = False  # for the system to choose
         self.scenes: dict[Split, Scene] = {}
 
     def share(self, n_devices: int) -> int:
@@ -380,7 +451,8 @@ class SceneDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> RandomRays:
         assert self.trainer is not None, "the Trainer asks for batches"
-        return RandomRays(self.scenes["train"], self, self.trainer)
+        scene, device = self.scenes["train"], self.trainer.strategy.root_device
+        return RandomRays(RaySource(scene, self, _place_for(scene, device)), self.trainer)
 
     def val_dataloader(self) -> DataLoader[View] | list[DataLoader[View]]:
         return self._views("val") if "val" in self.scenes else []

@@ -3,6 +3,7 @@
 No formula of NeRF stands here.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import dietnerf
 from dietnerf.chunks import sum_in_chunks
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
-from dietnerf.fields import MLP, AbstractField
+from dietnerf.fields import MLP, AbstractField, Ensemble
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.refinement import CameraRefinement
@@ -30,13 +31,14 @@ from dietnerf.losses import (
 from dietnerf.metrics import psnr
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import rays_per_chunk, render_image, render_rays
-from dietnerf.sampling import AbstractSampler, Stratified
+from dietnerf.sampling import AbstractSampler, Occupancy, Stratified
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.schedules.base import Progress
 from dietnerf.training.adam import SkippingAdam
-from dietnerf.training.datamodule import RayBatch, SceneDataModule, View
+from dietnerf.training.datamodule import RayBatch, RaySource, SceneDataModule, Undrawn, View
 from dietnerf.training.devices import gathered
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
+from dietnerf.training.recording import ASK_EVERY, RecordedSteps, capacity_for
 
 CHECKPOINT_FORMAT = 2  # raised whenever older checkpoints can no longer be read
 
@@ -77,8 +79,19 @@ class Seen:
     background: Tensor
 
     @classmethod
+    def of(cls, rendering: Rendering, batch: RayBatch) -> "Seen":
+        opacity, rgb = rendering.opacity.detach(), rendering.rgb.detach()
+        return cls(opacity, rgb, batch.rgb, batch.background)
+
+    @classmethod
     def cat(cls, parts: "list[Seen]") -> "Seen":
-        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+        return cls(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True)))
+
+    def tensors(self) -> list[Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def mse(self) -> Tensor:
+        return F.mse_loss(self.rgb, self.target)
 
 
 @dataclass
@@ -115,6 +128,8 @@ class DietNeRF(pl.LightningModule):
         table_decay: decoupled weight decay (Loshchilov and Hutter 2019) of the field's tables, per
             learning rate: against what few views leave open.
         refinement: corrects the training cameras on the way; None takes them for exact.
+        records_steps: let each step draw its rays itself, with sizes that seldom change, so that on
+            a GPU it is recorded and replayed (CUDA graphs) and the host does not hold it back.
     """
 
     def __init__(
@@ -127,6 +142,7 @@ class DietNeRF(pl.LightningModule):
         optimizer: Literal["adam", "skipping_adam"] = "adam",
         table_decay: float = 0.0,
         refinement: CameraRefinement | None = None,
+        records_steps: bool = False,
     ) -> None:
         if not table_decay >= 0:
             raise UserError(f"table_decay is {table_decay}; it must be at least 0")
@@ -142,6 +158,9 @@ class DietNeRF(pl.LightningModule):
         self.optimizer = optimizer
         self.table_decay = table_decay
         self.refinement = refinement
+        self.records_steps = records_steps
+        self._recorded: RecordedSteps | None = None
+        self._capacity: int | None = None
         self.capture: Capture | None = None
         self.history = History(torch.initial_seed())
         self.terms = torch.zeros(0)  # of the losses in the last step, (n_losses,)
@@ -188,7 +207,19 @@ class DietNeRF(pl.LightningModule):
         for judge in (*self.ray_losses, *self.scene_losses):
             judge.prepare(train, data.background, device)
         self.capture = data.capture()
+        self._check_recording(data)
         self._prepared_for = data
+
+    def _check_recording(self, data: SceneDataModule) -> None:
+        data.is_drawn_in_step = self.records_steps
+        if not self.records_steps:
+            return
+        for what, name in ((self.schedules, "schedules"), (self.refinement, "refinement")):
+            if what:
+                raise UserError(f"records_steps does not go with {name}; leave one of them out")
+        if isinstance(self.field, Ensemble):
+            raise UserError("records_steps does not go with the field Ensemble; leave it out")
+        capacity_for(data.samples_per_step, self.sampler, 1)
 
     def configure_optimizers(self) -> Any:
         law = self.learning_rate
@@ -216,22 +247,27 @@ class DietNeRF(pl.LightningModule):
     def _rate(self, step: int) -> float:
         return self.history.rate_factor * self.learning_rate(step, self.trainer.max_steps)
 
-    def training_step(self, batch: RayBatch, batch_idx: int) -> Tensor:
-        progress = Progress(self.global_step, self.trainer.max_steps)
-        for schedule in self.schedules:
-            batch = replace(batch, rays=schedule.apply(progress, self.field, batch.rays))
+    def training_step(self, batch: RayBatch | Undrawn, batch_idx: int) -> Tensor:
+        if isinstance(batch, RayBatch):
+            progress = Progress(self.global_step, self.trainer.max_steps)
+            for schedule in self.schedules:
+                batch = replace(batch, rays=schedule.apply(progress, self.field, batch.rays))
         # The same on all processes, so that they go on with the same sampler.
         self.sampler.update(
             batch.index, self.field, step_generator("sampler", batch.index, 0, self.device)
         )
         logged = is_logged(self.trainer, batch)
-        loss, stats, n_samples = self._judge_rays(batch, logged)
+        if isinstance(batch, RayBatch):
+            loss, stats, n_samples = self._judge_rays(batch, logged)
+        else:
+            loss, stats, n_samples = self._replay(batch, logged)
         scene_terms = self._judge_scene(batch)
         loss = loss + sum(scene_terms.values())
         self._note_terms(stats, scene_terms)
-        self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
-        if logged:
-            self._log_step(loss.detach(), stats, len(batch), n_samples)
+        if n_samples is not None:
+            self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
+            if logged:
+                self._log_step(loss.detach(), stats, len(batch), n_samples)
         # One that is not finite makes its gradient so, which all processes hear of.
         return loss * (1 + 0 * loss.detach())
 
@@ -241,35 +277,47 @@ class DietNeRF(pl.LightningModule):
         of_rays = stats[: len(self.ray_losses)]
         self.terms = torch.cat([of_rays, torch.stack(of_scene)]) if of_scene else of_rays
 
-    def _judge_rays(self, batch: RayBatch, logged: bool) -> tuple[Tensor, Tensor, int]:
+    def _weights(self) -> list[float]:
+        """Of the losses of rays, in this step."""
+        n_steps = self.trainer.max_steps
+        return [judge.weight_at(self.global_step, n_steps) for judge in self.ray_losses]
+
+    def _judge(
+        self, batch: RayBatch, weights: Sequence[float | Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, Rendering]:
+        """Each loss of training rays, weighted, (n_losses,), and what they judge."""
+        rays = batch.rays
+        if self.refinement is not None:
+            rays = self.refinement(rays, batch.ids)
+        rendering, coarse = render_rays(rays, self.field, self.sampler, batch.background, generator)
+        made = Step(
+            self.global_step, rays, batch.rgb, batch.background, rendering, coarse, batch.alpha
+        )
+        none = made.target.new_zeros(())  # of a loss that does not count in this step
+        terms = [
+            weight * judge(made) if isinstance(weight, Tensor) or weight else none
+            for judge, weight in zip(self.ray_losses, weights, strict=True)
+        ]
+        return torch.stack(terms), rendering
+
+    def _judge_rays(self, batch: RayBatch, logged: bool) -> tuple[Tensor, Tensor, int | None]:
         """The losses of training rays, summed, with what is logged of them and the number of
         samples."""
-        step, n_samples = self.global_step, 0
+        n_samples = 0
         seen: list[Seen] = []
         generator = step_generator("samples", batch.index, self.global_rank, self.device)
-        judges = self.ray_losses
-        weights = [judge.weight_at(step, self.trainer.max_steps) for judge in judges]
+        weights = self._weights()
 
         def loss_and_stats(chunk: RayBatch) -> tuple[Tensor, Tensor]:
-            rays = chunk.rays
-            if self.refinement is not None:
-                rays = self.refinement(rays, chunk.ids)
-            rendering, coarse = render_rays(
-                rays, self.field, self.sampler, chunk.background, generator
-            )
+            terms, rendering = self._judge(chunk, weights, generator)
             nonlocal n_samples
             n_samples += len(rendering.weights)
-            made = Step(step, rays, chunk.rgb, chunk.background, rendering, coarse, chunk.alpha)
             share = len(chunk) / len(batch)
-            none = made.target.new_zeros(())  # of a loss that does not count in this step
-            pairs = zip(judges, weights, strict=True)
-            terms = share * torch.stack([w * judge(made) if w else none for judge, w in pairs])
+            terms = share * terms
             stats = terms.detach()
             if logged:
-                rgb, opacity = rendering.rgb.detach(), rendering.opacity.detach()
-                seen.append(Seen(opacity, rgb, chunk.rgb, chunk.background))
-                mse = share * F.mse_loss(rgb, chunk.rgb)
-                stats = torch.cat([stats, mse[None]])
+                seen.append(Seen.of(rendering, chunk))
+                stats = torch.cat([stats, share * seen[-1].mse()[None]])
             return terms.sum(), stats
 
         loss, stats = sum_in_chunks(loss_and_stats, batch.split(self._chunk_size(batch)), self)
@@ -277,7 +325,52 @@ class DietNeRF(pl.LightningModule):
             self.seen = Seen.cat(seen)
         return loss, stats, n_samples
 
-    def _judge_scene(self, batch: RayBatch) -> dict[AbstractSceneLoss, Tensor]:
+    def _replay(self, batch: Undrawn, logged: bool) -> tuple[Tensor, Tensor, int | None]:
+        """The same as a recorded step; the number of samples only now and then."""
+        if self._recorded is None:
+            parameters = [p for p in self.parameters() if p.requires_grad]
+            self._recorded = RecordedSteps(self._judge_drawn, parameters, self.global_rank)
+            self._capacity = self._capacity_on(batch.source)
+        asks = logged or batch.index % ASK_EVERY == 0
+        found = self._recorded(batch, self._weights(), asks)
+        stats, *seen = found.results
+        self.seen = Seen(*seen) if logged else self.seen
+        if found.n_samples is not None and isinstance(self.sampler, Occupancy):
+            self.sampler.note_samples(found.n_samples, len(batch))
+        return found.loss, stats, found.n_samples
+
+    def _capacity_on(self, source: RaySource) -> int | None:
+        if source.device != self.device:
+            raise UserError(
+                "records_steps needs photographs without masks that fit beside everything else on "
+                f"{self.device}; leave it out"
+            )
+        data = source.settings
+        n_devices = 1 if data.batch_per_device else self.trainer.world_size
+        return capacity_for(data.samples_per_step, self.sampler, n_devices)
+
+    def _judge_drawn(
+        self,
+        source: RaySource,
+        n_rays: int,
+        share: float,
+        weights: Sequence[float | Tensor],
+        of_rays: torch.Generator,
+        of_samples: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        """What a recorded step does: see RecordedSteps."""
+        batch = source.draw(n_rays, share, 0, of_rays)
+        self.sampler.capacity = self._capacity
+        try:
+            terms, rendering = self._judge(batch.to(self.device), weights, of_samples)
+        finally:
+            self.sampler.capacity = None
+        assert rendering.samples is not None, "training rays are rendered with their samples"
+        seen = Seen.of(rendering, batch)
+        stats = torch.cat([terms.detach(), seen.mse()[None]])
+        return terms.sum(), rendering.samples.ray_offsets[-1], [stats, *seen.tensors()]
+
+    def _judge_scene(self, batch: RayBatch | Undrawn) -> dict[AbstractSceneLoss, Tensor]:
         """The losses of the scene itself, those that count in this step."""
         step, terms = self.global_step, {}
         for judge in self.scene_losses:
@@ -366,7 +459,7 @@ class DietNeRF(pl.LightningModule):
         self.history = History(**saved["history"])
 
 
-def is_logged(trainer: pl.Trainer, batch: RayBatch) -> bool:
+def is_logged(trainer: pl.Trainer, batch: RayBatch | Undrawn) -> bool:
     """Whether Lightning will write down what a step logs: to log at every step would cost more than
     a small step itself."""
     return (batch.index + 1) % steps_between_logs(trainer) == 0

@@ -231,7 +231,9 @@ def passes_over_samples_of_no_ray(op: Op, device: str) -> None:
             assert is_alike or (len(got) == 13 and got[9:].abs().sum() == 0)
         grads = torch.autograd.grad(found, _wanted(args), [torch.ones_like(o) for o in found])
         ones = [torch.ones_like(o) for o in expected]
-        for got, wanted in zip(grads, torch.autograd.grad(expected, _wanted(short), ones), strict=True):
+        for got, wanted in zip(
+            grads, torch.autograd.grad(expected, _wanted(short), ones), strict=True
+        ):
             torch.testing.assert_close(got[:9], wanted)
             assert got[9:].abs().sum() == 0
 

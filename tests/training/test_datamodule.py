@@ -6,7 +6,7 @@ import torch
 
 from dietnerf.data import AbstractReader, ExplicitViews, FirstViews, Procedural
 from dietnerf.errors import UserError
-from dietnerf.training.datamodule import MAX_RAYS, RandomRays, SceneDataModule
+from dietnerf.training.datamodule import MAX_RAYS, RandomRays, RaySource, SceneDataModule
 
 READER = Procedural(resolution=16, n_train=6, n_val=3, n_test=2)
 
@@ -21,7 +21,7 @@ def module(**settings) -> SceneDataModule:
 def rays(data: SceneDataModule, **trainer) -> RandomRays:
     state = {"max_steps": 10, "global_step": 0, "accumulate_grad_batches": 1}
     state |= {"global_rank": 0, "world_size": 1}
-    return RandomRays(data.scenes["train"], data, SimpleNamespace(**state | trainer))
+    return RandomRays(RaySource(data.scenes["train"], data), SimpleNamespace(**state | trainer))
 
 
 def test_colours_belong_to_their_rays():

@@ -1,0 +1,188 @@
+"""Training steps that are recorded on a GPU and replayed: the host does not hold it back."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dietnerf.chunks import attach
+from dietnerf.errors import UserError
+from dietnerf.randomness import seed_of, seeded
+from dietnerf.sampling import AbstractSampler
+from dietnerf.training.datamodule import RaySource, Undrawn
+
+LOSS_SCALE = 2.0**12  # in half precision, which has few small numbers
+SPARE = 1.25  # room for samples, as a share of those that a step shall come to
+ASK_EVERY = 16  # steps; to ask how many samples there were is to wait for the GPU
+
+
+class Recording:
+    """Work that draws from generators and writes its results to the same tensors at every call.
+
+    On a GPU its kernels are recorded at the first call (CUDA graphs) and started by one call
+    afterwards. It must not wait for the GPU, nor may sizes follow from values. Elsewhere it is just
+    done.
+
+    Args:
+        work: returns its results; what it reads besides may change in place between calls.
+        generators: that it draws from, on the device, seeded anew before each call.
+        pool: memory that recordings share which are replayed one after the other.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], Sequence[Tensor]],
+        generators: Sequence[torch.Generator],
+        pool: Any = None,
+    ) -> None:
+        self._work = work
+        self._generators = generators
+        self._pool = pool
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._found: Sequence[Tensor] = ()
+
+    def __call__(self) -> Sequence[Tensor]:
+        if self._generators[0].device.type != "cuda":
+            return self._work()
+        if self._graph is None:
+            self._record()
+        assert self._graph is not None
+        self._graph.replay()
+        return self._found
+
+    def _record(self) -> None:
+        seeds = [generator.initial_seed() for generator in self._generators]
+        # What is set up or chosen at the first call must not be recorded.
+        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            self._work()
+        here.wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        for generator in self._generators:
+            self._graph.register_generator_state(generator)
+        # Other threads may go on, such as the viewer's.
+        with torch.cuda.graph(self._graph, self._pool, capture_error_mode="thread_local"):
+            self._found = self._work()
+        for generator, seed in zip(self._generators, seeds, strict=True):
+            generator.manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a recorded step found; overwritten by the next one.
+
+    Args:
+        loss: differentiable in the parameters.
+        results: of the work, behind its loss.
+        n_samples: of the rays that found room, if it was asked.
+    """
+
+    loss: Tensor
+    results: Sequence[Tensor]
+    n_samples: int | None
+
+
+class RecordedSteps:
+    """Forward and backward of training rays, one recording for each number of rays and choice of
+    losses.
+
+    Args:
+        judge: (source, n_rays, share, weights of the losses, generators of rays and samples) ->
+            the loss, the number of samples, int64, (), and other results. A weight is a tensor, (),
+            or the number 0.
+        parameters: in which the loss is differentiated.
+        rank: of this process.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[..., tuple[Tensor, Tensor, Sequence[Tensor]]],
+        parameters: Sequence[Tensor],
+        rank: int,
+    ) -> None:
+        self._judge = judge
+        self._parameters = parameters
+        self._rank = rank
+        self._recordings: dict[tuple[int, float, tuple[bool, ...]], Recording] = {}
+        self._weights: Tensor | None = None
+        self._written: list[float] = []
+
+    def __call__(self, batch: Undrawn, weights: list[float], asks: bool) -> Found:
+        """Take a step; `asks` for its number of samples as well, for which a GPU is waited for."""
+        device = batch.source.device
+        self._prepare(device, weights)
+        for purpose, generator in self._generators.items():
+            generator.manual_seed(seed_of(purpose, batch.index, self._rank))
+        key = (batch.n_rays, batch.share, tuple(weight != 0 for weight in weights))
+        if key not in self._recordings:
+            work = self._work(batch.source, *key)
+            self._recordings[key] = Recording(work, list(self._generators.values()), self._pool)
+        loss, n_samples, *rest = self._recordings[key]()
+        n_results = len(rest) - len(self._parameters)
+        results, gradients = rest[:n_results], rest[n_results:]
+        attached = attach(loss, gradients, self._parameters)
+        return Found(attached, results, int(n_samples) if asks else None)
+
+    def _prepare(self, device: torch.device, weights: list[float]) -> None:
+        if self._weights is None:
+            self._weights = torch.zeros(len(weights), device=device)
+            self._generators = {name: seeded(0, device) for name in ("rays", "samples")}
+            self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        if weights != self._written:
+            self._weights.copy_(torch.tensor(weights))
+            self._written = weights
+
+    def _work(
+        self, source: RaySource, n_rays: int, share: float, counts: tuple[bool, ...]
+    ) -> Callable[[], Sequence[Tensor]]:
+        assert self._weights is not None
+        each = zip(counts, self._weights, strict=True)
+        weights = [weight if is_counted else 0.0 for is_counted, weight in each]
+
+        def work() -> Sequence[Tensor]:
+            with _no_cached_casts(source.device):
+                loss, n_samples, results = self._judge(
+                    source, n_rays, share, weights, *self._generators.values()
+                )
+                scale = LOSS_SCALE if is_half(source.device) else 1.0
+            found = torch.autograd.grad(scale * loss, self._parameters, allow_unused=True)
+            pairs = zip(found, self._parameters, strict=True)
+            gradients = [torch.zeros_like(p) if g is None else g / scale for g, p in pairs]
+            return [loss.detach(), n_samples, *results, *gradients]
+
+        return work
+
+
+def is_half(device: torch.device) -> bool:
+    """Whether gradients are taken in float16."""
+    is_on = torch.is_autocast_enabled(device.type)
+    return is_on and torch.get_autocast_dtype(device.type) == torch.float16
+
+
+@contextmanager
+def _no_cached_casts(device: torch.device) -> Iterator[None]:
+    """A parameter that was cast while nothing was recorded would be missing from the recording."""
+    is_on = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type)
+    with torch.autocast(device.type, dtype, enabled=is_on, cache_enabled=False):
+        yield
+
+
+def capacity_for(
+    samples_per_step: int | None, sampler: AbstractSampler, n_devices: int
+) -> int | None:
+    """Room for the samples of a recorded step on one device; None where their number is fixed.
+
+    Raises:
+        UserError: it is neither fixed nor limited.
+    """
+    if sampler.has_fixed_number:
+        return None
+    if samples_per_step is None:
+        raise UserError("records_steps needs data.samples_per_step, so that steps have one size")
+    return math.ceil(SPARE * samples_per_step / n_devices)

@@ -1,0 +1,144 @@
+"""Recorded steps: the same training as step by step, with few sizes, resumable; what they do not go
+with."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dietnerf.errors import UserError
+from dietnerf.randomness import seeded
+from dietnerf.training import recording
+from dietnerf.training.cli import DietNeRFCLI
+from dietnerf.training.datamodule import SceneDataModule
+from dietnerf.training.recording import Recording
+from dietnerf.training.system import DietNeRF
+from tests.conftest import needs_cuda
+from tests.helpers import fit, weights
+
+RECORDED = ("--model.records_steps", "true")
+EVEN = [
+    *("--model.sampler", "dietnerf.sampling.Stratified", "--model.sampler.n_samples", "16"),
+    *("--data.samples_per_step", "null"),
+]
+LAST = "checkpoints/last.ckpt"
+
+
+def stepwise_and_recorded(folder: Path, *options: str) -> list[dict[str, torch.Tensor]]:
+    for name, how in (("stepwise", ()), ("recorded", RECORDED)):
+        fit(folder / name, *options, *how)
+    return [weights(folder / name / LAST) for name in ("stepwise", "recorded")]
+
+
+def are_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("options", [EVEN, [*EVEN, "--data.pixel_jitter", "true"]], ids=str)
+def test_is_the_same_training(options: list[str], tmp_path: Path):
+    expected, found = stepwise_and_recorded(tmp_path, *options)
+    are_close(found, expected)
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_is_the_same_training_on_a_gpu(precision: str, tmp_path: Path):
+    gpu = ("--trainer.accelerator", "gpu", "--trainer.precision", precision)
+    expected, found = stepwise_and_recorded(tmp_path, *EVEN, *gpu)
+    for name, value in expected.items():  # sums in any order; half precision rounds each
+        torch.testing.assert_close(found[name], value, rtol=2e-2, atol=2e-3, msg=name)
+
+
+def test_it_learns_with_a_grid_and_few_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    counts: list[tuple[int, int]] = []
+    adapt = SceneDataModule.adapt
+    scores: list[float] = []
+
+    def counting(data: SceneDataModule, n_rays: int, n_samples: int) -> None:
+        counts.append((n_rays, n_samples))
+        adapt(data, n_rays, n_samples)
+
+    def note(cli: DietNeRFCLI) -> None:
+        scores.append(float(cli.trainer.callback_metrics["val/psnr"]))
+
+    monkeypatch.setattr(SceneDataModule, "adapt", counting)
+    monkeypatch.setattr(DietNeRFCLI, "after_fit", note)
+    fit(
+        tmp_path,
+        *RECORDED,
+        *("--data.reader.init_args.resolution", "32", "--data.samples_per_step", "8192"),
+        *("--model.field.init_args.log2_table_size", "13"),
+        *("--model.sampler.init_args.n_steps", "256", "--model.sampler.init_args.seen_by", "0"),
+        *("--model.sampler.init_args.warmup_steps", "32"),
+        *("--model.sampler.init_args.update_every", "8"),
+        *("--trainer.max_steps", "120", "--trainer.val_check_interval", "120"),
+    )
+    assert scores[-1] > 18  # a white picture scores about 9
+    assert all(n <= recording.SPARE * 8192 for _, n in counts)
+    assert all(n > 8192 / 2 for _, n in counts[-3:])
+    assert len({n_rays for n_rays, _ in counts}) < 8
+
+
+def test_rays_without_room_cost_nothing_but_their_gradient(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(recording, "SPARE", 0.5)
+    fit(tmp_path, *RECORDED, "--data.samples_per_step", "512")
+    assert all(v.isfinite().all() for v in weights(tmp_path / LAST).values() if v.dim() > 2)
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path):
+    fit(tmp_path / "unbroken", *RECORDED)
+    half = tmp_path / "unbroken/checkpoints/000008.ckpt"
+    fit(tmp_path / "halves", *RECORDED, "--ckpt_path", str(half))
+    expected = weights(tmp_path / "unbroken" / LAST)
+    for name, value in weights(tmp_path / "halves" / LAST).items():
+        assert torch.equal(value, expected[name]) or value.isnan().any(), name
+
+
+def test_weights_of_losses_are_those_of_the_step(tmp_path: Path):
+    distortion = {"weight": 10.0, "start": 3, "ramp": 6}
+    losses = [
+        {"class_path": "dietnerf.losses.Photometric"},
+        {"class_path": "dietnerf.losses.Distortion", "init_args": distortion},
+    ]
+    expected, found = stepwise_and_recorded(tmp_path, *EVEN, "--model.losses", json.dumps(losses))
+    are_close(found, expected)
+
+
+def test_a_recording_draws_by_the_seed_of_the_call(device: str):
+    generator = seeded(0, device)
+    scale = torch.ones((), device=device)
+    drawing = Recording(
+        lambda: [scale * torch.rand(5, generator=generator, device=device)], [generator]
+    )
+    found = []
+    for seed in (1, 2, 1):
+        generator.manual_seed(seed)
+        found.append(drawing()[0].clone())
+    assert torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
+    scale.fill_(2)
+    generator.manual_seed(1)
+    torch.testing.assert_close(drawing()[0], 2 * found[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--data.samples_per_step", "null"), "records_steps needs data.samples_per_step"),
+        (("--model.refinement", "{}"), "records_steps does not go with refinement"),
+        (
+            ("--model.schedules", "dietnerf.schedules.LevelAnnealing"),
+            "records_steps does not go with schedules",
+        ),
+    ],
+)
+def test_says_what_it_does_not_go_with(options: tuple[str, ...], sentence: str, tmp_path: Path):
+    with pytest.raises((UserError, SystemExit)) as error:
+        fit(tmp_path / "run", *RECORDED, *options)
+    assert error.type is SystemExit or sentence in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_recording_is_off_unless_it_is_asked_for():
+    assert not DietNeRF().records_steps
