@@ -99,6 +99,9 @@ class Windows(pl.Callback):
 
     def _end_round(self, trainer: Any, system: Any, fit_seconds: float) -> None:
         data = trainer.train_dataloader
+        if system.records_steps:  # which calls no hooks once it is recorded
+            self.n_marched = [n_rays * system.sampler.n_samples for n_rays in self.n_rays]
+            self.n_counted = []
         n = len(self.n_marched)  # those of `fit` come first
         indices = range(self.bare_index, self.bare_index + self.window)
         self.bare_index += self.window

@@ -73,7 +73,7 @@ class Steps:
         fast = {f"model.field.init_args.{name}": size for name, size in sizes.items()}
         fast["data.samples_per_step"] = n_samples
         if device.type == "cuda":
-            fast["trainer.precision"] = "16-mixed"
+            fast |= {"trainer.precision": "16-mixed", "model.records_steps": "true"}
         self.scene = ["--config", "fast", "--config", "dense"] if has_lego() and not small else []
         self.scene = self.scene or ["--config", "quickstart"]
         self.fast = [*self.scene, *options(fast | (TINY if small else {})), *words]
@@ -124,7 +124,7 @@ class Steps:
         side, size = (4, {"depth": 2, "width": 16}) if self.small else (PAPER_RAYS, {})
         words = ["--config", "nerf", *TOY, *options(TINY_NERF if self.small else {})]
         if self.device.type == "cuda":
-            words += ["--trainer.precision", "bf16-mixed"]
+            words += ["--trainer.precision", "bf16-mixed", "--model.records_steps", "true"]
         plain = self._windows(words, plain_run, warmup=50, window=50)
         field, coarse = (MLP(**size).to(self.device) for _ in range(2))
         moment = bench.moment(field, Importance(coarse, 64, 128).to(self.device))

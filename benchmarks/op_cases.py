@@ -164,7 +164,7 @@ def march_rays_kernels(scene: Scene) -> list[Kernel]:
         Kernel(
             "march_rays",
             lambda: march_rays(*args)[2:],
-            lambda: march_rays_reference(*args)[2:],
+            lambda: march_rays_reference(*args, capacity=None)[2:],
             n_bytes,
             n_flops,
         )

@@ -1,5 +1,6 @@
 """Image towers of OpenCLIP, frozen."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -36,6 +37,8 @@ class OpenCLIP(AbstractImageEncoder):
             projection, as the DietNeRF authors do; `projected` the embedding that CLIP compares
             with texts, as the JAX port does. A tower that is no ViT has its pooled features only.
         dtype: precision of the tower.
+        records_tower: on a GPU, record forward and backward of the tower for each size of batch and
+            replay them (CUDA graphs), instead of starting their kernels one by one.
         mean, std: of the colours, red, green, blue; without them, what belongs to the weights.
         model_config: a JSON file that describes `model`, where open_clip does not.
     """
@@ -46,6 +49,7 @@ class OpenCLIP(AbstractImageEncoder):
         pretrained: str | None = "openai",
         feature: Literal["cls", "projected"] = "cls",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        records_tower: bool = False,
         mean: list[float] | None = None,
         std: list[float] | None = None,
         model_config: str | None = None,
@@ -57,6 +61,8 @@ class OpenCLIP(AbstractImageEncoder):
         self.pretrained = pretrained
         self.feature = feature
         self.dtype = dtype
+        self.records_tower = records_tower
+        self._recorded: dict[torch.Size, Callable[..., Any]] = {}
         self.mean, self.std = mean, std
         self.model_config = model_config
         self.visual: nn.Module | None = None
@@ -83,8 +89,21 @@ class OpenCLIP(AbstractImageEncoder):
         self.visual = model.visual.eval().requires_grad_(False)
 
     def features(self, images: Tensor) -> Tensor:
-        tower = self._tower()
         prepared = self.prepared(images).to(getattr(torch, self.dtype))
+        if self.records_tower and prepared.is_cuda and prepared.requires_grad:
+            return self._replayed(prepared)
+        return self._asked(prepared)
+
+    def _replayed(self, prepared: Tensor) -> Tensor:
+        size = prepared.shape
+        if size not in self._recorded:
+            example = torch.zeros_like(prepared).requires_grad_()
+            self._recorded[size] = torch.cuda.make_graphed_callables(self._asked, (example,))
+        found: Tensor = self._recorded[size](prepared)
+        return found
+
+    def _asked(self, prepared: Tensor) -> Tensor:
+        tower = self._tower()
         if self.feature == "cls" and hasattr(tower, "class_embedding"):
             found = tower.forward_intermediates(
                 prepared, indices=1, intermediates_only=True, output_extra_tokens=True

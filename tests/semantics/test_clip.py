@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.semantics import OpenCLIP
+from tests.conftest import needs_cuda
 from tests.helpers import tiny_tower
 
 CPU = torch.device("cpu")
@@ -74,6 +75,20 @@ def test_gradients_reach_the_image_and_nothing_of_the_tower(tower):
     assert image.grad.abs().max() > 0
     assert not encoder.visual.training
     assert all(not p.requires_grad and p.grad is None for p in encoder.visual.parameters())
+
+
+@needs_cuda
+def test_a_recorded_tower_answers_alike(tower):
+    image = torch.rand(2, 3, 40, 40, device="cuda", requires_grad=True)
+    found = []
+    for records_tower in (False, True):
+        encoder = OpenCLIP(**tower, records_tower=records_tower)
+        encoder.load(image.device)
+        for _ in range(2):  # what is recorded, and what is replayed
+            features = encoder(image)
+            (gradient,) = torch.autograd.grad(features[:, 0].sum(), image)
+        found.append((features.detach(), gradient))
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_gradient_in_the_image_is_the_finite_difference(tower):
