@@ -1,8 +1,7 @@
 """Training steps that are recorded on a GPU and replayed: the host does not hold it back."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,12 @@ from dietnerf.sampling import AbstractSampler
 from dietnerf.training.datamodule import RaySource, Undrawn
 
 LOSS_SCALE = 2.0**12  # in half precision, which has few small numbers
+MAX_RECORDINGS = 4  # each holds the gradients of all parameters
 SPARE = 1.25  # room for samples, as a share of those that a step shall come to
 ASK_EVERY = 16  # steps; to ask how many samples there were is to wait for the GPU
+
+
+Key = tuple[int, float, tuple[bool, ...]]  # number of rays, share of the photographs, losses
 
 
 class Recording:
@@ -108,7 +111,7 @@ class RecordedSteps:
         self._judge = judge
         self._parameters = parameters
         self._rank = rank
-        self._recordings: dict[tuple[int, float, tuple[bool, ...]], Recording] = {}
+        self._recordings: dict[Key, Recording] = {}
         self._weights: Tensor | None = None
         self._written: list[float] = []
 
@@ -119,10 +122,7 @@ class RecordedSteps:
         for purpose, generator in self._generators.items():
             generator.manual_seed(seed_of(purpose, batch.index, self._rank))
         key = (batch.n_rays, batch.share, tuple(weight != 0 for weight in weights))
-        if key not in self._recordings:
-            work = self._work(batch.source, *key)
-            self._recordings[key] = Recording(work, list(self._generators.values()), self._pool)
-        loss, n_samples, *rest = self._recordings[key]()
+        loss, n_samples, *rest = self._recording(batch.source, key)()
         n_results = len(rest) - len(self._parameters)
         results, gradients = rest[:n_results], rest[n_results:]
         attached = attach(loss, gradients, self._parameters)
@@ -137,6 +137,18 @@ class RecordedSteps:
             self._weights.copy_(torch.tensor(weights))
             self._written = weights
 
+    def _recording(self, source: RaySource, key: Key) -> Recording:
+        """The one for this key; a new one takes the place of that which was asked for longest
+        ago."""
+        found = self._recordings.pop(key, None)
+        if found is None:
+            generators = list(self._generators.values())
+            found = Recording(self._work(source, *key), generators, self._pool)
+        self._recordings[key] = found
+        if len(self._recordings) > MAX_RECORDINGS:
+            del self._recordings[next(iter(self._recordings))]
+        return found
+
     def _work(
         self, source: RaySource, n_rays: int, share: float, counts: tuple[bool, ...]
     ) -> Callable[[], Sequence[Tensor]]:
@@ -145,11 +157,10 @@ class RecordedSteps:
         weights = [weight if is_counted else 0.0 for is_counted, weight in each]
 
         def work() -> Sequence[Tensor]:
-            with _no_cached_casts(source.device):
-                loss, n_samples, results = self._judge(
-                    source, n_rays, share, weights, *self._generators.values()
-                )
-                scale = LOSS_SCALE if is_half(source.device) else 1.0
+            loss, n_samples, results = self._judge(
+                source, n_rays, share, weights, *self._generators.values()
+            )
+            scale = LOSS_SCALE if is_half(source.device) else 1.0
             found = torch.autograd.grad(scale * loss, self._parameters, allow_unused=True)
             pairs = zip(found, self._parameters, strict=True)
             gradients = [torch.zeros_like(p) if g is None else g / scale for g, p in pairs]
@@ -162,15 +173,6 @@ def is_half(device: torch.device) -> bool:
     """Whether gradients are taken in float16."""
     is_on = torch.is_autocast_enabled(device.type)
     return is_on and torch.get_autocast_dtype(device.type) == torch.float16
-
-
-@contextmanager
-def _no_cached_casts(device: torch.device) -> Iterator[None]:
-    """A parameter that was cast while nothing was recorded would be missing from the recording."""
-    is_on = torch.is_autocast_enabled(device.type)
-    dtype = torch.get_autocast_dtype(device.type)
-    with torch.autocast(device.type, dtype, enabled=is_on, cache_enabled=False):
-        yield
 
 
 def capacity_for(

@@ -184,6 +184,10 @@ class DietNeRF(pl.LightningModule):
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(datamodule, SceneDataModule):
             self.prepare(datamodule, self.trainer.strategy.root_device)
+        precision: Any = self.trainer.precision_plugin
+        if self.records_steps and getattr(precision, "scaler", None) is not None:
+            # Recorded steps scale their loss; the scaler would wait for the GPU in each of them.
+            precision.scaler = torch.amp.GradScaler(enabled=False)
 
     def prepare(self, data: SceneDataModule, device: torch.device) -> None:
         """Lay field and sampler out for the training cameras, and get what the losses need, unless
