@@ -14,7 +14,7 @@ import torch
 from ball import hash_grid, inward_rays, occupancy
 from torch import Tensor
 
-from dietnerf.ops import adam_step, hash_encode, march_rays, render_hash_grid
+from dietnerf.ops import adam_rule, adam_step, hash_encode, march_rays, render_hash_grid
 from dietnerf.ops._hash_grid import unit_cube
 from dietnerf.ops.adam_step import reference as adam_step_reference
 from dietnerf.ops.hash_encode import reference as hash_encode_reference
@@ -224,13 +224,14 @@ def adam_step_kernels(scene: Scene) -> list[Kernel]:
     table = scene.field.table.detach()
     is_touched = torch.rand(len(table), 1, device=scene.device) < TOUCHED
     grad = torch.randn_like(table) * is_touched
-    rates = (1, 1e-2, 0.9, 0.99, 1e-15)  # step, lr, beta1, beta2, eps
+    rates = (0.9, 0.99, 1e-15)  # beta1, beta2, eps
+    rule = adam_rule(1, 1e-2, 0.9, 0.99).to(scene.device)
 
     def stepping(step: Callable[..., None]) -> Run:
         state = (table.clone(), torch.zeros_like(table), torch.zeros_like(table))
 
         def run() -> tuple[Tensor, ...]:
-            step(state[0], grad, state[1], state[2], *rates)
+            step(state[0], grad, state[1], state[2], rule, *rates)
             return state
 
         return run

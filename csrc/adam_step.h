@@ -8,27 +8,35 @@
 
 namespace dietnerf {
 
-// What all elements of a step share. Bias corrections are taken in double, whatever T is.
+// What all elements of a step share. What changes from step to step is read where the elements are:
+// so a step that was recorded (CUDA graphs) can be told anew.
 template <typename T>
 struct AdamRule {
-  T beta1, rest1, beta2, rest2, rate, scale, eps, decay;
+  T beta1, rest1, beta2, rest2, eps;
+  const double* rule;  // (3,): learning rate / (1 - beta1^step), 1 / sqrt(1 - beta2^step), decay
 
-  AdamRule(int64_t step, double lr, double beta1_, double beta2_, double eps_, double weight_decay)
+  AdamRule(const double* rule_, double beta1_, double beta2_, double eps_)
       : beta1(static_cast<T>(beta1_)),
         rest1(static_cast<T>(1 - beta1_)),
         beta2(static_cast<T>(beta2_)),
         rest2(static_cast<T>(1 - beta2_)),
-        rate(static_cast<T>(lr / (1 - std::pow(beta1_, static_cast<double>(step))))),
-        scale(static_cast<T>(1 / std::sqrt(1 - std::pow(beta2_, static_cast<double>(step))))),
         eps(static_cast<T>(eps_)),
-        decay(static_cast<T>(1 - lr * weight_decay)) {}
+        rule(rule_) {}
+
+  struct Now {
+    T rate, scale, decay;
+  };
+
+  DIETNERF_HD Now now() const {
+    return {static_cast<T>(rule[0]), static_cast<T>(rule[1]), static_cast<T>(rule[2])};
+  }
 
   DIETNERF_HD T next_mean(T mean, T g) const { return beta1 * mean + rest1 * g; }
 
   DIETNERF_HD T next_square(T square, T g) const { return beta2 * square + rest2 * (g * g); }
 
-  DIETNERF_HD T next_value(T value, T mean, T square) const {
-    return decay * value - rate * mean / (std::sqrt(square) * scale + eps);
+  DIETNERF_HD T next_value(const Now& at, T value, T mean, T square) const {
+    return at.decay * value - at.rate * mean / (std::sqrt(square) * at.scale + eps);
   }
 };
 
@@ -74,12 +82,13 @@ struct AdamStep {
     T* __restrict__ values = parameter + begin;
     T* __restrict__ means = exp_avg + begin;
     T* __restrict__ squares = exp_avg_sq + begin;
+    const typename AdamRule<T>::Now now = rule.now();
     T value[kSize], mean[kSize], square[kSize];
     DIETNERF_SIMD
     for (int i = 0; i < count; ++i) {
       mean[i] = rule.next_mean(means[i], g[i]);
       square[i] = rule.next_square(squares[i], g[i]);
-      value[i] = rule.next_value(values[i], mean[i], square[i]);
+      value[i] = rule.next_value(now, values[i], mean[i], square[i]);
     }
     // A loop each: the compiler would join the three choices to one branch, and that is no vector.
     DIETNERF_SIMD
@@ -108,17 +117,22 @@ inline void check_in_place(const char* op, const char* name, const Tensor& tenso
 // Job<T>::kSize elements and made of the fields of an AdamStep.
 template <template <typename> class Job, typename Spread>
 void adam_step(const Spread& spread, const Tensor& parameter, const Tensor& grad,
-               const Tensor& exp_avg, const Tensor& exp_avg_sq, int64_t step, double lr,
-               double beta1, double beta2, double eps, double weight_decay) {
+               const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& rule_, double beta1,
+               double beta2, double eps) {
   const char* op = "adam_step";
   check_in_place(op, "parameter", parameter, parameter);
   check_in_place(op, "grad", grad, parameter);
   check_in_place(op, "exp_avg", exp_avg, parameter);
   check_in_place(op, "exp_avg_sq", exp_avg_sq, parameter);
+  STD_TORCH_CHECK(rule_.dim() == 1 && rule_.size(0) == 3 && rule_.is_contiguous(), op,
+                  ": rule must be (3,) and contiguous");
+  STD_TORCH_CHECK(rule_.scalar_type() == ScalarType::Double, op, ": rule must be float64");
+  STD_TORCH_CHECK(rule_.device() == parameter.device(), op,
+                  ": rule must be on the device of the other arguments");
   const int64_t n = parameter.numel();
   with_floating_type(op, parameter, [&](auto zero) {
     using T = decltype(zero);
-    const AdamRule<T> rule(step, lr, beta1, beta2, eps, weight_decay);
+    const AdamRule<T> rule(readable<double>(rule_), beta1, beta2, eps);
     const Job<T> job{writable<T>(parameter),
                      readable<T>(grad),
                      writable<T>(exp_avg),

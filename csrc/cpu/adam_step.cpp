@@ -32,10 +32,10 @@ DIETNERF_CPU_JOB(AdamLines<double>)
 
 namespace {
 
-void adam_step_cpu(Tensor parameter, Tensor grad, Tensor exp_avg, Tensor exp_avg_sq, int64_t step,
-                   double lr, double beta1, double beta2, double eps, double weight_decay) {
+void adam_step_cpu(Tensor parameter, Tensor grad, Tensor exp_avg, Tensor exp_avg_sq, Tensor rule,
+                   double beta1, double beta2, double eps) {
   adam_step<AdamLines>(SpreadOverCores{parameter.numel()}, parameter, grad, exp_avg, exp_avg_sq,
-                       step, lr, beta1, beta2, eps, weight_decay);
+                       rule, beta1, beta2, eps);
 }
 
 }  // namespace

@@ -10,10 +10,10 @@ namespace {
 template <typename T>
 using AdamElement = AdamStep<T, 1>;
 
-void adam_step_cuda(Tensor parameter, Tensor grad, Tensor exp_avg, Tensor exp_avg_sq, int64_t step,
-                    double lr, double beta1, double beta2, double eps, double weight_decay) {
-  adam_step<AdamElement>(SpreadOverThreads{parameter}, parameter, grad, exp_avg, exp_avg_sq, step,
-                         lr, beta1, beta2, eps, weight_decay);
+void adam_step_cuda(Tensor parameter, Tensor grad, Tensor exp_avg, Tensor exp_avg_sq, Tensor rule,
+                    double beta1, double beta2, double eps) {
+  adam_step<AdamElement>(SpreadOverThreads{parameter}, parameter, grad, exp_avg, exp_avg_sq, rule,
+                         beta1, beta2, eps);
 }
 
 }  // namespace

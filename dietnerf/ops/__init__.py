@@ -5,7 +5,7 @@ Dense is `arange * n_samples`.
 """
 
 from dietnerf.ops._load import is_compiled, load_kernels
-from dietnerf.ops.adam_step import adam_step
+from dietnerf.ops.adam_step import adam_rule, adam_step
 from dietnerf.ops.composite import composite
 from dietnerf.ops.distortion import distortion
 from dietnerf.ops.hash_encode import hash_encode
@@ -15,6 +15,7 @@ from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
 
 __all__ = [
+    "adam_rule",
     "adam_step",
     "composite",
     "distortion",

@@ -14,12 +14,10 @@ def adam_step(
     grad: Tensor,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
-    step: int,
-    lr: float,
+    rule: Tensor,
     beta1: float,
     beta2: float,
     eps: float,
-    weight_decay: float = 0.0,
 ) -> None:
     """Move a parameter and its two moments, but for elements whose gradient is exactly zero.
 
@@ -36,23 +34,40 @@ def adam_step(
         grad: its gradient. This and the moments: of the same shape, dtype and device, contiguous.
         exp_avg: the first moment m; written to.
         exp_avg_sq: the second moment v; written to.
-        step: number of this step, counted from 1, for all elements alike.
-        lr: learning rate.
+        rule: what changes from step to step, `adam_rule` on the device of the parameter, so that a
+            recorded step can be told anew.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1).
         eps: what is added to the root.
-        weight_decay: decoupled, times `lr`.
     """
     check_in_place(
         "adam_step", parameter=parameter, grad=grad, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq
     )
-    if step < 1:
-        raise ValueError(f"adam_step: step must be at least 1, got {step}")
+    if rule.shape != (3,) or rule.dtype != torch.float64:
+        raise ValueError(
+            f"adam_step: rule must be (3,) of float64, got {tuple(rule.shape)} of {rule.dtype}"
+        )
+    if rule.device != parameter.device:
+        raise ValueError(
+            f"adam_step: rule is on {rule.device}, but parameter on {parameter.device}"
+        )
     for name, beta in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= beta < 1:
             raise ValueError(f"adam_step: {name} must be in [0, 1), got {beta}")
     with torch.no_grad():
-        _op(parameter, grad, exp_avg, exp_avg_sq, step, lr, beta1, beta2, eps, weight_decay)
+        _op(parameter, grad, exp_avg, exp_avg_sq, rule, beta1, beta2, eps)
+
+
+def adam_rule(
+    step: int, lr: float, beta1: float, beta2: float, weight_decay: float = 0.0
+) -> Tensor:
+    """What step number `step`, counted from 1, does with all elements alike: lr / (1 -
+    beta1^step), 1 / sqrt(1 - beta2^step), 1 - lr weight_decay; float64, (3,)."""
+    if step < 1:
+        raise ValueError(f"adam_rule: step must be at least 1, got {step}")
+    scale = 1 / math.sqrt(1 - beta2**step)
+    values = [lr / (1 - beta1**step), scale, 1 - lr * weight_decay]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def reference(
@@ -60,17 +75,15 @@ def reference(
     grad: Tensor,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
-    step: int,
-    lr: float,
+    rule: Tensor,
     beta1: float,
     beta2: float,
     eps: float,
-    weight_decay: float = 0.0,
 ) -> None:
+    rate, scale, decay = rule.to(parameter.dtype)
     mean = beta1 * exp_avg + (1 - beta1) * grad
     square = beta2 * exp_avg_sq + (1 - beta2) * grad.square()
-    rate, root = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
-    value = (1 - lr * weight_decay) * parameter - rate * mean / (square.sqrt() / root + eps)
+    value = decay * parameter - rate * mean / (square.sqrt() * scale + eps)
     is_touched = grad != 0
     for old, new in ((parameter, value), (exp_avg, mean), (exp_avg_sq, square)):
         old.copy_(torch.where(is_touched, new, old))

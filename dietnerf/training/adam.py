@@ -1,13 +1,13 @@
 """Adam for parameters of which a step sees few elements, such as hash tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from dietnerf.ops import adam_step
+from dietnerf.ops import adam_rule, adam_step
 
 
 class SkippingAdam(torch.optim.Optimizer):
@@ -41,6 +41,8 @@ class SkippingAdam(torch.optim.Optimizer):
             raise ValueError(f"SkippingAdam: betas must be in [0, 1), got {betas}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
+        self._clock = 0  # steps since this was made
+        self._rules: dict[tuple[int, int], Tensor] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -49,21 +51,65 @@ class SkippingAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group)
+        self.count([p for group in self.param_groups for p in group["params"]])
+        self.move()
         return loss
 
-    def _move(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        if grad.layout != torch.strided:
-            raise ValueError(f"SkippingAdam: gradients must be dense, got {grad.layout}")
-        state = self.state[parameter]
+    def count(self, parameters: Sequence[Tensor], has_gradients: bool = False) -> None:
+        """The first half of a step: which of the parameters are moved, at which rates.
+
+        Args:
+            parameters: those without a gradient are left out, unless `has_gradients` says that they
+                will have one.
+        """
+        self._clock += 1
+        wanted = {p for p in parameters if has_gradients or p.grad is not None}
+        for number, group in enumerate(self.param_groups):
+            taken: dict[int, Tensor] = {}  # steps, each with a parameter that takes it
+            for parameter in group["params"]:
+                if parameter in wanted:
+                    state = self._begun(parameter)
+                    state["step"] += 1
+                    taken[state["step"]] = parameter
+            for step, parameter in taken.items():
+                self._write(self._key(number, step), step, group, parameter.device)
+
+    def _begun(self, parameter: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
         if not state:
             state["step"] = 0
             for name in ("exp_avg", "exp_avg_sq"):
                 state[name] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
-        state["step"] += 1
+        return state
+
+    def _key(self, group: int, step: int) -> tuple[int, int]:
+        """Of parameters that move alike from step to step."""
+        return group, self._clock - step
+
+    def _write(
+        self, key: tuple[int, int], step: int, group: dict[str, Any], device: torch.device
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        rule = adam_rule(step, group["lr"], beta1, beta2, group["weight_decay"])
+        if key in self._rules:
+            self._rules[key].copy_(rule)
+        else:
+            self._rules[key] = rule.to(device)
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """The second half: what was counted is done. It can be recorded (CUDA graphs), as it reads
+        what changes from step to step from the device."""
+        for number, group in enumerate(self.param_groups):
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    rule = self._rules[self._key(number, self.state[parameter]["step"])]
+                    self._move(parameter, parameter.grad, rule, group)
+
+    def _move(self, parameter: Tensor, grad: Tensor, rule: Tensor, group: dict[str, Any]) -> None:
+        if grad.layout != torch.strided:
+            raise ValueError(f"SkippingAdam: gradients must be dense, got {grad.layout}")
+        state = self.state[parameter]
         beta1, beta2 = group["betas"]
         value = parameter.contiguous()
         adam_step(
@@ -71,12 +117,10 @@ class SkippingAdam(torch.optim.Optimizer):
             grad.contiguous(),
             state["exp_avg"],
             state["exp_avg_sq"],
-            state["step"],
-            group["lr"],
+            rule,
             beta1,
             beta2,
             group["eps"],
-            group["weight_decay"],
         )
         if not parameter.is_contiguous():
             parameter.copy_(value)

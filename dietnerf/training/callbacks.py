@@ -38,6 +38,17 @@ class ProgressBar(TQDMProgressBar):
         super().setup(trainer, pl_module, stage)
         self._refresh_rate = steps_between_logs(trainer) if stage == "fit" else 1
 
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RayBatch | Undrawn,
+        batch_idx: int,
+    ) -> None:
+        # Lightning's number is that of the first of several steps.
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch.index)
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
@@ -76,7 +87,7 @@ class Stopwatch(Callback):
     ) -> None:
         assert isinstance(pl_module, DietNeRF)
         pl_module.history.steps = trainer.global_step
-        self._n_steps += 1
+        self._n_steps += batch.n_steps if isinstance(batch, Undrawn) else 1
         logged = is_logged(trainer, batch)
         if logged or pl_module.device.type != "cuda":  # a GPU is not waited for in every step
             self._count(pl_module)

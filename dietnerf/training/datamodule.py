@@ -183,22 +183,29 @@ class RaySource:
 
 @dataclass(frozen=True)
 class Undrawn:
-    """Training rays that the step itself draws.
+    """Training rays that the step itself draws, and those of steps before it that it takes as well.
 
     Args:
         source: from which.
-        n_rays: how many.
+        n_rays: how many in each step.
         share: of the width and height of the photographs, in their middle.
-        index: number of the batch in the run.
+        index: number of the batch in the run, the last one's where there are several.
+        n_steps: how many.
     """
 
     source: RaySource
     n_rays: int
     share: float
     index: int
+    n_steps: int = 1
 
     def __len__(self) -> int:
         return self.n_rays
+
+    def steps(self) -> list[Self]:
+        """One by one."""
+        first = self.index - self.n_steps + 1
+        return [replace(self, index=i, n_steps=1) for i in range(first, self.index + 1)]
 
     def to(self, device: torch.device | str) -> Self:
         return self
@@ -221,9 +228,15 @@ class RandomRays(Iterable[RayBatch | Undrawn]):
         return self.trainer.max_steps * self.trainer.accumulate_grad_batches
 
     def __iter__(self) -> Iterator[RayBatch | Undrawn]:
-        first = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        next_batch = self.undrawn if self.settings.is_drawn_in_step else self.batch
-        return (next_batch(index) for index in range(first, len(self)))
+        index = self.trainer.global_step * self.trainer.accumulate_grad_batches
+        while index < len(self):
+            if self.settings.last_together is None:
+                yield self.batch(index)
+            else:
+                last = self.settings.last_together(index)
+                yield self.undrawn(index, last)
+                index = last
+            index += 1
 
     def batch(self, index: int) -> RayBatch:
         """The rays of one batch: for one number of rays the same whenever they are asked for."""
@@ -231,10 +244,11 @@ class RandomRays(Iterable[RayBatch | Undrawn]):
         n_rays = self.settings.share(self.trainer.world_size)
         return self.source.draw(n_rays, self._share(index), index, generator)
 
-    def undrawn(self, index: int) -> Undrawn:
-        """The same, not drawn yet; of few different sizes, as each must be recorded."""
+    def undrawn(self, first: int, last: int) -> Undrawn:
+        """Those of batches `first` to `last`, not drawn yet; of few different sizes, as each must
+        be recorded."""
         n_rays = _one_of_few(self.settings.share(self.trainer.world_size))
-        return Undrawn(self.source, n_rays, self._share(index), index)
+        return Undrawn(self.source, n_rays, self._share(first), last, last - first + 1)
 
     def _share(self, index: int) -> float:
         step = index // self.trainer.accumulate_grad_batches
@@ -345,7 +359,8 @@ class SceneDataModule(pl.LightningDataModule):
         self.pixel_jitter = pixel_jitter
         self.precrop_steps = precrop_steps
         self.precrop_fraction = precrop_fraction
-        self.is_drawn_in_step = False  # for the system to choose
+        # Set by a system whose steps draw their rays: the last step to be taken with a given one.
+        self.last_together: Callable[[int], int] | None = None
         self.scenes: dict[Split, Scene] = {}
 
     def share(self, n_devices: int) -> int:

@@ -65,13 +65,14 @@ class Tally:
 
     @classmethod
     def of(cls, n_values: int, device: torch.device) -> "Tally":
-        none = torch.zeros((), dtype=torch.long, device=device)
-        return cls(none, none, torch.ones(n_values, dtype=torch.bool, device=device))
+        in_a_row, total = torch.zeros(2, dtype=torch.long, device=device)
+        return cls(in_a_row, total, torch.ones(n_values, dtype=torch.bool, device=device))
 
     def add(self, is_finite: Tensor, is_good: Tensor) -> None:
-        self.first = torch.where(self.total == 0, is_finite, self.first)
-        self.in_a_row = torch.where(is_good, 0, self.in_a_row + 1)
-        self.total = self.total + ~is_good
+        """In place, so that it can be part of a recorded step."""
+        self.first.copy_(torch.where(self.total == 0, is_finite, self.first))
+        self.in_a_row.copy_(torch.where(is_good, 0, self.in_a_row + 1))
+        self.total.add_(~is_good)
 
 
 class Guard(Callback):

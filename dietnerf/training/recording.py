@@ -15,12 +15,13 @@ from dietnerf.sampling import AbstractSampler
 from dietnerf.training.datamodule import RaySource, Undrawn
 
 LOSS_SCALE = 2.0**12  # in half precision, which has few small numbers
+MAX_TOGETHER = 16  # steps; the number of rays stays the same in them
 MAX_RECORDINGS = 4  # each holds the gradients of all parameters
 SPARE = 1.25  # room for samples, as a share of those that a step shall come to
-ASK_EVERY = 16  # steps; to ask how many samples there were is to wait for the GPU
 
 
-Key = tuple[int, float, tuple[bool, ...]]  # number of rays, share of the photographs, losses
+# Number of rays, share of the photographs, losses that count, and whether the step is ended.
+Key = tuple[int, float, tuple[bool, ...], bool]
 
 
 class Recording:
@@ -82,12 +83,12 @@ class Found:
     Args:
         loss: differentiable in the parameters.
         results: of the work, behind its loss.
-        n_samples: of the rays that found room, if it was asked.
+        n_samples: of the rays that found room.
     """
 
     loss: Tensor
     results: Sequence[Tensor]
-    n_samples: int | None
+    n_samples: int
 
 
 class RecordedSteps:
@@ -99,6 +100,7 @@ class RecordedSteps:
             the loss, the number of samples, int64, (), and other results. A weight is a tensor, (),
             or the number 0.
         parameters: in which the loss is differentiated.
+        end: (gradients, results) -> None moves the parameters.
         rank: of this process.
     """
 
@@ -106,27 +108,35 @@ class RecordedSteps:
         self,
         judge: Callable[..., tuple[Tensor, Tensor, Sequence[Tensor]]],
         parameters: Sequence[Tensor],
+        end: Callable[[Sequence[Tensor], Sequence[Tensor]], None],
         rank: int,
     ) -> None:
         self._judge = judge
         self._parameters = parameters
+        self._end = end
         self._rank = rank
         self._recordings: dict[Key, Recording] = {}
         self._weights: Tensor | None = None
         self._written: list[float] = []
 
-    def __call__(self, batch: Undrawn, weights: list[float], asks: bool) -> Found:
-        """Take a step; `asks` for its number of samples as well, for which a GPU is waited for."""
-        device = batch.source.device
-        self._prepare(device, weights)
-        for purpose, generator in self._generators.items():
-            generator.manual_seed(seed_of(purpose, batch.index, self._rank))
-        key = (batch.n_rays, batch.share, tuple(weight != 0 for weight in weights))
-        loss, n_samples, *rest = self._recording(batch.source, key)()
+    def take(self, batch: Undrawn, weights: list[float]) -> None:
+        """Forward, backward and the end of one step."""
+        self._replayed(batch, weights, True)
+
+    def judge(self, batch: Undrawn, weights: list[float]) -> Found:
+        """Forward and backward of one step. To hear how many samples there were, a GPU is waited
+        for."""
+        loss, n_samples, *rest = self._replayed(batch, weights, False)
         n_results = len(rest) - len(self._parameters)
         results, gradients = rest[:n_results], rest[n_results:]
-        attached = attach(loss, gradients, self._parameters)
-        return Found(attached, results, int(n_samples) if asks else None)
+        return Found(attach(loss, gradients, self._parameters), results, int(n_samples))
+
+    def _replayed(self, batch: Undrawn, weights: list[float], is_ended: bool) -> Sequence[Tensor]:
+        self._prepare(batch.source.device, weights)
+        for purpose, generator in self._generators.items():
+            generator.manual_seed(seed_of(purpose, batch.index, self._rank))
+        counts = tuple(weight != 0 for weight in weights)
+        return self._recording(batch.source, (batch.n_rays, batch.share, counts, is_ended))()
 
     def _prepare(self, device: torch.device, weights: list[float]) -> None:
         if self._weights is None:
@@ -150,7 +160,12 @@ class RecordedSteps:
         return found
 
     def _work(
-        self, source: RaySource, n_rays: int, share: float, counts: tuple[bool, ...]
+        self,
+        source: RaySource,
+        n_rays: int,
+        share: float,
+        counts: tuple[bool, ...],
+        is_ended: bool,
     ) -> Callable[[], Sequence[Tensor]]:
         assert self._weights is not None
         each = zip(counts, self._weights, strict=True)
@@ -164,6 +179,9 @@ class RecordedSteps:
             found = torch.autograd.grad(scale * loss, self._parameters, allow_unused=True)
             pairs = zip(found, self._parameters, strict=True)
             gradients = [torch.zeros_like(p) if g is None else g / scale for g, p in pairs]
+            if is_ended:
+                self._end(gradients, results)
+                return [loss.detach()]
             return [loss.detach(), n_samples, *results, *gradients]
 
         return work

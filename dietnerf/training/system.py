@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,7 +39,7 @@ from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.datamodule import RayBatch, RaySource, SceneDataModule, Undrawn, View
 from dietnerf.training.devices import gathered
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
-from dietnerf.training.recording import ASK_EVERY, RecordedSteps, capacity_for
+from dietnerf.training.recording import MAX_TOGETHER, RecordedSteps, capacity_for
 
 CHECKPOINT_FORMAT = 2  # raised whenever older checkpoints can no longer be read
 
@@ -215,7 +216,7 @@ class DietNeRF(pl.LightningModule):
         self._prepared_for = data
 
     def _check_recording(self, data: SceneDataModule) -> None:
-        data.is_drawn_in_step = self.records_steps
+        data.last_together = self._last_together if self.records_steps else None
         if not self.records_steps:
             return
         for what, name in ((self.schedules, "schedules"), (self.refinement, "refinement")):
@@ -252,28 +253,33 @@ class DietNeRF(pl.LightningModule):
         return self.history.rate_factor * self.learning_rate(step, self.trainer.max_steps)
 
     def training_step(self, batch: RayBatch | Undrawn, batch_idx: int) -> Tensor:
-        if isinstance(batch, RayBatch):
+        if isinstance(batch, Undrawn):
+            *before, batch = batch.steps()
+            for step in before:
+                self._take(step)
+        else:
             progress = Progress(self.global_step, self.trainer.max_steps)
             for schedule in self.schedules:
                 batch = replace(batch, rays=schedule.apply(progress, self.field, batch.rays))
-        # The same on all processes, so that they go on with the same sampler.
-        self.sampler.update(
-            batch.index, self.field, step_generator("sampler", batch.index, 0, self.device)
-        )
+        self._update_sampler(batch)
         logged = is_logged(self.trainer, batch)
         if isinstance(batch, RayBatch):
             loss, stats, n_samples = self._judge_rays(batch, logged)
         else:
-            loss, stats, n_samples = self._replay(batch, logged)
+            loss, stats, n_samples = self._replay(batch)
         scene_terms = self._judge_scene(batch)
         loss = loss + sum(scene_terms.values())
         self._note_terms(stats, scene_terms)
-        if n_samples is not None:
-            self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
-            if logged:
-                self._log_step(loss.detach(), stats, len(batch), n_samples)
+        self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
+        if logged:
+            self._log_step(loss.detach(), stats, len(batch), n_samples)
         # One that is not finite makes its gradient so, which all processes hear of.
         return loss * (1 + 0 * loss.detach())
+
+    def _update_sampler(self, batch: RayBatch | Undrawn) -> None:
+        # The same on all processes, so that they go on with the same sampler.
+        generator = step_generator("sampler", batch.index, 0, self.device)
+        self.sampler.update(batch.index, self.field, generator)
 
     def _note_terms(self, stats: Tensor, scene_terms: dict[AbstractSceneLoss, Tensor]) -> None:
         none = stats.new_zeros(())
@@ -304,7 +310,7 @@ class DietNeRF(pl.LightningModule):
         ]
         return torch.stack(terms), rendering
 
-    def _judge_rays(self, batch: RayBatch, logged: bool) -> tuple[Tensor, Tensor, int | None]:
+    def _judge_rays(self, batch: RayBatch, logged: bool) -> tuple[Tensor, Tensor, int]:
         """The losses of training rays, summed, with what is logged of them and the number of
         samples."""
         n_samples = 0
@@ -329,19 +335,86 @@ class DietNeRF(pl.LightningModule):
             self.seen = Seen.cat(seen)
         return loss, stats, n_samples
 
-    def _replay(self, batch: Undrawn, logged: bool) -> tuple[Tensor, Tensor, int | None]:
-        """The same as a recorded step; the number of samples only now and then."""
+    def _last_together(self, first: int) -> int:
+        """The last of the steps that are taken together with `first`: in those before it nothing
+        but training happens."""
+        last = first
+        if self._trains_alone():
+            while last < first + MAX_TOGETHER - 1 and not self._is_event(last):
+                last += 1
+        return last
+
+    def _trains_alone(self) -> bool:
+        """Whether there are steps in which Lightning has nothing to do."""
+        trainer, precision = self.trainer, self.trainer.precision_plugin
+        scaler = getattr(precision, "scaler", None)
+        return (
+            isinstance(trainer.optimizers[0], SkippingAdam)
+            and trainer.world_size == trainer.accumulate_grad_batches == 1
+            and trainer.gradient_clip_val is None
+            and (scaler is None or not scaler.is_enabled())
+        )
+
+    def _is_event(self, step: int) -> bool:
+        """Whether a step is logged, saved, looked at, or judged by a loss of the scene; also the
+        first and the last."""
+        trainer: Any = self.trainer
+        every = [trainer.log_every_n_steps, trainer.val_check_batch]
+        every += [callback._every_n_train_steps for callback in trainer.checkpoint_callbacks]
+        n_done, n_all = step + 1, trainer.max_steps
+        return (
+            step == 0
+            or n_done >= n_all
+            or any(n and n_done % n == 0 for n in every)
+            or any(judge.weight_at(step, n_all) for judge in self.scene_losses)
+        )
+
+    def _recorder(self, batch: Undrawn) -> RecordedSteps:
         if self._recorded is None:
             parameters = [p for p in self.parameters() if p.requires_grad]
-            self._recorded = RecordedSteps(self._judge_drawn, parameters, self.global_rank)
+            self._recorded = RecordedSteps(
+                self._judge_drawn, parameters, self._end_step, self.global_rank
+            )
             self._capacity = self._capacity_on(batch.source)
-        asks = logged or batch.index % ASK_EVERY == 0
-        found = self._recorded(batch, self._weights(), asks)
+        return self._recorded
+
+    def _replay(self, batch: Undrawn) -> tuple[Tensor, Tensor, int]:
+        """The same as a recorded step."""
+        found = self._recorder(batch).judge(batch, self._weights())
         stats, *seen = found.results
-        self.seen = Seen(*seen) if logged else self.seen
-        if found.n_samples is not None and isinstance(self.sampler, Occupancy):
+        self.seen = Seen(*seen)
+        if isinstance(self.sampler, Occupancy):
             self.sampler.note_samples(found.n_samples, len(batch))
         return found.loss, stats, found.n_samples
+
+    def _take(self, batch: Undrawn) -> None:
+        """A whole recorded step, of which Lightning hears afterwards."""
+        self._update_sampler(batch)
+        recorder, optimizer = self._recorder(batch), self.trainer.optimizers[0]
+        if self.device.type == "cuda":  # else _end_step does it
+            assert isinstance(optimizer, SkippingAdam)
+            optimizer.count([p for p in self.parameters() if p.requires_grad], has_gradients=True)
+        recorder.take(batch, self._weights())
+        count_step(self.trainer)
+        for config in self.trainer.lr_scheduler_configs:
+            config.scheduler.step()  # type: ignore[call-arg]
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):
+                callback.on_train_batch_end(self.trainer, self, None, batch, batch.index)
+
+    def _end_step(self, gradients: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._note_terms(results[0], {})
+        optimizer = self.trainer.optimizers[0]
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            callback.on_before_optimizer_step(self.trainer, self, optimizer)
+        assert isinstance(optimizer, SkippingAdam)
+        if self.device.type == "cuda":
+            optimizer.move()
+        else:
+            optimizer.step()
 
     def _capacity_on(self, source: RaySource) -> int | None:
         if source.device != self.device:
@@ -461,6 +534,18 @@ class DietNeRF(pl.LightningModule):
         saved = checkpoint["dietnerf"]
         self.capture = Capture.from_dict(saved["capture"])
         self.history = History(**saved["history"])
+
+
+def count_step(trainer: pl.Trainer) -> None:
+    """Tell Lightning of a step that it did not take itself."""
+    loop = trainer.fit_loop.epoch_loop
+    taken = loop.automatic_optimization.optim_progress.optimizer.step
+    for progress in (taken, loop.batch_progress):
+        progress.increment_ready()
+        progress.increment_completed()
+    loop.batch_progress.increment_started()
+    loop.batch_progress.increment_processed()
+    loop._batches_that_stepped += 1
 
 
 def is_logged(trainer: pl.Trainer, batch: RayBatch | Undrawn) -> bool:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dietnerf.errors import UserError
+from dietnerf.losses import Photometric, Step
 from dietnerf.randomness import seeded
 from dietnerf.training import recording
 from dietnerf.training.cli import DietNeRFCLI
-from dietnerf.training.datamodule import SceneDataModule
+from dietnerf.training.datamodule import SceneDataModule, Undrawn
 from dietnerf.training.recording import Recording
 from dietnerf.training.system import DietNeRF
 from tests.conftest import needs_cuda
@@ -36,10 +38,77 @@ def are_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor])
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("options", [EVEN, [*EVEN, "--data.pixel_jitter", "true"]], ids=str)
+OPTIONS: dict[str, list[str]] = {
+    "plain": [],
+    "pixel_jitter": ["--data.pixel_jitter", "true"],
+    "average": ["--config", "ema"],
+    "clipped": ["--trainer.gradient_clip_val", "1e-4"],
+    "accumulated": ["--trainer.accumulate_grad_batches", "2"],
+    "torch's Adam": ["--model.optimizer", "adam"],
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_is_the_same_training(options: list[str], tmp_path: Path):
-    expected, found = stepwise_and_recorded(tmp_path, *options)
+    expected, found = stepwise_and_recorded(tmp_path, *EVEN, *options)
     are_close(found, expected)
+
+
+def test_steps_are_taken_together_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    n_batches: list[int] = []
+    training_step = DietNeRF.training_step
+
+    def counting(system: DietNeRF, batch: Undrawn, batch_idx: int) -> torch.Tensor:
+        n_batches.append(batch.n_steps)
+        return training_step(system, batch, batch_idx)
+
+    fit(tmp_path / "stepwise", *EVEN)
+    monkeypatch.setattr(DietNeRF, "training_step", counting)
+    fit(tmp_path / "recorded", *EVEN, *RECORDED)
+    assert n_batches == [1, 3, 2, 2, 4]  # the first; logged after 4, 8, 12, validated after 6
+    saved = [
+        sorted(p.name for p in (tmp_path / name / "checkpoints").iterdir())
+        for name in ("stepwise", "recorded")
+    ]
+    assert saved[0] == saved[1] and "000008.ckpt" in saved[0]
+    states = [
+        torch.load(tmp_path / name / LAST, weights_only=True) for name in ("stepwise", "recorded")
+    ]
+    for name in ("global_step", "epoch", "lr_schedulers"):
+        assert states[0][name] == states[1][name], name
+    assert states[1]["dietnerf"]["history"]["steps"] == 12
+    logged = [scalars(tmp_path / name) for name in ("stepwise", "recorded")]
+    assert logged[0].keys() == logged[1].keys()
+    for name, values in logged[0].items():
+        assert [step for step, _ in values] == [step for step, _ in logged[1][name]], name
+        if name != "train/rays_per_second":
+            assert [v for _, v in values] == pytest.approx([v for _, v in logged[1][name]], 1e-3)
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(run))
+    events.Reload()
+    names = events.Tags()["scalars"]
+    return {name: [(e.step, e.value) for e in events.Scalars(name)] for name in names}
+
+
+def test_steps_whose_numbers_are_not_finite_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A loss that is infinite in one of several steps taken together."""
+    forward, n_calls = Photometric.forward, []
+
+    def failing(loss: Photometric, step: Step) -> torch.Tensor:
+        n_calls.append(step.index)
+        return forward(loss, step) * (torch.inf if step.index == 9 else 1)
+
+    monkeypatch.setattr(Photometric, "forward", failing)
+    expected, found = stepwise_and_recorded(tmp_path, *EVEN)
+    assert n_calls.count(9) == 2
+    are_close(found, expected)
+    assert all(value.isfinite().all() for name, value in found.items() if "table" in name)
 
 
 @needs_cuda
