@@ -110,6 +110,14 @@ struct Spot {
   bool is_occupied;
 };
 
+// How far a ray was followed, so that its samples may be taken one by one.
+template <typename T>
+struct Walk {
+  CellRay<T> ray;
+  T share;  // where in their intervals samples stand
+  T at;     // number of the next interval; of growing ones its start
+};
+
 template <typename T>
 struct Marching {
   const T *rays_o, *rays_d;  // (n_rays, 3), (n_rays, 3)
@@ -123,16 +131,26 @@ struct Marching {
 
   DIETNERF_HD CellFrame<T> frame() const { return CellFrame<T>::of(bounds, resolution); }
 
+  DIETNERF_HD Walk<T> walk(const CellFrame<T>& frame, int64_t i) const {
+    const T extent = half() * static_cast<T>(1 << (n_levels - 1));
+    const CellRay<T> ray(frame, rays_o + 3 * i, rays_d + 3 * i, near[i], far[i], extent, step);
+    return {ray, jitter ? jitter[i] : T(0.5), cone_angle > 0 ? ray.begin : T(0)};
+  }
+
+  // Goes on to the next sample of a ray. False at the end of it.
+  DIETNERF_HD bool next(Walk<T>& walk, T& t, T& delta) const {
+    return cone_angle > 0 ? next_growing(walk, t, delta) : next_even(walk, t, delta);
+  }
+
   // Calls visit(t, delta) for each sample of a ray, in order.
   template <typename Visit>
   DIETNERF_HD void march(const CellFrame<T>& frame, int64_t i, Visit&& visit) const {
-    const T extent = half() * static_cast<T>(1 << (n_levels - 1));
-    const CellRay<T> ray(frame, rays_o + 3 * i, rays_d + 3 * i, near[i], far[i], extent, step);
-    const T share = jitter ? jitter[i] : T(0.5);
+    Walk<T> ray = walk(frame, i);
+    T t, delta;
     if (cone_angle > 0) {
-      march_growing(ray, share, visit);
+      while (next_growing(ray, t, delta)) visit(t, delta);
     } else {
-      march_even(ray, share, visit);
+      while (next_even(ray, t, delta)) visit(t, delta);
     }
   }
 
@@ -144,47 +162,55 @@ struct Marching {
     return ray.until_wall(spot.cell, shift, span, resolution, spot.edge);
   }
 
-  template <typename Visit>
-  DIETNERF_HD void march_even(const CellRay<T>& ray, T share, Visit&& visit) const {
+  DIETNERF_HD bool next_even(Walk<T>& walk, T& t, T& delta) const {
+    CellRay<T>& ray = walk.ray;
     const T per_dt = 1 / ray.dt;
-    T k = 0;  // a floating number counts far enough, and need not be converted
     for (;;) {
-      const T t = ray.begin + k * ray.dt + share * ray.dt;
-      if (!(t < ray.end)) return;
+      const T k = walk.at;  // a floating number counts far enough, and need not be converted
+      t = ray.begin + k * ray.dt + walk.share * ray.dt;
+      if (!(t < ray.end)) return false;
       const Spot<T> spot = look(ray, t, T(0));
       T next = k + 1;
-      if (spot.is_occupied) {
-        visit(t, ray.dt);
-      } else {
-        const T outside = std::ceil((empty_until(ray, spot) - ray.begin) * per_dt - share);
+      if (!spot.is_occupied) {
+        const T outside = std::ceil((empty_until(ray, spot) - ray.begin) * per_dt - walk.share);
         next = outside > next ? outside : next;
       }
-      if (!(next > k)) return;
-      k = next;
+      if (!(next > k)) ray.end = ray.begin;  // there is no further one
+      walk.at = next;
+      if (spot.is_occupied) {
+        delta = ray.dt;
+        return true;
+      }
     }
   }
 
-  template <typename Visit>
-  DIETNERF_HD void march_growing(const CellRay<T>& ray, T share, Visit&& visit) const {
-    T start = ray.begin, interval = longer(ray.dt, cone_angle * start);
-    T t = start + share * interval;
-    while (t < ray.end) {
-      const Spot<T> spot = look(ray, t, interval);
-      T until = t, longest = 0;
+  DIETNERF_HD bool next_growing(Walk<T>& walk, T& t, T& delta) const {
+    CellRay<T>& ray = walk.ray;
+    T start = walk.at, interval = longer(ray.dt, cone_angle * start);
+    T at = start + walk.share * interval;
+    while (at < ray.end) {
+      const Spot<T> spot = look(ray, at, interval);
+      T until = at, longest = 0;
       if (spot.is_occupied) {
-        visit(t, interval);
+        t = at;
+        delta = interval;
       } else {
         until = empty_until(ray, spot);
         longest = spot.level + 1 < n_levels ? ray.cell_size * spot.edge : CellRay<T>::kInfinity;
       }
       do {
         const T next = start + interval;
-        if (!(next > start)) return;
+        if (!(next > start)) ray.end = ray.begin;  // there is no further one
         start = next;
         interval = longer(ray.dt, cone_angle * start);
-        t = start + share * interval;
-      } while (t < until && t < ray.end && interval <= longest);
+        at = start + walk.share * interval;
+      } while (at < until && at < ray.end && interval <= longest);
+      if (spot.is_occupied) {
+        walk.at = start;
+        return true;
+      }
     }
+    return false;
   }
 
   DIETNERF_HD static T longer(T a, T b) { return a > b ? a : b; }
