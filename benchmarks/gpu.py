@@ -47,6 +47,7 @@ OPS = (
     ray_cases.distortion_kernels,
     op_cases.hash_encode_kernels,
     op_cases.render_hash_grid_kernels,
+    op_cases.trace_hash_grid_kernels,
     ray_cases.sample_pdf_kernels,
     ray_cases.sample_stratified_kernels,
     op_cases.adam_step_kernels,

@@ -14,12 +14,20 @@ import torch
 from ball import hash_grid, inward_rays, occupancy
 from torch import Tensor
 
-from dietnerf.ops import adam_rule, adam_step, hash_encode, march_rays, render_hash_grid
+from dietnerf.ops import (
+    adam_rule,
+    adam_step,
+    hash_encode,
+    march_rays,
+    render_hash_grid,
+    trace_hash_grid,
+)
 from dietnerf.ops._hash_grid import unit_cube
 from dietnerf.ops.adam_step import reference as adam_step_reference
 from dietnerf.ops.hash_encode import reference as hash_encode_reference
 from dietnerf.ops.march_rays import reference as march_rays_reference
 from dietnerf.ops.render_hash_grid import reference as render_hash_grid_reference
+from dietnerf.ops.trace_hash_grid import reference as trace_hash_grid_reference
 
 TOUCHED = 0.05  # share of the table's entries that a step sees
 LINE = 64  # bytes that memory moves at a time
@@ -217,6 +225,40 @@ def render_hash_grid_kernels(scene: Scene) -> list[Kernel]:
             n_network_flops=n * 3 * network_flops,
             n_adds=scene.n_corners,
         ),
+    ]
+
+
+def trace_hash_grid_kernels(scene: Scene) -> list[Kernel]:
+    cells = scene.sampler.cells
+    asked = scene.field._along(scene.rays)
+    args = asked | {
+        "table": scene.table.detach(),
+        "network": asked["network"].detach(),
+        "near": scene.rays.near,
+        "far": scene.rays.far,
+        "grid_bounds": cells.bounds,
+        "occupied": cells.occupied,
+        "resolution": cells.resolution,
+        "step": cells.step,
+        "cone_angle": cells.cone_angle,
+    }
+    still, _ = scene.sampler.sample(scene.rays, scene.field, None)
+    with torch.no_grad():
+        weights = scene.field.render(still).weights
+    n = int((weights > 0).sum())  # what lies behind is not asked
+    # A ray is 8 numbers and its direction's features in, 5 out; table and bits are read once.
+    n_bytes = scene.n_rays * (32 + 4 * asked["directions"].shape[1] + 20)
+    n_bytes += scene.table_bytes + cells.occupied.numel()
+    return [
+        Kernel(
+            "trace_hash_grid",
+            lambda: trace_hash_grid(**args),
+            lambda: trace_hash_grid_reference(**args),
+            n_bytes,
+            33 * scene.n_rays + n * (13 + scene.encoding_flops + 20),
+            n_network_flops=n * 2 * asked["network"].numel(),
+            n_gathers=n * scene.n_levels * N_CORNERS,
+        )
     ]
 
 

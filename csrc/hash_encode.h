@@ -213,6 +213,14 @@ struct HashEncode {
     }
   }
 
+  // One point of the unit cube on one level, (n_features,).
+  DIETNERF_HD void encode(const T* position, int64_t l, T* out) const {
+    const HashLevel level = in.level(l);
+    const HashTile<T> tile(position, 1, level);
+    const Entry* entries = in.table + level.offset * in.n_features;
+    DIETNERF_HASH_SWITCH(in.n_features, gather, tile, 1, entries, in.level_weights[l], out)
+  }
+
   template <int kFeatures>
   DIETNERF_HD void gather(const HashTile<T>& tile, int n, const Entry* entries, T scale,
                           T* out) const {

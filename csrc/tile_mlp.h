@@ -176,6 +176,11 @@ struct TileMLP {
             static_cast<Half>(is_there ? in.directions[ray * in.layers.n_directions + k] : 0.0f);
       }
     });
+    answer();
+  }
+
+  // From inputs(0), and the directions in inputs(2), to logits() and answers().
+  DIETNERF_TILE void answer() const {
     for (int l = 0; l < in.layers.n; ++l) {
       block.warps([&](int warp) { apply(warp, l); });
     }

@@ -54,8 +54,13 @@ def render_image(
     Returns:
         A rendering of height * width rays, row by row, on the device of the background.
     """
-    rays, device = cameras.image_rays(index), background.device
-    n_rays = min(rays_per_chunk(field, sampler, device), len(rays))
+    device = background.device
+    if device.type == "cuda":  # which casts its rays itself
+        cameras, index = cameras[[index]].to(device), 0
+    rays = cameras.image_rays(index)
+    n_rays = len(rays)
+    if not _can_trace(field, sampler, device):
+        n_rays = min(rays_per_chunk(field, sampler, device), n_rays)
     parts: list[Rendering] = []
     first = 0
     while first < len(rays):
@@ -78,12 +83,19 @@ def _rendered(
     Only after it returns is what the failed attempt held free again.
     """
     try:
-        rendering, _ = render_rays(rays.to(background.device), field, sampler, background)
+        rays = rays.to(background.device)
+        if sampler.cells is not None and _can_trace(field, sampler, background.device):
+            return field.trace(rays, sampler.cells).over(background)
+        rendering, _ = render_rays(rays, field, sampler, background)
         return replace(rendering, weights=rendering.weights[:0], samples=None)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return None
+
+
+def _can_trace(field: AbstractField, sampler: AbstractSampler, device: torch.device) -> bool:
+    return sampler.cells is not None and field.can_trace(device)
 
 
 def is_out_of_memory(error: Exception) -> bool:

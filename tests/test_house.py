@@ -72,6 +72,9 @@ def test_frameworks_stay_in_their_rooms(path: Path):
         assert not found & {"numpy", "scipy", "imageio"}
 
 
+FOR_A_GPU = {"csrc/cpu/trace_hash_grid.cpp"}  # a CPU marches and renders as fast
+
+
 def test_every_op_has_its_five_files():
     shared = {"common", "hash_grid", "math", "tile_mlp"}
     ops = {path.stem for path in (ROOT / "csrc").glob("*.h")} - shared
@@ -81,7 +84,7 @@ def test_every_op_has_its_five_files():
             f"csrc/cpu/{op}.cpp", f"csrc/cuda/{op}.cu", f"dietnerf/ops/{op}.py",
             f"tests/ops/test_{op}.py",
         ):  # fmt: skip
-            assert (ROOT / file).is_file(), file
+            assert (ROOT / file).is_file() or file in FOR_A_GPU, file
 
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))

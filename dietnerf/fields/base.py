@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.rays import Rendering, Samples
+from dietnerf.geometry.cells import Cells
+from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import composite
 
 # On a CPU the activations of a chunk should stay in the cache (measured by benchmarks/bm_step.py);
@@ -79,6 +80,15 @@ class AbstractField(nn.Module, ABC):
     @abstractmethod
     def colour(self, features: Tensor, samples: Samples) -> Tensor:
         """Colours seen along the rays, float32 in [0, 1], (n_samples, 3)."""
+
+    def can_trace(self, device: torch.device) -> bool:
+        """Whether `trace` is there, on a device."""
+        return False
+
+    def trace(self, rays: Rays, cells: Cells) -> Rendering:
+        """Volume rendering of what lies in occupied cells, without samples, background and
+        gradients."""
+        raise NotImplementedError(f"{type(self).__name__} cannot trace rays")
 
     def render(self, samples: Samples) -> Rendering:
         """Volume rendering of the samples (NeRF, section 4, eq. 3), without a background.

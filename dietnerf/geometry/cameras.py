@@ -184,8 +184,8 @@ class Cameras:
 
     def image_rays(self, index: int) -> Rays:
         """All rays of one image, row by row: (height * width) of them."""
-        rows, columns = torch.meshgrid(
-            torch.arange(self.height), torch.arange(self.width), indexing="ij"
-        )
-        ids = torch.full((self.height * self.width,), index)
+        device = self.c2w.device
+        sides = (torch.arange(n, device=device) for n in (self.height, self.width))
+        rows, columns = torch.meshgrid(*sides, indexing="ij")
+        ids = torch.full((self.height * self.width,), index, device=device)
         return self.rays(ids, columns.flatten(), rows.flatten())

@@ -13,6 +13,7 @@ from dietnerf.ops.march_rays import march_rays
 from dietnerf.ops.render_hash_grid import render_hash_grid
 from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
+from dietnerf.ops.trace_hash_grid import trace_hash_grid
 
 __all__ = [
     "adam_rule",
@@ -25,6 +26,7 @@ __all__ = [
     "render_hash_grid",
     "sample_pdf",
     "sample_stratified",
+    "trace_hash_grid",
 ]
 
 load_kernels()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.cells import Cells
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 
 
@@ -41,6 +42,12 @@ class AbstractSampler(nn.Module, ABC):
     @abstractmethod
     def n_samples(self) -> int:
         """How many samples a ray has, at most or as a rule: what a chunk of rays is measured by."""
+
+    @property
+    def cells(self) -> Cells | None:
+        """The grid in whose occupied cells it places samples without jitter, where that is all that
+        it does."""
+        return None
 
     def may_hold(self, points: Tensor) -> Tensor:
         """Whether anything can be seen at points (n, 3) at all, bool, (n,): where it takes no

@@ -9,6 +9,7 @@ from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.bounds import bounds_of, check_bounds, count_views, seen_by_enough
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.cells import Cells
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import march_rays
 from dietnerf.sampling.base import AbstractSampler, draw_uniform
@@ -135,6 +136,14 @@ class Occupancy(AbstractSampler):
             self._step = float((self.bounds[1] - self.bounds[0]).norm()) / self.n_steps
         return self._step
 
+    @property
+    def _still_step(self) -> float:
+        return self.step * self.n_steps / self.n_still_steps
+
+    @property
+    def cells(self) -> Cells:
+        return Cells(self.bounds, self.occupied, self.resolution, self._still_step, self.cone_angle)
+
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self._samples_per_ray, dtype=torch.float64)
 
@@ -169,7 +178,7 @@ class Occupancy(AbstractSampler):
         self, rays: Rays, field: AbstractField, generator: torch.Generator | None
     ) -> tuple[Samples, Rendering | None]:
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
-        step = self.step if jitter is not None else self.step * self.n_steps / self.n_still_steps
+        step = self.step if jitter is not None else self._still_step
         capacity = self.capacity if generator is not None else None
         ts, deltas, ray_offsets = self._march(rays, step, jitter, capacity)
         if generator is not None and capacity is None and len(rays) > 0:

@@ -37,7 +37,7 @@ def test_every_part_and_every_op_has_rows(measured: tuple[str, list[dict[str, An
     for op in (name for name in ops.__all__ if callable(getattr(ops, name))):
         if op in ("is_compiled", "adam_rule"):
             continue  # no ops
-        if op in ("march_rays", "adam_step"):
+        if op in ("march_rays", "adam_step", "trace_hash_grid"):
             assert op in names
         else:
             assert {f"{op}_forward", f"{op}_backward"} <= names

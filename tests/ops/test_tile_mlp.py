@@ -2,11 +2,7 @@
 networks in float64 as far as half precision goes."""
 
 import ctypes
-import os
-import shutil
-import subprocess
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ROOT = Path(__file__).parents[2]
+from tests.ops.harness import compiled
+
 SHAPES = [
     {},
     {"width": 64, "n_encoded": 16, "n_directions": 9, "colour_layers": 1},
@@ -33,18 +30,7 @@ class Arguments(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    from torch.utils.cpp_extension import include_paths
-
-    library = tmp_path_factory.mktemp("tiles") / "tiles.so"
-    flags = ["-O2", "-std=c++17", "-shared", "-fPIC", "-Wno-attributes"]
-    flags.append("-DTORCH_TARGET_VERSION=0x020a000000000000")
-    folders = [f"-I{folder}" for folder in (ROOT, *include_paths())]
-    source = str(ROOT / "tests/ops/tiles.cpp")
-    subprocess.run([compiler, *flags, *folders, source, "-o", str(library)], check=True)
-    return ctypes.CDLL(str(library))
+    return compiled("tiles", tmp_path_factory.mktemp("tiles"))
 
 
 def pointer(tensor: Tensor, kind: Any = c_float) -> Any:
