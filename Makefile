@@ -49,7 +49,7 @@ audit: .venv-audit/.installed
 	$(AUDIT)/python $(INSTALL) --require-hashes -r requirements-audit.lock
 	@touch $@
 
-# The same bytes wherever and whenever it is made; what an earlier build left would be in it as well.
+# The same bytes whenever it is made, and wherever without CUDA; what an earlier build left would be in it as well.
 wheel: build
 	rm -rf build
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .

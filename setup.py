@@ -7,7 +7,8 @@ the plain compiler calls.
 DIETNERF_CUDA=0 leaves CUDA out. TORCH_CUDA_ARCH_LIST, CXX, CUDA_HOME mean what they mean elsewhere.
 
 A wheel follows from the sources, torch and the compilers alone: the same bytes from any folder, at
-any time. SOURCE_DATE_EPOCH may give its files another date than 1980.
+any time. SOURCE_DATE_EPOCH may give its files another date than 1980. With CUDA it must be a folder
+of the same path, whose hash nvcc puts into the names of symbols.
 """
 
 import json
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parent
 DEFAULT_ARCHS = "8.0;8.6;8.9;9.0;12.0+PTX"
 # Stable ABI of torch 2.10, the first with parallel_for.
 DEFINES = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
-# Without them nvcc names symbols after its process and temporary files.
+# Without them nvcc puts its process id into the names of symbols.
 SAME_NAMES = ["-frandom-seed=dietnerf", "-objtemp"]
 HOST_FLAGS = ["-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 
