@@ -7,10 +7,14 @@ DEMO := runs/demo
 INSTALLED := .venv/.installed
 BUILT := .venv/.built
 XLA := .venv-xla/bin
+AUDIT := .venv-audit/bin
+INSTALL := -m pip install --quiet --disable-pip-version-check
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --only-binary :all: --emit-build-options --custom-compile-command 'make lock'
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build test test-reliability test-xla soak lint format bench demo app clean
+.PHONY: build lock audit wheel test test-reliability test-xla soak lint format bench demo app clean
 
 build: $(BUILT)
 
@@ -21,14 +25,35 @@ $(BIN)/python:
 	  { echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-$(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(INSTALLED): requirements.lock | $(BIN)/python
+	$(BIN)/python $(INSTALL) --require-hashes -r requirements.lock
 	@touch $@
 
 $(BUILT): $(INSTALLED) $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(BIN)/python $(INSTALL) --no-build-isolation --no-deps -e .
 	@$(BIN)/python -m dietnerf.ops
 	@touch $@
+
+# Versions stay as they are locked where requirements.txt allows it; a lock that was deleted takes the newest.
+lock: $(INSTALLED)
+	$(BIN)/$(LOCK) --output-file requirements.lock requirements.txt
+	echo pip-audit==2.10.1 | $(BIN)/$(LOCK) --no-emit-package pip --output-file requirements-audit.lock -
+
+# Faults that are known of what is locked. make ends with 2 either way; the line that it prints says "Error 1" where
+# some are known, "Error 3" where that could not be asked.
+audit: .venv-audit/.installed
+	$(AUDIT)/python tools/audit.py requirements.lock requirements-audit.lock
+
+.venv-audit/.installed: requirements-audit.lock
+	$(PYTHON) -m venv .venv-audit
+	$(AUDIT)/python $(INSTALL) --require-hashes -r requirements-audit.lock
+	@touch $@
+
+# The same bytes whenever it is made, and wherever without CUDA; what an earlier build left would be in it as well.
+wheel: build
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip hash dist/*.whl
 
 # One file of tests a core at a time, each with one thread: threads that wait for each other are slower.
 test: export OMP_NUM_THREADS := 1
@@ -39,7 +64,7 @@ test: build
 # In an environment of its own, 8 GB: torch_xla is made for an older torch, on which the references serve.
 .venv-xla/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-xla
-	$(XLA)/python -m pip install --quiet --disable-pip-version-check '.[tpu]' pytest
+	$(XLA)/python $(INSTALL) '.[tpu]' pytest
 	$(XLA)/python -m pip uninstall --quiet --yes dietnerf
 	@touch $@
 
@@ -86,5 +111,5 @@ $(DEMO)/checkpoints/last.ckpt: | $(BUILT)
 	$(MAKE) demo
 
 clean:
-	rm -rf .venv .venv-xla build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-audit .venv-xla build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	rm -f dietnerf/*.so dietnerf/_build_info.json

@@ -5,6 +5,10 @@ the PyTorch references run instead. The libraries use torch's stable ABI and no 
 the plain compiler calls.
 
 DIETNERF_CUDA=0 leaves CUDA out. TORCH_CUDA_ARCH_LIST, CXX, CUDA_HOME mean what they mean elsewhere.
+
+A wheel follows from the sources, torch and the compilers alone: the same bytes from any folder, at
+any time. SOURCE_DATE_EPOCH may give its files another date than 1980. With CUDA it must be a folder
+of the same path, whose hash nvcc puts into the names of symbols.
 """
 
 import json
@@ -17,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
@@ -24,7 +29,12 @@ ROOT = Path(__file__).resolve().parent
 DEFAULT_ARCHS = "8.0;8.6;8.9;9.0;12.0+PTX"
 # Stable ABI of torch 2.10, the first with parallel_for.
 DEFINES = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
+# Without them nvcc puts its process id into the names of symbols.
+SAME_NAMES = ["-frandom-seed=dietnerf", "-objtemp"]
 HOST_FLAGS = ["-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
+
+
+os.environ.setdefault("SOURCE_DATE_EPOCH", "315532800")  # the first date that a zip file can hold
 
 
 class NotBuilt(Exception):
@@ -64,6 +74,15 @@ class BuildPython(build_py):
             shutil.copytree(ROOT / "configs", target, dirs_exist_ok=True)
 
 
+class BuildWheel(bdist_wheel):
+    """Gives files the modes that they have whatever the builder's umask."""
+
+    def write_wheelfile(self, wheelfile_base: str, *args: str) -> None:
+        super().write_wheelfile(wheelfile_base, *args)
+        for path in Path(self.bdist_dir).rglob("*"):
+            path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
+
+
 def attempt(build, path: Path, temp: Path) -> dict[str, object]:
     path.unlink(missing_ok=True)
     try:
@@ -78,7 +97,8 @@ def build_cpu(path: Path, temp: Path) -> dict[str, object]:
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         raise NotBuilt("no C++ compiler was found")
-    flags = [*DEFINES, *HOST_FLAGS, "-std=c++17", "-fopenmp-simd", *include_flags(torch)]
+    host_flags = [*HOST_FLAGS, *unnamed_folders(torch)]
+    flags = [*DEFINES, *host_flags, "-std=c++17", "-fopenmp-simd", *include_flags(torch)]
     gcc = compiler.split()
     compiled = compile_all("csrc/cpu/*.cpp", temp, [*gcc, *flags])
     linked = library_flags(torch, "torch", "torch_cpu", "c10")
@@ -98,8 +118,9 @@ def build_cuda(path: Path, temp: Path) -> dict[str, object]:
         raise NotBuilt(f"nvcc is of CUDA {version}, torch of CUDA {torch.version.cuda}")
     archs, targets = cuda_targets(torch)
     nvcc = [str(home / "bin" / "nvcc"), "-std=c++17", "-cudart", "shared", "--threads=0", *targets]
-    host = [flag for host_flag in HOST_FLAGS[1:] for flag in ("-Xcompiler", host_flag)]
-    flags = [*DEFINES, "-DUSE_CUDA", "-O3", *host, *include_flags(torch)]
+    host_flags = [*HOST_FLAGS[1:], *unnamed_folders(torch)]
+    host = [flag for host_flag in host_flags for flag in ("-Xcompiler", host_flag)]
+    flags = [*DEFINES, "-DUSE_CUDA", "-O3", *SAME_NAMES, *host, *include_flags(torch)]
     compiled = compile_all("csrc/cuda/*.cu", temp, [*nvcc, *flags])
     linked = library_flags(torch, "torch", "torch_cpu", "torch_cuda", "c10")
     call([*nvcc, "-shared", compiled, "-o", str(path), *linked])
@@ -118,6 +139,12 @@ def import_torch():
 def include_flags(torch) -> list[str]:
     # The dot is the repository: calls run there, so that messages of the library name csrc/ only.
     return ["-I.", *(f"-I{folder}" for folder in torch.utils.cpp_extension.include_paths())]
+
+
+def unnamed_folders(torch) -> list[str]:
+    """Messages of torch's headers name the header, but not where torch lies on this machine."""
+    folders = torch.utils.cpp_extension.include_paths()
+    return [f"-ffile-prefix-map={folder}/=" for folder in folders]
 
 
 def library_flags(torch, *names: str) -> list[str]:
@@ -199,6 +226,6 @@ setup(
             py_limited_api=True,
         )
     ],
-    cmdclass={"build_ext": BuildKernels, "build_py": BuildPython},
+    cmdclass={"build_ext": BuildKernels, "build_py": BuildPython, "bdist_wheel": BuildWheel},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dietnerf.training import cli
 
@@ -117,3 +119,34 @@ def test_dietnerf_is_the_fast_field_with_one_more_loss():
     assert diet == fast
     names = [loss["class_path"].split(".")[-1] for loss in losses]
     assert names == ["Photometric", "SemanticConsistency"]
+
+
+LOCKS = ("requirements.lock", "requirements-audit.lock")
+
+
+def without_comments(file: str) -> str:
+    return re.sub(r" *#.*\n", "", (ROOT / file).read_text())
+
+
+def entries(lock: str) -> list[str]:
+    """One line a package, its hashes included."""
+    return [line for line in without_comments(lock).replace("\\\n", "").splitlines() if line]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_pins_and_hashes_all_and_names_no_place(lock: str):
+    option, *packages = entries(lock)
+    assert option == "--only-binary :all:", "what is built here has needs that are not locked"
+    for package in packages:
+        assert re.match(r"[\w.-]+==[\w.]+( ; [^:@]+)?( +--hash=sha256:[0-9a-f]{64})+$", package), (
+            f"{lock}: {package[:80]} is not a version and its hashes"
+        )
+
+
+def test_the_lock_is_that_of_the_requirements():
+    locked = {line.split()[0] for line in entries("requirements.lock")}
+    for line in without_comments("requirements.txt").split():
+        wanted = Requirement(line)
+        assert f"{canonicalize_name(wanted.name)}{wanted.specifier}" in locked, (
+            f"requirements.txt has {line}, but requirements.lock has not; run `make lock`"
+        )

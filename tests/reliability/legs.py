@@ -10,21 +10,26 @@ from typing import Any
 import torch
 
 from dietnerf.training import cli
-from dietnerf.training.checkpoints import checkpoints_of
+from dietnerf.training.checkpoints import checkpoints_of, is_whole
+from dietnerf.training.system import DietNeRF
 
 # Children are forked from a process that has imported everything and started no thread.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.reliability.legs"])
 
 
-def start(run: Path, options: list[str], output: Path | None = None) -> BaseProcess:
+def start(
+    run: Path, options: list[str], output: Path | None = None, taken: Any | None = None
+) -> BaseProcess:
     """Begin a run, or go on with it, in a process of its own.
 
-    What it says goes to `output`, or to a file beside the run.
+    What it says goes to `output`, or to a file beside the run; how many steps it has taken, to
+    `taken`, a shared integer.
     """
     going_on = ["--ckpt_path", "last"] if checkpoints_of(run) else []
     words = ["fit", *options, "--run", str(run), *going_on]
-    process = CONTEXT.Process(target=_train, args=(words, output or run.with_suffix(".txt")))
+    arguments = (words, output or run.with_suffix(".txt"), taken)
+    process = CONTEXT.Process(target=_train, args=arguments)
     process.start()
     return process
 
@@ -35,13 +40,31 @@ def finish(run: Path, options: list[str], output: Path | None = None) -> None:
     assert process.exitcode == 0, (output or run.with_suffix(".txt")).read_text()[-2000:]
 
 
-def _train(words: list[str], output: Path) -> None:
+def _train(words: list[str], output: Path, taken: Any | None) -> None:
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)
+    if taken is not None:
+        _count(taken)
     sys.argv = ["train.py", *words]
     cli.main(words)
+
+
+def _count(taken: Any) -> None:
+    step = DietNeRF.training_step
+
+    def counted(self: DietNeRF, *args: Any) -> Any:
+        taken.value = self.global_step
+        return step(self, *args)
+
+    DietNeRF.training_step = counted
+
+
+def steps_lost(run: Path, taken: Any) -> int:
+    """How many steps that were taken are in no whole checkpoint."""
+    kept = [read(path)["global_step"] for path in checkpoints_of(run) if is_whole(path)]
+    return max(0, taken.value - max(kept, default=0))
 
 
 def read(checkpoint: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from dietnerf.prepare.formats import write_blender
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import checkpoints_of, is_whole
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit
-from tests.reliability.legs import CONTEXT, differing, finish, start, what_was_trained
+from tests.reliability.conftest import Tally
+from tests.reliability.legs import CONTEXT, differing, finish, start, steps_lost, what_was_trained
 
 pytestmark = pytest.mark.reliability
 
@@ -66,21 +67,24 @@ SIZES = [0, 1, 2, 3, 8, 64, 200, 300, 400, 500, 600, 800, 1200, 1600, 2000, 2400
 
 
 @pytest.mark.parametrize("kilobytes", SIZES)
-def test_full_disk(kilobytes: int, unbroken: Path, tmp_path: Path):
-    with small_disk(tmp_path / "disk", f"{max(kilobytes, 4)}k") as disk:
+def test_full_disk(kilobytes: int, unbroken: Path, tmp_path: Path, tally: Tally):
+    size = f"{max(kilobytes, 4)}k"
+    with small_disk(tmp_path / "disk", size) as disk, tally.attempt("full disk"):
         if kilobytes < 4:  # a page is the least that a disk can have
             (disk / "other").write_bytes(bytes(4096 - 1024 * kilobytes))
         run = disk / "run"
-        process = start(run, RUN, tmp_path / "said.txt")
+        taken = CONTEXT.RawValue("i", 0)
+        process = start(run, RUN, tmp_path / "said.txt", taken)
         assert "No space left on device" in last_words(process, tmp_path / "said.txt")
         assert all(is_whole(path) for path in checkpoints_of(run))
         assert not list(run.rglob(".*.part*"))
+        tally.lose("full disk", steps_lost(run, taken))
         remount(disk, "size=64m")
         finish(run, RUN, tmp_path / "said.txt")
         assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
 
 
-def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys):
+def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys, tally: Tally):
     with small_disk(tmp_path / "disk", "64m") as disk:
         run = disk / "run"
         shutil.copytree(unbroken, run)
@@ -89,14 +93,16 @@ def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys):
         on = ["fit", "--run", str(run), "--ckpt_path", "last"]
         commands = [(cli.main, new), (cli.main, on), (cli.main, ["test", "--run", str(run)])]
         for main, words in [*commands, (render.main, [str(run)])]:
-            with pytest.raises(SystemExit) as ended:
-                main(words)
-            assert ended.value.code == 2
-            assert "cannot be written to" in capsys.readouterr().err
-        assert what_was_trained(run / LAST)["global_step"] == 20
+            with tally.attempt("read-only folder"):
+                with pytest.raises(SystemExit) as ended:
+                    main(words)
+                assert ended.value.code == 2
+                assert "cannot be written to" in capsys.readouterr().err
+                assert what_was_trained(run / LAST)["global_step"] == 20
+        tally.lose("read-only folder", 0)
 
 
-def test_vanished_data(tmp_path: Path):
+def test_vanished_data(tmp_path: Path, tally: Tally):
     """A run has read its photographs when it begins; one that begins or goes on needs them."""
     scene, run = tmp_path / "scene", tmp_path / "run"
     for split in ("train", "test"):
@@ -110,28 +116,33 @@ def test_vanished_data(tmp_path: Path):
     while not checkpoints_of(run):
         time.sleep(0.01)
     shutil.rmtree(scene)
-    process.join(120)
-    assert process.exitcode == 0 and what_was_trained(run / LAST)["global_step"] == 300
-    assert str(scene) in last_words(start(run, options), run.with_suffix(".txt"))
-    assert what_was_trained(run / LAST)["global_step"] == 300
+    with tally.attempt("photographs vanish"):
+        process.join(120)
+        assert process.exitcode == 0 and what_was_trained(run / LAST)["global_step"] == 300
+    with tally.attempt("photographs vanish"):
+        assert str(scene) in last_words(start(run, options), run.with_suffix(".txt"))
+        assert what_was_trained(run / LAST)["global_step"] == 300
+    tally.lose("photographs vanish", 0)
 
 
-def test_clock_jump(unbroken: Path, tmp_path: Path):
+def test_clock_jump(unbroken: Path, tmp_path: Path, tally: Tally):
     """Back by a year in the midst of a run, and into the past again when it goes on."""
     run = tmp_path / "run"
     process = CONTEXT.Process(target=_fit_while_the_clock_jumps, args=(run,))
     process.start()
-    process.join(120)
-    assert process.exitcode == 0
-    assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
+    with tally.attempt("clock jumps"):
+        process.join(120)
+        assert process.exitcode == 0
+        assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
     (run / LAST).write_bytes((run / LAST).read_bytes()[:5000])
     for name in ("000016", "000020", "best"):
         (run / f"checkpoints/{name}.ckpt").unlink()
     for path in checkpoints_of(run)[1:]:  # the last ones are the oldest, by the clock
         os.utime(path, (2e9 - int(path.stem), 2e9 - int(path.stem)))
-    finish(run, RUN)
-    assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
-    assert "last.ckpt is torn or empty: passing it over" in run.with_suffix(".txt").read_text()
+    with tally.attempt("clock jumps"):
+        finish(run, RUN)
+        assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
+        assert "last.ckpt is torn or empty: passing it over" in run.with_suffix(".txt").read_text()
 
 
 def _fit_while_the_clock_jumps(run: Path) -> None:

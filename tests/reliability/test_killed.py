@@ -5,12 +5,14 @@ import random
 import shutil
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import SMALL_RUN
-from tests.reliability.legs import differing, finish, start, what_was_trained
+from tests.reliability.conftest import Tally
+from tests.reliability.legs import CONTEXT, differing, finish, start, steps_lost, what_was_trained
 
 pytestmark = pytest.mark.reliability
 
@@ -52,35 +54,40 @@ N_KILLS = 25  # of each method
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_runs_end_where_an_unbroken_one_does(method: str, tmp_path: Path):
+def test_killed_runs_end_where_an_unbroken_one_does(method: str, tmp_path: Path, tally: Tally):
     options = METHODS[method]
     finish(tmp_path / "first", options)  # the process that others are forked from starts as well
     began = time.perf_counter()
     finish(tmp_path / "unbroken", options)
     seconds = time.perf_counter() - began
     expected = what_was_trained(tmp_path / "unbroken/checkpoints/last.ckpt")
-    draw, kills, run = random.Random(0), 0, tmp_path / "run"
-    finished = 0
-    while kills < N_KILLS:
-        number = draw.choice(SIGNALS)
-        process = start(run, options)
+    draw, n_kills, run = random.Random(0), 0, tmp_path / "run"
+    survived: Counter[str] = Counter()  # once the run that they struck has ended as it should
+    while n_kills < N_KILLS:
+        number, taken = draw.choice(SIGNALS), CONTEXT.RawValue("i", 0)
+        process = start(run, options, taken=taken)
         process.join(draw.uniform(0, 1.2 * seconds))
         if process.is_alive():
-            kills += 1
             os.kill(process.pid, number)
             process.join(60)
             assert process.exitcode != 0 or ends_whole(run)
+            n_kills += 1
+            fault = f"{number.name} at a random moment, {method}"
+            tally.tried[fault] += 1
+            tally.lose(fault, steps_lost(run, taken))
+            survived[fault] += 1
             continue
         said = run.with_suffix(".txt").read_text()
         assert process.exitcode == 0, said[-2000:]
         found = what_was_trained(run / "checkpoints/last.ckpt")
         assert differing(found, expected) == [], said[-2000:]
-        finished += 1
+        tally.survived += survived
+        survived.clear()
         shutil.rmtree(run)
         run.with_suffix(".txt").unlink()
-    print(f"{kills} kills, {finished} finished, {seconds:.1f} s a run")
     finish(run, options)
     assert differing(what_was_trained(run / "checkpoints/last.ckpt"), expected) == []
+    tally.survived += survived
 
 
 def ends_whole(run: Path) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.helpers import SMALL_RUN
+from tests.reliability.conftest import Tally
 from tests.reliability.legs import TRAINED, differing
 
 pytestmark = pytest.mark.reliability
@@ -45,7 +46,7 @@ def read(run: Path, name: str) -> dict:
     return {key: saved[key] for key in TRAINED if key in saved}
 
 
-def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(tmp_path: Path):
+def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(tmp_path: Path, tally: Tally):
     for name in ("unbroken", "run"):
         run = tmp_path / name
         process = begin("train.py", "fit", *SMALL_RUN, *TWO, *LONG, "--run", str(run))
@@ -57,20 +58,23 @@ def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(tmp_path: Path):
         said, _ = process.communicate(timeout=300)
     assert process.returncode == 143 and "stopped; go on from the last checkpoint" in said, said
     assert 0 < read(run, "last")["global_step"] < 400
-    process = begin("train.py", "fit", "--run", str(run), "--ckpt_path", "last")
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-2000:]
-    assert differing(read(run, "last"), read(tmp_path / "unbroken", "last")) == []
+    with tally.attempt("SIGTERM to one of two processes"):
+        process = begin("train.py", "fit", "--run", str(run), "--ckpt_path", "last")
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said[-2000:]
+        assert differing(read(run, "last"), read(tmp_path / "unbroken", "last")) == []
 
 
-def test_what_has_no_number_on_one_is_skipped_by_both(tmp_path: Path):
+def test_what_has_no_number_on_one_is_skipped_by_both(tmp_path: Path, tally: Tally):
     script = tmp_path / "spoilt.py"
     script.write_text(SPOILT)
-    process = begin(str(script), "fit", *SMALL_RUN, *TWO, "--run", str(tmp_path / "run"))
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-2000:]
-    before, after, end = (
-        read(tmp_path / "run", name)["state_dict"]["field.table"]
-        for name in ("000004", "000008", "last")
-    )
-    assert torch.equal(before, after) and not torch.equal(before, end) and end.isfinite().all()
+    with tally.attempt("no numbers on one of two processes"):
+        process = begin(str(script), "fit", *SMALL_RUN, *TWO, "--run", str(tmp_path / "run"))
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said[-2000:]
+        before, after, end = (
+            read(tmp_path / "run", name)["state_dict"]["field.table"]
+            for name in ("000004", "000008", "last")
+        )
+        assert torch.equal(before, after) and not torch.equal(before, end) and end.isfinite().all()
+    tally.lose("no numbers on one of two processes", 4, "steps skipped")
