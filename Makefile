@@ -42,7 +42,7 @@ lock: $(INSTALLED)
 # Faults that are known of what is locked. make ends with 2 either way; the line that it prints says "Error 1" where
 # some are known, "Error 3" where that could not be asked.
 audit: .venv-audit/.installed
-	$(AUDIT)/python tools/audit.py requirements.lock requirements-audit.lock
+	$(AUDIT)/python .ci/audit.py requirements.lock requirements-audit.lock
 
 .venv-audit/.installed: requirements-audit.lock
 	$(PYTHON) -m venv .venv-audit

@@ -294,7 +294,14 @@ struct HashEncodeTableBackward {
     for (int i = 0; i < n; ++i) {
       tile.template fetch_ahead<kFeatures>(grads, i, n);
       T scaled[kFeatures];
-      for (int f = 0; f < kFeatures; ++f) scaled[f] = scale * grad[in.row(i, 0) + f];
+      bool is_nothing = true;
+      for (int f = 0; f < kFeatures; ++f) {
+        scaled[f] = scale * grad[in.row(i, 0) + f];
+        is_nothing = is_nothing && scaled[f] == 0;
+      }
+#if defined(__CUDA_ARCH__)
+      if (is_nothing) continue;  // the sample was culled, or belongs to no ray
+#endif
       DIETNERF_UNROLL
       for (int corner = 0; corner < 8; ++corner) {
         T* sum = grads + int64_t{tile.entries[corner][i]} * kFeatures;
@@ -318,6 +325,7 @@ DIETNERF_HD void hash_products(const HashTable<Entry>& in, const HashTile<T>& ti
                                T products[8][kHashTile]) {
   const Entry* entries = in.table + level.offset * in.n_features;
   for (int i = 0; i < n; ++i) {
+    DIETNERF_UNROLL
     for (int corner = 0; corner < 8; ++corner) {
       const Entry* entry = entries + int64_t{tile.entries[corner][i]} * in.n_features;
       T product = 0;
@@ -382,6 +390,7 @@ struct HashEncodeWeightsBackward {
         hash_products(in, tile, level, grad_features + in.row(begin, l), n, products);
         for (int i = 0; i < n; ++i) {
           T sum = 0;
+          DIETNERF_UNROLL
           for (int c = 0; c < 8; ++c) sum += tile.weights[c][i] * products[c][i];
           total += sum;
         }

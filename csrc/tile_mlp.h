@@ -331,6 +331,7 @@ struct TileBackward {
       }
       float* at = own + in.layers.padded[l] + o * n_in + k;
       total.load(at, n_in);
+      DIETNERF_UNROLL
       for (int i = 0; i < Block::Sum::kElements; ++i) total[i] += inv_scale * sum[i];
       total.store(at, n_in);
     }

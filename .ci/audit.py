@@ -1,6 +1,6 @@
 """Asks whether faults are known of the packages that lock files pin.
 
-    python tools/audit.py LOCK [LOCK ...]        # `make audit`, in an environment of its own
+    python .ci/audit.py LOCK [LOCK ...]        # `make audit`, in an environment of its own
 
 Ends with 0 if none is known, 1 if some are, 3 if not all packages could be asked about. Packages
 that other platforms would install are left out.

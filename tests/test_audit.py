@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FAULT = {"id": "PYSEC-1", "fix_versions": ["2.1"]}
 CLEAN = {"name": "good", "version": "1.0", "vulns": []}
 FAULTY = {"name": "bad", "version": "2.0", "vulns": [FAULT]}
@@ -49,6 +49,6 @@ def test_what_the_audit_says(case: str, tmp_path: Path):
     answers, status, said = ANSWERS[case]
     (tmp_path / "pip_audit.py").write_text(PIP_AUDIT)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "ANSWERS": json.dumps(answers)}
-    command = [sys.executable, ROOT / "tools/audit.py", "some.lock"]
+    command = [sys.executable, ROOT / ".ci/audit.py", "some.lock"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, (done.stdout + done.stderr).strip()) == (status, said)
