@@ -27,9 +27,9 @@ Key = tuple[int, float, tuple[bool, ...], bool]
 class Recording:
     """Work that draws from generators and writes its results to the same tensors at every call.
 
-    On a GPU its kernels are recorded at the first call (CUDA graphs) and started by one call
-    afterwards. It must not wait for the GPU, nor may sizes follow from values. Elsewhere it is just
-    done.
+    On a GPU it is done at the first call, which sets up and chooses what must not be recorded. At
+    the second its kernels are recorded (CUDA graphs), and from then on started by one call. It must
+    not wait for the GPU, nor may sizes follow from values. Elsewhere it is just done.
 
     Args:
         work: returns its results; what it reads besides may change in place between calls.
@@ -48,32 +48,28 @@ class Recording:
         self._pool = pool
         self._graph: torch.cuda.CUDAGraph | None = None
         self._found: Sequence[Tensor] = ()
+        self._was_done = False
 
     def __call__(self) -> Sequence[Tensor]:
-        if self._generators[0].device.type != "cuda":
+        if self._generators[0].device.type != "cuda" or not self._was_done:
+            self._was_done = True
             return self._work()
         if self._graph is None:
-            self._record()
-        assert self._graph is not None
+            self._graph = self._recorded()
         self._graph.replay()
         return self._found
 
-    def _record(self) -> None:
+    def _recorded(self) -> torch.cuda.CUDAGraph:
         seeds = [generator.initial_seed() for generator in self._generators]
-        # What is set up or chosen at the first call must not be recorded.
-        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            self._work()
-        here.wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
-            self._graph.register_generator_state(generator)
+            graph.register_generator_state(generator)
         # Other threads may go on, such as the viewer's.
-        with torch.cuda.graph(self._graph, self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
             self._found = self._work()
         for generator, seed in zip(self._generators, seeds, strict=True):
             generator.manual_seed(seed)
+        return graph
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from torch import Tensor
 
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
-from dietnerf.fields import MLP
+from dietnerf.fields import MLP, HashGrid
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.losses import Distortion, Occlusion, OpacityEntropy, Photometric, RayEntropy, Step
+from dietnerf.renderer import render_rays
 from dietnerf.sampling import Occupancy, Stratified, occupancy
 from dietnerf.sampling.occupancy import pack_bits
 from tests.helpers import Ball, inward_rays
@@ -256,3 +258,32 @@ def test_more_samples_than_can_be_indexed_are_a_mistake_of_the_users(monkeypatch
 def test_wrong_options_are_named(options, sentence):
     with pytest.raises(UserError, match=sentence):
         Occupancy(**options)
+
+
+@pytest.mark.parametrize("kind", ["fused", "composed", "mlp"])
+def test_samples_of_a_fixed_number_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """Neither what is seen, nor what it is worth, nor a gradient."""
+    field = MLP(depth=2, width=16) if kind == "mlp" else HashGrid(log2_table_size=9, n_levels=2)
+    if kind != "mlp":
+        field.box.copy_(torch.tensor(BOX).view(2, 3))
+        torch.nn.init.normal_(field.table)
+    if kind == "composed":
+        monkeypatch.setattr(field, "_is_fused", lambda device: False)
+    sampler, rays = prepared(field, resolution=16, n_steps=48), inward_rays(40)
+    target, background = torch.rand(40, 3), torch.ones(3).expand(40, 3)
+    judges = [Photometric(), Distortion(), RayEntropy(), OpacityEntropy(), Occlusion()]
+    found = []
+    for capacity in (None, 3000):
+        sampler.capacity = capacity
+        generator = torch.Generator().manual_seed(1)
+        rendering, _ = render_rays(rays, field, sampler, background, generator)
+        step = Step(0, rays, target, background, rendering, None)
+        values = torch.stack([judge(step) for judge in judges])
+        gradients = torch.autograd.grad(values.sum(), list(field.parameters()), allow_unused=True)
+        found.append([values, rendering.rgb, rendering.depth, *gradients])
+    assert len(rendering.weights) == 3000 > int(rendering.samples.ray_offsets[-1]) > 500
+    for got, wanted in zip(*found, strict=True):
+        if got is None or wanted is None:
+            assert got is wanted
+        else:
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)

@@ -175,20 +175,24 @@ def test_weights_of_losses_are_those_of_the_step(tmp_path: Path):
     are_close(found, expected)
 
 
-def test_a_recording_draws_by_the_seed_of_the_call(device: str):
+def test_a_recording_draws_by_the_seed_of_the_call_and_is_done_once_at_each(device: str):
     generator = seeded(0, device)
-    scale = torch.ones((), device=device)
-    drawing = Recording(
-        lambda: [scale * torch.rand(5, generator=generator, device=device)], [generator]
-    )
-    found = []
-    for seed in (1, 2, 1):
+    scale, n_calls = torch.ones(2, device=device)
+
+    def draw() -> list[torch.Tensor]:
+        n_calls.add_(1)
+        return [scale * torch.rand(5, generator=generator, device=device)]
+
+    recording, found = Recording(draw, [generator]), []
+    for seed in (1, 2, 1, 2):
         generator.manual_seed(seed)
-        found.append(drawing()[0].clone())
-    assert torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
+        found.append(recording()[0].clone())
+    assert int(n_calls) == 4
+    assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3])
+    assert not torch.equal(found[0], found[1])
     scale.fill_(2)
     generator.manual_seed(1)
-    torch.testing.assert_close(drawing()[0], 2 * found[0])
+    torch.testing.assert_close(recording()[0], 2 * found[0])
 
 
 @pytest.mark.parametrize(
