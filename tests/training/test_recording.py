@@ -177,7 +177,7 @@ def test_weights_of_losses_are_those_of_the_step(tmp_path: Path):
 
 def test_a_recording_draws_by_the_seed_of_the_call_and_is_done_once_at_each(device: str):
     generator = seeded(0, device)
-    scale, n_calls = torch.ones(2, device=device)
+    scale, n_calls = torch.tensor([1.0, 0.0], device=device)
 
     def draw() -> list[torch.Tensor]:
         n_calls.add_(1)
