@@ -9,6 +9,9 @@
 
 namespace dietnerf {
 
+// Of a ray: as many as float32 counts one by one.
+constexpr int32_t kMostIntervals = 1 << 24;
+
 // Cells of level 0 along the axes, counted from the centre of the box.
 template <typename T>
 struct CellFrame {
@@ -75,7 +78,7 @@ struct CellRay {
     T until = kInfinity;
     for (int axis = 0; axis < 3; ++axis) {
       const int32_t own = cell[axis] >> shift;
-      int32_t wall = (is_rising[axis] ? own + span : own + 1 - span) << shift;
+      int32_t wall = (is_rising[axis] ? own + span : own + 1 - span) * (1 << shift);
       wall = wall < 0 ? 0 : (wall > resolution ? resolution : wall);
       const T t = (static_cast<T>(wall) - half) * (edge * t_per_cell[axis]) + t_at_centre[axis];
       until = t < until ? t : until;
@@ -146,11 +149,12 @@ struct Marching {
 
   template <typename Visit>
   DIETNERF_HD void march_even(const CellRay<T>& ray, T share, Visit&& visit) const {
-    const T per_dt = 1 / ray.dt;
+    const T per_dt = 1 / ray.dt, farthest = ray.begin + kMostIntervals * ray.dt;
+    const T end = farthest < ray.end ? farthest : ray.end;
     T k = 0;  // a floating number counts far enough, and need not be converted
     for (;;) {
       const T t = ray.begin + k * ray.dt + share * ray.dt;
-      if (!(t < ray.end)) return;
+      if (!(t < end)) return;
       const Spot<T> spot = look(ray, t, T(0));
       T next = k + 1;
       if (spot.is_occupied) {
@@ -168,6 +172,7 @@ struct Marching {
   DIETNERF_HD void march_growing(const CellRay<T>& ray, T share, Visit&& visit) const {
     T start = ray.begin, interval = longer(ray.dt, cone_angle * start);
     T t = start + share * interval;
+    int32_t n_left = kMostIntervals;
     while (t < ray.end) {
       const Spot<T> spot = look(ray, t, interval);
       T until = t, longest = 0;
@@ -179,7 +184,7 @@ struct Marching {
       }
       do {
         const T next = start + interval;
-        if (!(next > start)) return;
+        if (!(next > start) || --n_left == 0) return;
         start = next;
         interval = longer(ray.dt, cone_angle * start);
         t = start + share * interval;
@@ -206,8 +211,9 @@ struct Marching {
       for (int axis = 0; axis < 3; ++axis) place[axis] /= spot.edge;
     }
     for (int axis = 0; axis < 3; ++axis) {
-      const int32_t cell = static_cast<int32_t>(place[axis] + half()), last = resolution - 1;
-      spot.cell[axis] = cell < 0 ? 0 : (cell > last ? last : cell);
+      const T cell = place[axis] + half(), last = static_cast<T>(resolution - 1);
+      const T inside = cell > 0 ? cell : T(0);  // NaN as well, which is no int32_t
+      spot.cell[axis] = static_cast<int32_t>(inside < last ? inside : last);
     }
     spot.leaps = leaps_from(spot.level, spot.cell);
     spot.is_occupied = spot.leaps == 0 && is_occupied(spot.level, spot.cell);
@@ -245,7 +251,7 @@ struct MarchRaysInputs {
         rays_d(checked(kOp, "rays_d", rays_d_, near_, {near_.numel(), 3})),
         near(checked(kOp, "near", near_, near_, {near_.numel()})),
         far(checked(kOp, "far", far_, near_, {near_.numel()})),
-        bounds(checked(kOp, "bounds", bounds_, near_, {2, 3})),
+        bounds(checked_bounds(kOp, bounds_, near_)),
         occupied(occupied_.is_contiguous() ? occupied_ : torch::stable::contiguous(occupied_)),
         jitter(checked(kOp, "jitter", jitter_, near_, {near_.numel()})),
         resolution(resolution_),
@@ -254,9 +260,9 @@ struct MarchRaysInputs {
         step(step_),
         cone_angle(cone_angle_),
         capacity(capacity_) {
-    const int64_t n_bytes = resolution * resolution * resolution / 8;
     STD_TORCH_CHECK(resolution >= 8 && resolution % 8 == 0 && resolution <= 1024, kOp,
                     ": resolution must be a multiple of 8 from 8 to 1024, got ", resolution);
+    const int64_t n_bytes = resolution * resolution * resolution / 8;
     STD_TORCH_CHECK(occupied.scalar_type() == ScalarType::Byte, kOp, ": occupied must be uint8");
     STD_TORCH_CHECK(
         occupied.dim() == 2 && occupied.size(1) == n_bytes && n_levels >= 1 && n_levels <= 16, kOp,
@@ -264,6 +270,8 @@ struct MarchRaysInputs {
     STD_TORCH_CHECK(occupied.device() == near.device(), kOp,
                     ": occupied must be on the device of the other arguments");
     STD_TORCH_CHECK(step > 0, kOp, ": step must be positive, got ", step);
+    STD_TORCH_CHECK(cone_angle >= 0, kOp, ": cone_angle must not be negative, got ", cone_angle);
+    check_step();
     STD_TORCH_CHECK(!capacity || *capacity >= 0, kOp, ": capacity must not be negative, got ",
                     capacity.value_or(0));
   }
@@ -285,6 +293,22 @@ struct MarchRaysInputs {
   }
 
   static constexpr const char* kOp = "march_rays";
+
+ private:
+  // A march in smaller steps would take hours. On a GPU, where the box is not looked at, rays end.
+  void check_step() const {
+    if (!bounds.is_cpu()) return;
+    with_floating_type(kOp, bounds, [&](auto zero) {
+      const auto* corners = bounds.const_data_ptr<decltype(zero)>();
+      double sizes[3];
+      for (int axis = 0; axis < 3; ++axis) {
+        sizes[axis] = static_cast<double>(corners[3 + axis]) - static_cast<double>(corners[axis]);
+      }
+      const double least = std::hypot(sizes[0], sizes[1], sizes[2]) / kMostIntervals;
+      STD_TORCH_CHECK(step >= least, kOp, ": step must be at least ", least,
+                      ", which divides the box into 2^24, got ", step);
+    });
+  }
 };
 
 // Rays keep their samples until there is no room for those of one of them.
