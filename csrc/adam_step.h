@@ -129,6 +129,9 @@ void adam_step(const Spread& spread, const Tensor& parameter, const Tensor& grad
   STD_TORCH_CHECK(rule_.scalar_type() == ScalarType::Double, op, ": rule must be float64");
   STD_TORCH_CHECK(rule_.device() == parameter.device(), op,
                   ": rule must be on the device of the other arguments");
+  STD_TORCH_CHECK(0 <= beta1 && beta1 < 1 && 0 <= beta2 && beta2 < 1, op,
+                  ": beta1 and beta2 must be in [0, 1), got ", beta1, " and ", beta2);
+  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative, got ", eps);
   const int64_t n = parameter.numel();
   with_floating_type(op, parameter, [&](auto zero) {
     using T = decltype(zero);

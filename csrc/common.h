@@ -12,6 +12,7 @@
 #include <torch/headeronly/util/Half.h>
 
 #include <cassert>
+#include <cmath>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -114,6 +115,8 @@ inline int64_t last_size(const Tensor& tensor) {
   return tensor.dim() ? tensor.size(tensor.dim() - 1) : 0;
 }
 
+inline int64_t first_size(const Tensor& tensor) { return tensor.dim() ? tensor.size(0) : 0; }
+
 inline Tensor empty_sized(const Tensor& like, std::initializer_list<int64_t> sizes) {
   return torch::stable::new_empty(like, sizes);
 }
@@ -176,6 +179,27 @@ void with_stored_type(const char* op, const Tensor& like, const Body& body) {
   } else {
     with_half_type(op, like, body);
   }
+}
+
+// The box of a scene, (2, 3). On a GPU its corners are not looked at: that would wait for it.
+inline Tensor checked_bounds(const char* op, const Tensor& bounds_, const Tensor& like) {
+  const Tensor bounds = checked(op, "bounds", bounds_, like, {2, 3});
+  if (!bounds.is_cpu()) return bounds;
+  with_floating_type(op, bounds, [&](auto zero) {
+    using T = decltype(zero);
+    const T* corners = bounds.const_data_ptr<T>();
+    for (int axis = 0; axis < 3; ++axis) {
+      const T size = corners[3 + axis] - corners[axis];
+      STD_TORCH_CHECK(size > 0 && std::isfinite(size), op,
+                      ": bounds must be a lower and a higher corner, got ", corners[axis], " and ",
+                      corners[3 + axis]);
+    }
+  });
+  return bounds;
+}
+
+inline void check_early_stop(const char* op, double early_stop) {
+  STD_TORCH_CHECK(!std::isnan(early_stop), op, ": early_stop must be a number, got nan");
 }
 
 // Where a ray's samples lie.

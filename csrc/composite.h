@@ -175,6 +175,7 @@ template <typename Spread>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite(const Spread& spread,
                                                              const CompositeInputs& in,
                                                              double early_stop) {
+  check_early_stop("composite", early_stop);
   const Tensor weights = of_samples(in.sigmas, in.ray_offsets, {in.n_samples});
   const Tensor rgb = empty_sized(in.sigmas, {in.n_rays, 3});
   const Tensor opacity = empty_sized(in.sigmas, {in.n_rays});
@@ -200,6 +201,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite_backward(
     const Spread& spread, int64_t wanted, const CompositeGrads& grads, const Tensor& weights_,
     const Tensor& trans_, const CompositeInputs& in, double early_stop) {
   const char* op = "composite_backward";
+  check_early_stop(op, early_stop);
   const int64_t n = in.n_samples, n_rays = in.n_rays;
   const auto grad_weights = checked(op, "grad_weights", grads.weights, in.sigmas, {n});
   const auto grad_rgb = checked(op, "grad_rgb", grads.rgb, in.sigmas, {n_rays, 3});

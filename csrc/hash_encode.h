@@ -410,13 +410,17 @@ inline Tensor checked_levels(const char* op, const Tensor& levels_, const Tensor
   const Tensor levels = levels_.is_contiguous() ? levels_ : torch::stable::contiguous(levels_);
   if (!levels.is_cpu()) return levels;
   const int64_t* rows = readable<int64_t>(levels);
+  const int64_t n_entries = first_size(table), n_levels = levels.size(0);
   int64_t end = 0;
   bool fits = true;
-  for (int64_t i = 0; i < levels.size(0); ++i) {
+  for (int64_t i = 0; fits && i < n_levels; ++i) {
     const HashLevel level{rows[3 * i], rows[3 * i + 1], rows[3 * i + 2]};
-    fits = fits && 1 <= level.resolution && level.resolution <= 1 << 20 && end <= level.offset;
-    fits = fits && 1 <= level.n_entries && level.n_entries <= table.size(0) - level.offset;
-    fits = fits && (level.is_dense() || (level.n_entries & (level.n_entries - 1)) == 0);
+    fits = 1 <= level.resolution && level.resolution <= 1 << 20 && end <= level.offset &&
+           1 <= level.n_entries && level.n_entries <= n_entries - level.offset;
+    if (!fits) break;
+    fits = level.is_dense() || (level.n_entries & (level.n_entries - 1)) == 0;
+    STD_TORCH_CHECK(level.n_entries <= int64_t{1} << 32, op, ": level ", i, " has ",
+                    level.n_entries, " entries, more than the 2^32 that can be told apart");
     end = level.offset + level.n_entries;
   }
   STD_TORCH_CHECK(fits, op,
@@ -436,8 +440,9 @@ struct HashEncodeInputs {
 
   HashEncodeInputs(const char* op, const Tensor& table_, const Tensor& positions_,
                    const Tensor& levels_, const Tensor& level_weights_)
-      : table(aligned(checked(op, "table", table_, table_, {rows_of(table_), last_size(table_)}))),
-        positions(checked(op, "positions", positions_, positions_, {rows_of(positions_), 3})),
+      : table(
+            aligned(checked(op, "table", table_, table_, {first_size(table_), last_size(table_)}))),
+        positions(checked(op, "positions", positions_, positions_, {first_size(positions_), 3})),
         levels(checked_levels(op, levels_, table)),
         level_weights(checked(op, "level_weights", level_weights_, positions, {levels.size(0)})) {
     const int64_t f = n_features();
@@ -445,9 +450,12 @@ struct HashEncodeInputs {
                     ": n_features must be 1, 2, 4 or 8, got ", f);
     STD_TORCH_CHECK(positions.device() == table.device(), op,
                     ": positions must be on the device of the other arguments");
+    const bool is_double = table.scalar_type() == ScalarType::Double;
+    STD_TORCH_CHECK(positions.scalar_type() == (is_double ? ScalarType::Double : ScalarType::Float),
+                    op, ": positions must be ", is_double ? "float64 like" : "float32 with such a",
+                    " table");
   }
 
-  static int64_t rows_of(const Tensor& tensor) { return tensor.dim() ? tensor.size(0) : 0; }
   int64_t n_features() const { return last_size(table); }
   int64_t n_samples() const { return positions.size(0); }
   int64_t n_levels() const { return levels.size(0); }

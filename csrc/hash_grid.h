@@ -27,11 +27,11 @@ struct AxisCell {
   T fraction;
 
   DIETNERF_HD static AxisCell of(T unit, int64_t resolution) {
-    const int32_t last = static_cast<int32_t>(resolution) - 1;
-    const T scaled = unit * static_cast<T>(last + 1);
-    int32_t low = static_cast<int32_t>(scaled);
-    low = low < 0 ? 0 : low;
-    low = low > last ? last : low;
+    const T cells = static_cast<T>(static_cast<int32_t>(resolution)), last = cells - 1;
+    const T scaled = unit * cells;
+    T inside = scaled > 0 ? scaled : T(0);  // NaN as well, which is no int32_t
+    inside = inside < last ? inside : last;
+    const int32_t low = static_cast<int32_t>(inside);
     return {static_cast<uint32_t>(low), scaled - static_cast<T>(low)};
   }
 };

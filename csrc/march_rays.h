@@ -9,6 +9,9 @@
 
 namespace dietnerf {
 
+// Of a ray: as many as float32 counts one by one.
+constexpr int32_t kMostIntervals = 1 << 24;
+
 // Cells of level 0 along the axes, counted from the centre of the box.
 template <typename T>
 struct CellFrame {
@@ -75,7 +78,7 @@ struct CellRay {
     T until = kInfinity;
     for (int axis = 0; axis < 3; ++axis) {
       const int32_t own = cell[axis] >> shift;
-      int32_t wall = (is_rising[axis] ? own + span : own + 1 - span) << shift;
+      int32_t wall = (is_rising[axis] ? own + span : own + 1 - span) * (1 << shift);
       wall = wall < 0 ? 0 : (wall > resolution ? resolution : wall);
       const T t = (static_cast<T>(wall) - half) * (edge * t_per_cell[axis]) + t_at_centre[axis];
       until = t < until ? t : until;
@@ -114,8 +117,9 @@ struct Spot {
 template <typename T>
 struct Walk {
   CellRay<T> ray;
-  T share;  // where in their intervals samples stand
-  T at;     // number of the next interval; of growing ones its start
+  T share;         // where in their intervals samples stand
+  T at;            // number of the next interval; of growing ones its start
+  int32_t n_left;  // intervals; of growing ones
 };
 
 template <typename T>
@@ -133,8 +137,11 @@ struct Marching {
 
   DIETNERF_HD Walk<T> walk(const CellFrame<T>& frame, int64_t i) const {
     const T extent = half() * static_cast<T>(1 << (n_levels - 1));
-    const CellRay<T> ray(frame, rays_o + 3 * i, rays_d + 3 * i, near[i], far[i], extent, step);
-    return {ray, jitter ? jitter[i] : T(0.5), cone_angle > 0 ? ray.begin : T(0)};
+    CellRay<T> ray(frame, rays_o + 3 * i, rays_d + 3 * i, near[i], far[i], extent, step);
+    const bool is_growing = cone_angle > 0;
+    const T farthest = ray.begin + kMostIntervals * ray.dt;
+    if (!is_growing && farthest < ray.end) ray.end = farthest;
+    return {ray, jitter ? jitter[i] : T(0.5), is_growing ? ray.begin : T(0), kMostIntervals};
   }
 
   // Goes on to the next sample of a ray. False at the end of it.
@@ -200,7 +207,7 @@ struct Marching {
       }
       do {
         const T next = start + interval;
-        if (!(next > start)) ray.end = ray.begin;  // there is no further one
+        if (!(next > start) || --walk.n_left == 0) ray.end = ray.begin;  // there is no further one
         start = next;
         interval = longer(ray.dt, cone_angle * start);
         at = start + walk.share * interval;
@@ -232,8 +239,9 @@ struct Marching {
       for (int axis = 0; axis < 3; ++axis) place[axis] /= spot.edge;
     }
     for (int axis = 0; axis < 3; ++axis) {
-      const int32_t cell = static_cast<int32_t>(place[axis] + half()), last = resolution - 1;
-      spot.cell[axis] = cell < 0 ? 0 : (cell > last ? last : cell);
+      const T cell = place[axis] + half(), last = static_cast<T>(resolution - 1);
+      const T inside = cell > 0 ? cell : T(0);  // NaN as well, which is no int32_t
+      spot.cell[axis] = static_cast<int32_t>(inside < last ? inside : last);
     }
     spot.leaps = leaps_from(spot.level, spot.cell);
     spot.is_occupied = spot.leaps == 0 && is_occupied(spot.level, spot.cell);
@@ -271,7 +279,7 @@ struct MarchRaysInputs {
         rays_d(checked(kOp, "rays_d", rays_d_, near_, {near_.numel(), 3})),
         near(checked(kOp, "near", near_, near_, {near_.numel()})),
         far(checked(kOp, "far", far_, near_, {near_.numel()})),
-        bounds(checked(kOp, "bounds", bounds_, near_, {2, 3})),
+        bounds(checked_bounds(kOp, bounds_, near_)),
         occupied(occupied_.is_contiguous() ? occupied_ : torch::stable::contiguous(occupied_)),
         jitter(checked(kOp, "jitter", jitter_, near_, {near_.numel()})),
         resolution(resolution_),
@@ -280,9 +288,9 @@ struct MarchRaysInputs {
         step(step_),
         cone_angle(cone_angle_),
         capacity(capacity_) {
-    const int64_t n_bytes = resolution * resolution * resolution / 8;
     STD_TORCH_CHECK(resolution >= 8 && resolution % 8 == 0 && resolution <= 1024, kOp,
                     ": resolution must be a multiple of 8 from 8 to 1024, got ", resolution);
+    const int64_t n_bytes = resolution * resolution * resolution / 8;
     STD_TORCH_CHECK(occupied.scalar_type() == ScalarType::Byte, kOp, ": occupied must be uint8");
     STD_TORCH_CHECK(
         occupied.dim() == 2 && occupied.size(1) == n_bytes && n_levels >= 1 && n_levels <= 16, kOp,
@@ -290,6 +298,8 @@ struct MarchRaysInputs {
     STD_TORCH_CHECK(occupied.device() == near.device(), kOp,
                     ": occupied must be on the device of the other arguments");
     STD_TORCH_CHECK(step > 0, kOp, ": step must be positive, got ", step);
+    STD_TORCH_CHECK(cone_angle >= 0, kOp, ": cone_angle must not be negative, got ", cone_angle);
+    check_step();
     STD_TORCH_CHECK(!capacity || *capacity >= 0, kOp, ": capacity must not be negative, got ",
                     capacity.value_or(0));
   }
@@ -311,6 +321,22 @@ struct MarchRaysInputs {
   }
 
   static constexpr const char* kOp = "march_rays";
+
+ private:
+  // A march in smaller steps would take hours. On a GPU, where the box is not looked at, rays end.
+  void check_step() const {
+    if (!bounds.is_cpu()) return;
+    with_floating_type(kOp, bounds, [&](auto zero) {
+      const auto* corners = bounds.const_data_ptr<decltype(zero)>();
+      double sizes[3];
+      for (int axis = 0; axis < 3; ++axis) {
+        sizes[axis] = static_cast<double>(corners[3 + axis]) - static_cast<double>(corners[axis]);
+      }
+      const double least = std::hypot(sizes[0], sizes[1], sizes[2]) / kMostIntervals;
+      STD_TORCH_CHECK(step >= least, kOp, ": step must be at least ", least,
+                      ", which divides the box into 2^24, got ", step);
+    });
+  }
 };
 
 // Rays keep their samples until there is no room for those of one of them.

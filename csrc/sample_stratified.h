@@ -2,6 +2,8 @@
 // See dietnerf/ops/sample_stratified.py for shapes and units.
 #pragma once
 
+#include <limits>
+
 #include "common.h"
 
 namespace dietnerf {
@@ -105,6 +107,8 @@ struct SampleStratifiedInputs {
         n_rays(near.numel()),
         lindisp(lindisp_) {
     STD_TORCH_CHECK(ray_offsets.size(0) == n_rays + 1, op, ": ray_offsets must be (n_rays+1,)");
+    STD_TORCH_CHECK(0 <= n_samples && n_samples <= std::numeric_limits<int32_t>::max(), op,
+                    ": n_samples must be from 0 to 2^31 - 1, got ", n_samples);
   }
 
   template <typename T>

@@ -52,21 +52,28 @@ template <typename T>
 struct MarchPart {
   Marching<T> of;
   std::vector<MarchedSample<T>>* parts;  // (n_parts)
-  int64_t* counts;                       // (n_rays,)
+  int64_t* counts;                       // (n_rays,), zeros
   int64_t n_rays;
+  // Behind so many samples nothing is asked for: of a part, and of all that are done.
+  int64_t most_each, most_in_all;
+  std::atomic<int64_t>* n_found;
 
   DIETNERF_HD void operator()(int64_t part) const {
+    if (*n_found > most_in_all) return;
     const Marching<T> marching = of;  // a copy that no write can alias
     const CellFrame<T> frame = marching.frame();
     const int64_t end = std::min(n_rays, (part + 1) * kRaysPerPart);
     std::vector<MarchedSample<T>> found;
-    for (int64_t ray = part * kRaysPerPart; ray < end; ++ray) {
+    for (int64_t ray = part * kRaysPerPart; ray < end && is_asked_for(found.size()); ++ray) {
       const size_t before = found.size();
       marching.march(frame, ray, [&](T t, T delta) { found.push_back({t, delta}); });
       counts[ray] = static_cast<int64_t>(found.size() - before);
     }
+    *n_found += static_cast<int64_t>(found.size());
     parts[part] = std::move(found);
   }
+
+  bool is_asked_for(size_t n) const { return static_cast<int64_t>(n) <= most_each; }
 };
 
 template <typename T>
@@ -139,7 +146,12 @@ std::tuple<Tensor, Tensor, Tensor> march_rays_cpu(Tensor rays_o, Tensor rays_d, 
   with_floating_type("march_rays", in.near, [&](auto zero) {
     using T = decltype(zero);
     std::vector<std::vector<MarchedSample<T>>> parts(n_parts);
-    spread_parts(MarchPart<T>{in.as<T>(leaps.data()), parts.data(), offsets + 1, in.n_rays},
+    std::atomic<int64_t> n_found{0};
+    // More than can be indexed are refused below; with a capacity they may be in later rays.
+    const int64_t refused = std::numeric_limits<int32_t>::max();
+    spread_parts(MarchPart<T>{in.as<T>(leaps.data()), parts.data(), offsets + 1, in.n_rays,
+                              capacity.value_or(refused),
+                              capacity ? std::numeric_limits<int64_t>::max() : refused, &n_found},
                  n_parts);
     for (int64_t ray = 0; ray < in.n_rays; ++ray) offsets[ray + 1] += offsets[ray];
     if (capacity) {

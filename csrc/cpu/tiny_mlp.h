@@ -93,6 +93,7 @@ struct TinyMLPs {
   // grad_in = grad_out * layer^T, and what is added to the gradient of the layer
   void backward(const Layer& layer, const Rows& in, const Rows& grad_out, const Rows& grad_in,
                 float* grads) const {
+    if (in.n == 0) return;
     multiply({in.data, 1, in.row, grad_out.data, grad_out.row, grads + layer.grad_at,
               padded(layer.n_out), layer.n_in, padded(layer.n_out), in.n, true});
     multiply({grad_out.data, grad_out.row, 1, layer.backward.data(), padded(layer.n_in),

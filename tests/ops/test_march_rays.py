@@ -94,6 +94,7 @@ def cases(dtype: torch.dtype) -> Any:
     ):
         resolution = resolutions[int(torch.randint(4, ()))]
         box = torch.rand(2, 3) + torch.tensor([[-1.0], [1.0]]) * (0.1 + torch.rand(3))
+        box = box.sort(dim=0).values
         rays_o, rays_d = rays_towards(box * 2 ** (n_levels - 1), 300, dtype)
         near, far = torch.rand(300) * 0.5, 1 + torch.rand(300) * 3
         bits = random_bits(resolution, n_levels, share)
