@@ -21,7 +21,7 @@ import torch
 from common import median_ratio, report
 from torch import Tensor
 
-from dietnerf.training import recording, system
+from dietnerf.training import recording, together
 from dietnerf.training.cli import main as dietnerf
 
 SMALL = [
@@ -41,7 +41,7 @@ def replay(done: recording.Recording) -> Sequence[Tensor]:
 
 
 def seconds_per_step(n_steps: int, most_together: int) -> float:
-    system.MAX_TOGETHER = most_together
+    together.MAX_TOGETHER = most_together
     options = ("trainer.max_steps", "trainer.val_check_interval", "save_every")
     steps = [word for name in options for word in (f"--{name}", str(n_steps))]
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,8 @@ from torch import Tensor
 from dietnerf.errors import UserError
 from dietnerf.training.checkpoints import latest_before
 from dietnerf.training.datamodule import RayBatch
-from dietnerf.training.system import DietNeRF, Seen, is_logged
+from dietnerf.training.seen import Seen
+from dietnerf.training.system import DietNeRF, is_logged
 
 ASKED = ("cpu",)  # devices that answer at once
 MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision takes 16 to find itself

@@ -4,20 +4,18 @@ No formula of NeRF stands here.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import dietnerf
 from dietnerf.chunks import sum_in_chunks
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
-from dietnerf.fields import MLP, AbstractField, Ensemble
+from dietnerf.fields import MLP, AbstractField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.refinement import CameraRefinement
@@ -32,14 +30,15 @@ from dietnerf.losses import (
 from dietnerf.metrics import psnr
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import rays_per_chunk, render_image, render_rays
-from dietnerf.sampling import AbstractSampler, Occupancy, Stratified
+from dietnerf.sampling import AbstractSampler, Stratified
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.schedules.base import Progress
 from dietnerf.training.adam import SkippingAdam
-from dietnerf.training.datamodule import RayBatch, RaySource, SceneDataModule, Undrawn, View
+from dietnerf.training.datamodule import RayBatch, SceneDataModule, Undrawn, View
 from dietnerf.training.devices import gathered
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
-from dietnerf.training.recording import MAX_TOGETHER, RecordedSteps, capacity_for
+from dietnerf.training.seen import Seen
+from dietnerf.training.together import RecordedTraining
 
 CHECKPOINT_FORMAT = 2  # raised whenever older checkpoints can no longer be read
 
@@ -61,38 +60,6 @@ class RenderedView:
     def rgb(self) -> Tensor:
         """The rendered colours, (height, width, 3)."""
         return self.rendering.rgb.view_as(self.view.image)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Training rays as they are and as the field sees them.
-
-    Args:
-        opacity: (n_rays,).
-        rgb: the rendered colours, (n_rays, 3).
-        target: the photographed ones, (n_rays, 3).
-        background: (n_rays, 3).
-    """
-
-    opacity: Tensor
-    rgb: Tensor
-    target: Tensor
-    background: Tensor
-
-    @classmethod
-    def of(cls, rendering: Rendering, batch: RayBatch) -> "Seen":
-        opacity, rgb = rendering.opacity.detach(), rendering.rgb.detach()
-        return cls(opacity, rgb, batch.rgb, batch.background)
-
-    @classmethod
-    def cat(cls, parts: "list[Seen]") -> "Seen":
-        return cls(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True)))
-
-    def tensors(self) -> list[Tensor]:
-        return [getattr(self, field.name) for field in fields(self)]
-
-    def mse(self) -> Tensor:
-        return F.mse_loss(self.rgb, self.target)
 
 
 @dataclass
@@ -160,8 +127,7 @@ class DietNeRF(pl.LightningModule):
         self.table_decay = table_decay
         self.refinement = refinement
         self.records_steps = records_steps
-        self._recorded: RecordedSteps | None = None
-        self._capacity: int | None = None
+        self.recorded = RecordedTraining(self)
         self.capture: Capture | None = None
         self.history = History(torch.initial_seed())
         self.terms = torch.zeros(0)  # of the losses in the last step, (n_losses,)
@@ -212,19 +178,10 @@ class DietNeRF(pl.LightningModule):
         for judge in (*self.ray_losses, *self.scene_losses):
             judge.prepare(train, data.background, device)
         self.capture = data.capture()
-        self._check_recording(data)
+        if self.records_steps:
+            self.recorded.check(data)
+        data.last_together = self.recorded.last_together if self.records_steps else None
         self._prepared_for = data
-
-    def _check_recording(self, data: SceneDataModule) -> None:
-        data.last_together = self._last_together if self.records_steps else None
-        if not self.records_steps:
-            return
-        for what, name in ((self.schedules, "schedules"), (self.refinement, "refinement")):
-            if what:
-                raise UserError(f"records_steps does not go with {name}; leave one of them out")
-        if isinstance(self.field, Ensemble):
-            raise UserError("records_steps does not go with the field Ensemble; leave it out")
-        capacity_for(data.samples_per_step, self.sampler, 1)
 
     def configure_optimizers(self) -> Any:
         law = self.learning_rate
@@ -254,45 +211,43 @@ class DietNeRF(pl.LightningModule):
 
     def training_step(self, batch: RayBatch | Undrawn, batch_idx: int) -> Tensor:
         if isinstance(batch, Undrawn):
-            *before, batch = batch.steps()
-            for step in before:
-                self._take(step)
+            batch = self.recorded.take_all_but_last(batch)
         else:
             progress = Progress(self.global_step, self.trainer.max_steps)
             for schedule in self.schedules:
                 batch = replace(batch, rays=schedule.apply(progress, self.field, batch.rays))
-        self._update_sampler(batch)
+        self.update_sampler(batch)
         logged = is_logged(self.trainer, batch)
         if isinstance(batch, RayBatch):
             loss, stats, n_samples = self._judge_rays(batch, logged)
         else:
-            loss, stats, n_samples = self._replay(batch)
+            loss, stats, n_samples = self.recorded.judge(batch)
         scene_terms = self._judge_scene(batch)
         loss = loss + sum(scene_terms.values())
-        self._note_terms(stats, scene_terms)
+        self.note_terms(stats, scene_terms)
         self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
         if logged:
             self._log_step(loss.detach(), stats, len(batch), n_samples)
         # One that is not finite makes its gradient so, which all processes hear of.
         return loss * (1 + 0 * loss.detach())
 
-    def _update_sampler(self, batch: RayBatch | Undrawn) -> None:
+    def update_sampler(self, batch: RayBatch | Undrawn) -> None:
         # The same on all processes, so that they go on with the same sampler.
         generator = step_generator("sampler", batch.index, 0, self.device)
         self.sampler.update(batch.index, self.field, generator)
 
-    def _note_terms(self, stats: Tensor, scene_terms: dict[AbstractSceneLoss, Tensor]) -> None:
+    def note_terms(self, stats: Tensor, scene_terms: dict[AbstractSceneLoss, Tensor]) -> None:
         none = stats.new_zeros(())
         of_scene = [scene_terms.get(judge, none).detach() for judge in self.scene_losses]
         of_rays = stats[: len(self.ray_losses)]
         self.terms = torch.cat([of_rays, torch.stack(of_scene)]) if of_scene else of_rays
 
-    def _weights(self) -> list[float]:
+    def loss_weights(self) -> list[float]:
         """Of the losses of rays, in this step."""
         n_steps = self.trainer.max_steps
         return [judge.weight_at(self.global_step, n_steps) for judge in self.ray_losses]
 
-    def _judge(
+    def judge(
         self, batch: RayBatch, weights: Sequence[float | Tensor], generator: torch.Generator
     ) -> tuple[Tensor, Rendering]:
         """Each loss of training rays, weighted, (n_losses,), and what they judge."""
@@ -316,10 +271,10 @@ class DietNeRF(pl.LightningModule):
         n_samples = 0
         seen: list[Seen] = []
         generator = step_generator("samples", batch.index, self.global_rank, self.device)
-        weights = self._weights()
+        weights = self.loss_weights()
 
         def loss_and_stats(chunk: RayBatch) -> tuple[Tensor, Tensor]:
-            terms, rendering = self._judge(chunk, weights, generator)
+            terms, rendering = self.judge(chunk, weights, generator)
             nonlocal n_samples
             n_samples += len(rendering.weights)
             share = len(chunk) / len(batch)
@@ -334,118 +289,6 @@ class DietNeRF(pl.LightningModule):
         if seen:
             self.seen = Seen.cat(seen)
         return loss, stats, n_samples
-
-    def _last_together(self, first: int) -> int:
-        """The last of the steps that are taken together with `first`: in those before it nothing
-        but training happens."""
-        last = first
-        if self._trains_alone():
-            while last < first + MAX_TOGETHER - 1 and not self._is_event(last):
-                last += 1
-        return last
-
-    def _trains_alone(self) -> bool:
-        """Whether there are steps in which Lightning has nothing to do."""
-        trainer, precision = self.trainer, self.trainer.precision_plugin
-        scaler = getattr(precision, "scaler", None)
-        return (
-            isinstance(trainer.optimizers[0], SkippingAdam)
-            and trainer.world_size == trainer.accumulate_grad_batches == 1
-            and trainer.gradient_clip_val is None
-            and (scaler is None or not scaler.is_enabled())
-        )
-
-    def _is_event(self, step: int) -> bool:
-        """Whether a step is logged, saved, looked at, or judged by a loss of the scene; also the
-        first and the last."""
-        trainer: Any = self.trainer
-        every = [trainer.log_every_n_steps, trainer.val_check_batch]
-        every += [callback._every_n_train_steps for callback in trainer.checkpoint_callbacks]
-        n_done, n_all = step + 1, trainer.max_steps
-        return (
-            step == 0
-            or n_done >= n_all
-            or any(n and n_done % n == 0 for n in every)
-            or any(judge.weight_at(step, n_all) for judge in self.scene_losses)
-        )
-
-    def _recorder(self, batch: Undrawn) -> RecordedSteps:
-        if self._recorded is None:
-            parameters = [p for p in self.parameters() if p.requires_grad]
-            self._recorded = RecordedSteps(
-                self._judge_drawn, parameters, self._end_step, self.global_rank
-            )
-            self._capacity = self._capacity_on(batch.source)
-        return self._recorded
-
-    def _replay(self, batch: Undrawn) -> tuple[Tensor, Tensor, int]:
-        """The same as a recorded step."""
-        found = self._recorder(batch).judge(batch, self._weights())
-        stats, *seen = found.results
-        self.seen = Seen(*seen)
-        if isinstance(self.sampler, Occupancy):
-            self.sampler.note_samples(found.n_samples, len(batch))
-        return found.loss, stats, found.n_samples
-
-    def _take(self, batch: Undrawn) -> None:
-        """A whole recorded step, of which Lightning hears afterwards."""
-        self._update_sampler(batch)
-        recorder, optimizer = self._recorder(batch), self.trainer.optimizers[0]
-        if self.device.type == "cuda":  # else _end_step does it
-            assert isinstance(optimizer, SkippingAdam)
-            optimizer.count([p for p in self.parameters() if p.requires_grad], has_gradients=True)
-        recorder.take(batch, self._weights())
-        count_step(self.trainer)
-        for config in self.trainer.lr_scheduler_configs:
-            config.scheduler.step()  # type: ignore[call-arg]
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, WeightAveraging):
-                callback.on_train_batch_end(self.trainer, self, None, batch, batch.index)
-
-    def _end_step(self, gradients: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        self._note_terms(results[0], {})
-        optimizer = self.trainer.optimizers[0]
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            callback.on_before_optimizer_step(self.trainer, self, optimizer)
-        assert isinstance(optimizer, SkippingAdam)
-        if self.device.type == "cuda":
-            optimizer.move()
-        else:
-            optimizer.step()
-
-    def _capacity_on(self, source: RaySource) -> int | None:
-        if source.device != self.device:
-            raise UserError(
-                "records_steps needs photographs without masks that fit beside everything else on "
-                f"{self.device}; leave it out"
-            )
-        data = source.settings
-        n_devices = 1 if data.batch_per_device else self.trainer.world_size
-        return capacity_for(data.samples_per_step, self.sampler, n_devices)
-
-    def _judge_drawn(
-        self,
-        source: RaySource,
-        n_rays: int,
-        share: float,
-        weights: Sequence[float | Tensor],
-        of_rays: torch.Generator,
-        of_samples: torch.Generator,
-    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-        """What a recorded step does: see RecordedSteps."""
-        batch = source.draw(n_rays, share, 0, of_rays)
-        self.sampler.capacity = self._capacity
-        try:
-            terms, rendering = self._judge(batch.to(self.device), weights, of_samples)
-        finally:
-            self.sampler.capacity = None
-        assert rendering.samples is not None, "training rays are rendered with their samples"
-        seen = Seen.of(rendering, batch)
-        stats = torch.cat([terms.detach(), seen.mse()[None]])
-        return terms.sum(), rendering.samples.ray_offsets[-1], [stats, *seen.tensors()]
 
     def _judge_scene(self, batch: RayBatch | Undrawn) -> dict[AbstractSceneLoss, Tensor]:
         """The losses of the scene itself, those that count in this step."""
@@ -534,18 +377,6 @@ class DietNeRF(pl.LightningModule):
         saved = checkpoint["dietnerf"]
         self.capture = Capture.from_dict(saved["capture"])
         self.history = History(**saved["history"])
-
-
-def count_step(trainer: pl.Trainer) -> None:
-    """Tell Lightning of a step that it did not take itself."""
-    loop = trainer.fit_loop.epoch_loop
-    taken = loop.automatic_optimization.optim_progress.optimizer.step
-    for progress in (taken, loop.batch_progress):
-        progress.increment_ready()
-        progress.increment_completed()
-    loop.batch_progress.increment_started()
-    loop.batch_progress.increment_processed()
-    loop._batches_that_stepped += 1
 
 
 def is_logged(trainer: pl.Trainer, batch: RayBatch | Undrawn) -> bool:

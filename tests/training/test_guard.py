@@ -12,7 +12,8 @@ from dietnerf.losses import Photometric
 from dietnerf.training import guard
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.guard import is_collapsed
-from dietnerf.training.system import DietNeRF, Seen
+from dietnerf.training.seen import Seen
+from dietnerf.training.system import DietNeRF
 from tests.helpers import fit
 
 NAN = float("nan")

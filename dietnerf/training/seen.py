@@ -1,0 +1,42 @@
+"""What a step of training saw."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dietnerf.geometry.rays import Rendering
+from dietnerf.training.datamodule import RayBatch
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Training rays as they are and as the field sees them.
+
+    Args:
+        opacity: (n_rays,).
+        rgb: the rendered colours, (n_rays, 3).
+        target: the photographed ones, (n_rays, 3).
+        background: (n_rays, 3).
+    """
+
+    opacity: Tensor
+    rgb: Tensor
+    target: Tensor
+    background: Tensor
+
+    @classmethod
+    def of(cls, rendering: Rendering, batch: RayBatch) -> "Seen":
+        opacity, rgb = rendering.opacity.detach(), rendering.rgb.detach()
+        return cls(opacity, rgb, batch.rgb, batch.background)
+
+    @classmethod
+    def cat(cls, parts: "list[Seen]") -> "Seen":
+        return cls(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True)))
+
+    def tensors(self) -> list[Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def mse(self) -> Tensor:
+        return F.mse_loss(self.rgb, self.target)
