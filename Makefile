@@ -79,7 +79,7 @@ test-reliability: build
 
 soak: export OMP_WAIT_POLICY := passive
 soak: build
-	$(BIN)/python benchmarks/soak.py --minutes 90
+	$(BIN)/python benchmarks/soak.py --minutes 60
 
 lint: build
 	$(BIN)/ruff check .
