@@ -66,7 +66,9 @@ struct CellRay {
     const T norm = std::sqrt(squares);
     dt = step / norm;
     cell_size = frame.cell_size / norm;
-    if (!(is_hit && dt > 0 && dt < kInfinity)) end = begin;
+    // So far from the box that t does not tell intervals apart, they would be counted for hours.
+    const bool advances = dt > 0 && dt < kInfinity && begin + dt > begin;
+    if (!(is_hit && advances)) end = begin;
     for (int axis = 0; axis < 3; ++axis) find_walls(axis, extent);
   }
 
@@ -332,7 +334,9 @@ struct MarchRaysInputs {
       for (int axis = 0; axis < 3; ++axis) {
         sizes[axis] = static_cast<double>(corners[3 + axis]) - static_cast<double>(corners[axis]);
       }
-      const double least = std::hypot(sizes[0], sizes[1], sizes[2]) / kMostIntervals;
+      // Those that grow are long by the time that they leave the first box.
+      const double enlarged = cone_angle > 0 ? 1 : 1 << (n_levels - 1);
+      const double least = enlarged * std::hypot(sizes[0], sizes[1], sizes[2]) / kMostIntervals;
       STD_TORCH_CHECK(step >= least, kOp, ": step must be at least ", least,
                       ", which divides the box into 2^24, got ", step);
     });

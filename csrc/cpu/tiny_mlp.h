@@ -1,6 +1,7 @@
 // Networks so small that their weights and the rows of a block stay in the cache.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "../render_hash_grid.h"
@@ -20,7 +21,7 @@ struct Layer {
         int64_t* n_grads)
       : n_in(n_in_),
         n_out(n_out_),
-        forward(n_in * padded(n_out)),
+        forward(std::max<int64_t>(n_in, 1) * padded(n_out)),  // not null, where nothing is read
         backward(n_out * padded(n_in)),
         grad_at(*n_grads) {
     for (int64_t o = 0; o < n_out; ++o) {
