@@ -65,8 +65,8 @@ struct TileBlock {
   }
 };
 
-// Four blocks a multiprocessor leave a thread 128 registers: without saying so ptxas spills for sm_80
-// and sm_120.
+// Four blocks a multiprocessor leave a thread 128 registers: without saying so ptxas spills for
+// sm_80 and sm_120.
 template <typename Job>
 __global__ void __launch_bounds__(kTileThreads, 4) run_tiles(Job job) {
   extern __shared__ __align__(128) char shared[];
