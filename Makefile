@@ -10,7 +10,7 @@ XLA := .venv-xla/bin
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build test test-reliability test-xla soak lint format bench demo app clean
+.PHONY: build test test-reliability test-xla soak fuzz lint format bench demo app clean
 
 build: $(BUILT)
 
@@ -55,6 +55,11 @@ test-reliability: build
 soak: export OMP_WAIT_POLICY := passive
 soak: build
 	$(BIN)/python benchmarks/soak.py --minutes 90
+
+# A million cases for the CPU's kernels under sanitizers; wants clang.
+fuzz: export OMP_WAIT_POLICY := passive
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.reliability.sanitized
 
 lint: build
 	$(BIN)/ruff check .
