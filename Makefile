@@ -12,9 +12,9 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --only-binary :all: --emit-build-options --custom-compile-command 'make lock'
 SOURCES := setup.py $(shell find csrc -type f)
-CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build lock audit wheel test test-reliability test-xla soak lint format bench demo app clean
+.PHONY: build lock audit wheel test test-reliability test-xla soak fuzz lint format bench demo app clean
 
 build: $(BUILT)
 
@@ -80,6 +80,11 @@ test-reliability: build
 soak: export OMP_WAIT_POLICY := passive
 soak: build
 	$(BIN)/python benchmarks/soak.py --minutes 60
+
+# A million cases for the CPU's kernels under sanitizers; wants clang.
+fuzz: export OMP_WAIT_POLICY := passive
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.reliability.sanitized
 
 lint: build
 	$(BIN)/ruff check .
