@@ -134,6 +134,7 @@ struct Marching {
     const T extent = half() * static_cast<T>(1 << (n_levels - 1));
     const CellRay<T> ray(frame, rays_o + 3 * i, rays_d + 3 * i, near[i], far[i], extent, step);
     const T share = jitter ? jitter[i] : T(0.5);
+    if (!(share >= 0 && share <= 1)) return;  // from far in front of a ray none would arrive
     if (cone_angle > 0) {
       march_growing(ray, share, visit);
     } else {
