@@ -143,7 +143,9 @@ struct Marching {
     const bool is_growing = cone_angle > 0;
     const T farthest = ray.begin + kMostIntervals * ray.dt;
     if (!is_growing && farthest < ray.end) ray.end = farthest;
-    return {ray, jitter ? jitter[i] : T(0.5), is_growing ? ray.begin : T(0), kMostIntervals};
+    const T share = jitter ? jitter[i] : T(0.5);
+    if (!(share >= 0 && share <= 1)) ray.end = ray.begin;  // from far in front none would arrive
+    return {ray, share, is_growing ? ray.begin : T(0), kMostIntervals};
   }
 
   // Goes on to the next sample of a ray. False at the end of it.

@@ -36,8 +36,10 @@ def march_rays(
     least at the smallest whose cells are as long along their longest axis as the interval, if there
     is one.
 
-    Rays that miss the box, and those with a NaN, have no samples. Empty cells are leapt over, so
-    the time goes with the samples kept and the cells crossed. Not differentiable; deterministic.
+    Rays that miss the box, those with a NaN, and those with a jitter outside of [0, 1] have no
+    samples; nor have those so far away that t does not tell two intervals apart. Empty cells are
+    leapt over, so the time goes with the samples kept and the cells crossed. Not differentiable;
+    deterministic.
 
     Args:
         rays_o: origins, (n_rays, 3), scene units.
@@ -48,7 +50,8 @@ def march_rays(
         occupied: uint8, (n_levels, resolution^3 / 8). Cell (x, y, z) of a level is bit i % 8,
             counted from the lowest, of byte i / 8, i = (z * resolution + y) * resolution + x.
         resolution: cells along each axis, a multiple of 8.
-        step: length of an interval, scene units; with float32, no ray has more than 2^24 of them.
+        step: length of an interval, scene units, at least the 2^24th part of the box's diagonal
+            (without a cone angle, of the last level's box). No ray has more than 2^24 of them.
         cone_angle: by how much intervals grow with t, in units of t per unit of t.
         jitter: where in its intervals a ray's samples stand, in [0, 1), (n_rays,); None for 0.5.
         capacity: how many samples are returned, whatever their number: rays from the first one on
@@ -122,7 +125,8 @@ def reference(
     share = torch.full_like(near, 0.5) if jitter is None else jitter
     is_filled = (occupied[..., None] >> torch.arange(8, device=near.device) & 1).bool().flatten(1)
 
-    is_hit = (begin < end) & (dt > 0) & dt.isfinite()
+    is_hit = (begin < end) & (dt > 0) & dt.isfinite() & (begin + dt > begin)
+    is_hit &= (share >= 0) & (share <= 1)
     counts = torch.zeros_like(near, dtype=torch.int64)
     ts, deltas = [near.new_empty(0)], [near.new_empty(0)]
     for rays, n_intervals in _slices(is_hit, (end - begin) / dt):

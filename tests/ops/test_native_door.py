@@ -295,6 +295,14 @@ def test_a_ray_that_t_cannot_follow_has_no_samples(cone_angle: float) -> None:
     assert len(ts) == 0
 
 
+@pytest.mark.parametrize("share", [-math.inf, -1e30, 1.5, math.nan])
+def test_a_ray_whose_samples_would_stand_elsewhere_has_none(share: float) -> None:
+    arguments = fresh("march_rays") | {"jitter": torch.tensor([0.5, 0.5, share, 0.5])}
+    arguments["occupied"].fill_(255)
+    _, _, ray_offsets = call("march_rays", arguments | {"capacity": None})
+    assert ray_offsets[2] == ray_offsets[3] < ray_offsets[4]
+
+
 def test_a_capacity_bounds_the_march() -> None:
     """Rays of 2^19 samples, of which one finds room: few others are asked for."""
     n_rays = 600
