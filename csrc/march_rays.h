@@ -144,7 +144,8 @@ struct Marching {
     const T farthest = ray.begin + kMostIntervals * ray.dt;
     if (!is_growing && farthest < ray.end) ray.end = farthest;
     const T share = jitter ? jitter[i] : T(0.5);
-    if (!(share >= 0 && share <= 1)) ray.end = ray.begin;  // from far in front none would arrive
+    // From far in front none would arrive.
+    if (!(share >= 0 && share <= 1)) ray.end = -CellRay<T>::kInfinity;
     return {ray, share, is_growing ? ray.begin : T(0), kMostIntervals};
   }
 
