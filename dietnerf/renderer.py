@@ -1,6 +1,7 @@
 """From rays and a field to colours: bundles of rays, and whole images in chunks of them."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,14 @@ from dietnerf.geometry.rays import Rays, Rendering
 from dietnerf.sampling.base import AbstractSampler
 
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc")  # what torch and kernels say of it on a CPU
+
+
+def picture_precision(device: torch.device) -> AbstractContextManager[object]:
+    """What pictures of 8 bits need: on a GPU half precision, in which the fast field goes from rays
+    to pixels in one kernel."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.autocast(device.type, torch.float16)
 
 
 def rays_per_chunk(field: AbstractField, sampler: AbstractSampler, device: torch.device) -> int:

@@ -7,8 +7,9 @@ from dietnerf.errors import UserError
 from dietnerf.fields import base
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
-from dietnerf.renderer import render_image, render_rays
+from dietnerf.renderer import picture_precision, render_image, render_rays
 from dietnerf.sampling import Stratified
+from tests.conftest import needs_cuda
 from tests.helpers import Ball, inward_rays
 
 
@@ -96,3 +97,15 @@ def test_constant_density_stops_the_light_that_physics_says():
     expected = 1 - torch.exp(-0.3 * 4 * rays.norms)
     torch.testing.assert_close(rendering.opacity, expected, atol=1e-5, rtol=0)
     assert math.isclose(rendering.rgb[0, 1].item(), 1 - expected[0].item(), abs_tol=1e-5)
+
+
+def test_pictures_on_a_cpu_are_as_exact_as_training():
+    with picture_precision(torch.device("cpu")):
+        assert not torch.is_autocast_enabled("cpu")
+
+
+@needs_cuda
+def test_pictures_on_a_gpu_are_in_half_precision():
+    with picture_precision(torch.device("cuda")):
+        assert torch.is_autocast_enabled("cuda")
+        assert torch.get_autocast_dtype("cuda") == torch.float16

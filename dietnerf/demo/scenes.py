@@ -21,6 +21,7 @@ from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.turntable import Turntable
 from dietnerf.pictures import Mode, depth_range, picture
 from dietnerf.preview import Preview, shrunk
+from dietnerf.renderer import picture_precision
 from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
 
 HUB = "hf:"
@@ -109,13 +110,18 @@ class LoadedScene:
         capture = self.system.refined_capture()
         self.background = capture.background
         self.turntable = Turntable.of(capture.cameras["train"])
-        self.preview = Preview(lambda cameras: self.system.render(cameras, 0, self.background))
+        self.preview = Preview(lambda cameras: self.render(cameras, 0))
         self.preview.warm_up(self.turntable.cameras[:1])
 
     @property
     def height(self) -> int:
         """Rows of the photographs."""
         return self.turntable.cameras.height
+
+    def render(self, cameras: Cameras, index: int) -> Rendering:
+        """One whole image."""
+        with picture_precision(self.system.device):
+            return self.system.render(cameras, index, self.background)
 
     def camera(self, view: View) -> Cameras:
         """The camera of a view, with the photographs' proportions."""
@@ -159,9 +165,7 @@ def film_frames(
     """Frame after frame, every scene's pictures in turn, with one scale of depths for all."""
     depths: Depths | None = None
     for i in range(len(cameras)):
-        renderings: list[Rendering] = [
-            scene.system.render(cameras, i, scene.background) for scene in scenes
-        ]
+        renderings: list[Rendering] = [scene.render(cameras, i) for scene in scenes]
         depths = depths or depth_range(renderings[0])
         yield {
             f"{place} {mode}": picture(rendering, mode, cameras.height, depths).cpu()

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import Mode, depth_range, picture
+from dietnerf.renderer import picture_precision
 from dietnerf.training.checkpoints import load_system
 from dietnerf.training.process import prepare_process
 from dietnerf.training.system import DietNeRF
@@ -54,7 +55,8 @@ class Film:
         """The pictures of one system, then those of one beside it."""
         pictures = {}
         for system, prefix in zip(systems, PREFIXES, strict=False):
-            rendering = system.render(self.cameras, index, self.background)
+            with picture_precision(system.device):
+                rendering = system.render(self.cameras, index, self.background)
             for mode in self.modes:
                 shown = picture(rendering, mode, self.cameras.height, self.depths)
                 pictures[prefix + mode] = shown.cpu()

@@ -17,7 +17,7 @@ from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Rendering
 from dietnerf.pictures import Mode, depth_range, picture, surface_depth
 from dietnerf.preview import FINER, Preview, shrunk
-from dietnerf.renderer import render_image
+from dietnerf.renderer import picture_precision, render_image
 from dietnerf.sampling.base import AbstractSampler
 from dietnerf.viewer.camera_path import CameraPath
 from dietnerf.viewer.listening import serve_at
@@ -145,7 +145,7 @@ class Viewer:
         return finest if watcher.version < self.version else None
 
     def _render(self, cameras: Cameras) -> Rendering:
-        with _evaluated(self.field, self.sampler):
+        with _evaluated(self.field, self.sampler), picture_precision(self.background.device):
             return render_image(cameras, 0, self.field, self.sampler, self.background)
 
     def _show(self, client: Any, cameras: Cameras) -> None:
