@@ -81,7 +81,8 @@ class Steps:
         self.fast = [*self.scene, *options(fast | (TINY if small else {})), *words]
 
     def autocast(self, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
-        return torch.autocast(self.device.type, dtype, enabled=self.device.type == "cuda")
+        is_on = self.device.type == "cuda"  # and without a cache, as in `fit`: graphs refuse one
+        return torch.autocast(self.device.type, dtype, enabled=is_on, cache_enabled=False)
 
     def _windows(self, words: Sequence[str], run: Path, warmup: int, window: int) -> Result:
         plan = {"warmup": 4, "window": 2, "rounds": 2}
