@@ -38,7 +38,7 @@ from dietnerf.losses import Step
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import render_rays
 from dietnerf.training.cli import main as dietnerf
-from dietnerf.training.datamodule import RayBatch
+from dietnerf.training.datamodule import RayBatch, Undrawn
 from dietnerf.training.system import DietNeRF
 
 RESULTS = "windows.json"
@@ -50,7 +50,7 @@ class Windows(pl.Callback):
 
     Args:
         warmup: steps before the first window.
-        window: steps in each.
+        window: steps in each, or as many as are taken together with the last of them.
     """
 
     def __init__(self, warmup: int, window: int) -> None:
@@ -73,16 +73,17 @@ class Windows(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch,
+        batch: RayBatch | Undrawn,
         batch_idx: int,
     ) -> None:
-        if trainer.global_step > self.warmup:
-            self.n_rays.append(len(batch))
+        n_steps = batch.n_steps if isinstance(batch, Undrawn) else 1  # taken together
+        if trainer.global_step - n_steps >= self.warmup:
+            self.n_rays += [len(batch)] * n_steps
             if len(self.n_rays) < self.window:
                 return
             synchronize()
             self._end_round(trainer, pl_module, time.perf_counter() - self.started)
-        elif trainer.global_step == self.warmup:
+        else:
             self.memory = peak_memory()
         self.n_rays, self.n_marched, self.n_counted = [], [], []
         synchronize()
@@ -102,9 +103,9 @@ class Windows(pl.Callback):
         if system.records_steps:  # which calls no hooks once it is recorded
             self.n_marched = [n_rays * system.sampler.n_samples for n_rays in self.n_rays]
             self.n_counted = []
-        n = len(self.n_marched)  # those of `fit` come first
-        indices = range(self.bare_index, self.bare_index + self.window)
-        self.bare_index += self.window
+        n, n_steps = len(self.n_marched), len(self.n_rays)  # those of `fit` come first
+        indices = range(self.bare_index, self.bare_index + n_steps)
+        self.bare_index += n_steps
         batches = [data.batch(index).to(system.device) for index in indices]
         synchronize()
         started = time.perf_counter()
@@ -116,6 +117,7 @@ class Windows(pl.Callback):
         n_counted = [int(count) for count in self.n_counted]
         self.rounds.append(
             {
+                "steps": n_steps,
                 "fit_seconds": fit_seconds,
                 "bare_seconds": bare_seconds,
                 "rays": sum(self.n_rays),
@@ -197,7 +199,7 @@ def main() -> None:
         return median(r[what] / r[seconds] for r in rounds)
 
     def milliseconds(seconds: str) -> float:
-        return round(1e3 * median(r[seconds] for r in rounds) / args.window, 3)
+        return round(1e3 * median(r[seconds] / r["steps"] for r in rounds), 3)
 
     before, after = found["memory"]
     report(
@@ -211,8 +213,8 @@ def main() -> None:
         rays_per_second=round(rate("rays")),
         step_ms=milliseconds("fit_seconds"),
         bare_step_ms=milliseconds("bare_seconds"),
-        samples_per_step=round(median(r["marched"] for r in rounds) / args.window),
-        bare_samples_per_step=round(median(r["bare_marched"] for r in rounds) / args.window),
+        samples_per_step=round(median(r["marched"] / r["steps"] for r in rounds)),
+        bare_samples_per_step=round(median(r["bare_marched"] / r["steps"] for r in rounds)),
         peak_memory_mb=round(before, 1),
         peak_memory_after_mb=round(after, 1),
     )

@@ -108,7 +108,7 @@ struct TileInputs {
   TileMemory memory;
   const float *network, *encoded,
       *directions;      // flat, (n_samples, n_encoded), (n_rays, n_directions)
-  const int32_t* rays;  // (n_samples,)
+  const int32_t* rays;  // (n_samples,); negative where a sample belongs to none
   const float* scales;  // of the density, 0 outside of the box, (n_samples,)
   int64_t n_samples;
 
@@ -170,8 +170,8 @@ struct TileMLP {
       const int n_free = to_16(in.layers.n_in[2]) - from;
       for (int i = thread; i < kTile * n_free; i += kTileThreads) {
         const int sample = i / n_free, k = i % n_free;
-        const bool is_there = first + sample < in.n_samples && k < in.layers.n_directions;
-        const int64_t ray = is_there ? in.rays[first + sample] : 0;
+        const int64_t ray = first + sample < in.n_samples ? in.rays[first + sample] : -1;
+        const bool is_there = ray >= 0 && k < in.layers.n_directions;
         inputs(2)[sample * n_told + from + k] =
             static_cast<Half>(is_there ? in.directions[ray * in.layers.n_directions + k] : 0.0f);
       }
@@ -370,10 +370,9 @@ struct TileBackward {
         if (l == 2) {
           const int direction = column - in.layers.n_geometry;
           if (direction >= 0) {
-            if (grad_directions && direction < in.layers.n_directions && sample < in.n_samples) {
-              add_to(
-                  grad_directions + int64_t{in.rays[sample]} * in.layers.n_directions + direction,
-                  value / scale);
+            const int64_t ray = sample < in.n_samples ? in.rays[sample] : -1;
+            if (grad_directions && direction < in.layers.n_directions && ray >= 0) {
+              add_to(grad_directions + ray * in.layers.n_directions + direction, value / scale);
             }
             return;
           }

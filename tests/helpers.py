@@ -1,11 +1,15 @@
 """Rays, fields and runs that tests share."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dietnerf.fields import AbstractField
 from dietnerf.geometry.rays import Rays, Samples
@@ -36,6 +40,52 @@ class Ball(AbstractField):
     def colour(self, features: Tensor, samples: Samples) -> Tensor:
         red = torch.tensor([1.0, 0.0, 0.0], device=features.device)
         return self.brightness * red.expand(len(features), 3)
+
+
+class Waits(TorchDispatchMode):
+    """Notes, on any device, what a GPU would be waited for: numbers that the host asks for, sizes
+    that follow from values, and tensors made of the host's numbers, unless they are copied without
+    waiting."""
+
+    ASKING = (
+        "_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique", "_unique2",
+        "unique_dim", "unique_consecutive", "bincount", "equal",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.is_paused = False
+        self._of_host: list[Tensor] = []  # kept, so that no other gets its id
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self.is_paused = True
+        yield
+        self.is_paused = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        result = func(*args, **kwargs)
+        if self.is_paused:
+            return result
+        if name == "lift_fresh":
+            self._of_host.append(result)
+        elif name in self.ASKING or self._has_sizes_of_values(name, args, kwargs):
+            self.found.append(str(func))
+        elif any(arg is of_host for arg in args for of_host in self._of_host):
+            is_sent = kwargs.get("non_blocking") or args[2:] == (True,)
+            if name != "copy_" or not is_sent:
+                self.found.append(f"{func} of the host's numbers")
+        return result
+
+    @staticmethod
+    def _has_sizes_of_values(name: str, args: Any, kwargs: Any) -> bool:
+        if name == "repeat_interleave":
+            return kwargs.get("output_size") is None
+        if name not in ("index", "index_put", "index_put_", "_index_put_impl_"):
+            return False
+        return any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
 
 
 TINY_TOWER = {

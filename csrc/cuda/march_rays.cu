@@ -7,32 +7,31 @@
 
 namespace dietnerf {
 
+// Counting and writing are one kernel: two would be free to round differently, and a ray could come
+// to other samples than were counted.
 template <typename T>
-struct CountSamples {
+struct MarchSamples {
   Marching<T> of;
-  int64_t* counts;  // (n_rays,)
-
-  DIETNERF_HD void operator()(int64_t ray) const {
-    int64_t count = 0;
-    of.march(of.frame(), ray, [&](T, T) { ++count; });
-    counts[ray] = count;
-  }
-};
-
-template <typename T>
-struct WriteSamples {
-  Marching<T> of;
-  const int64_t* ray_offsets;  // (n_rays + 1,)
+  int64_t* counts;             // (n_rays,), or null to write
+  const int64_t* ray_offsets;  // (n_rays + 1,), or null to count
   T *ts, *deltas;              // (n_samples,), (n_samples,)
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    int64_t i = ray_offsets[ray];
-    if (i == ray_offsets[ray + 1]) return;  // there are none, or no room for them
+    int64_t i = ray_offsets ? ray_offsets[ray] : 0;
+    const int64_t end = ray_offsets ? ray_offsets[ray + 1] : 0;
+    if (ray_offsets && i == end) return;  // there are none, or no room for them
     of.march(of.frame(), ray, [&](T t, T delta) {
-      ts[i] = t;
-      deltas[i++] = delta;
+      if (i < end) {
+        ts[i] = t;
+        deltas[i] = delta;
+      }
+      ++i;
     });
-    assert(i == ray_offsets[ray + 1]);
+    if (counts) {
+      counts[ray] = i;
+    } else {
+      assert(i == end);
+    }
   }
 };
 
@@ -79,7 +78,8 @@ std::tuple<Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d,
   with_floating_type("march_rays", in.near, [&](auto zero) {
     using T = decltype(zero);
     const Marching<T> of = in.as<T>(nullptr);
-    spread(CountSamples<T>{of, writable<int64_t>(counts) + 1}, in.n_rays);
+    spread(MarchSamples<T>{of, writable<int64_t>(counts) + 1, nullptr, nullptr, nullptr},
+           in.n_rays);
     ray_offsets = cumulated(counts);
     if (capacity) {
       const Tensor wanted = ray_offsets;
@@ -92,9 +92,9 @@ std::tuple<Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d,
     const MarchedSamples out(in.near, capacity ? *capacity : last_of(ray_offsets), capacity);
     ts = out.ts;
     deltas = out.deltas;
-    spread(
-        WriteSamples<T>{of, readable<int64_t>(ray_offsets), writable<T>(ts), writable<T>(deltas)},
-        in.n_rays);
+    spread(MarchSamples<T>{of, nullptr, readable<int64_t>(ray_offsets), writable<T>(ts),
+                           writable<T>(deltas)},
+           in.n_rays);
   });
   return {ts, deltas, ray_offsets};
 }

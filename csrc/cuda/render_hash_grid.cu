@@ -46,7 +46,7 @@ struct PlaceSamples {
   DIETNERF_HD void belongs_to_none(int64_t sample) const {
     for (int axis = 0; axis < 3; ++axis) units[3 * sample + axis] = 0;
     scales[sample] = lengths[sample] = 0;
-    rays[sample] = 0;
+    rays[sample] = -1;  // not 0: there may be none
   }
 };
 

@@ -105,7 +105,8 @@ class Samples:
         """
         zeros = torch.zeros_like(lengths)
         if directions is None:
-            directions = points.new_tensor([0.0, 0.0, 1.0]).expand_as(points)
+            axes = torch.eye(3, dtype=points.dtype, device=points.device)
+            directions = axes[2].expand_as(points)  # made there, so that no GPU is waited for
         offsets = torch.arange(len(points) + 1, device=points.device)
         return cls(Rays(points, directions, zeros, lengths), zeros, lengths, offsets)
 

@@ -20,6 +20,8 @@ from dietnerf.sampling.base import AbstractSampler, draw_uniform
 # samples, but without a backward pass and only every `update_every` steps.
 SHARE_OF_ALL = 1 / 128
 OCCUPIED_EVERY = 8
+ASKED = ("cpu",)  # devices that answer at once how many are occupied
+MOST_OCCUPIED = 1 / 32  # elsewhere the share of all cells that there is room for
 
 MAX_STEPS = 2**16  # march_rays counts them in float32, on up to 2^7 times the diagonal
 TOO_MANY = "samples are more than can be indexed"  # what march_rays says
@@ -262,9 +264,26 @@ class Occupancy(AbstractSampler):
             return torch.randint(below, (n,), generator=generator, device=device)
 
         of_all = draw(n_cells, math.ceil(SHARE_OF_ALL * n_cells))
+        if device.type not in ASKED:
+            share = torch.rand(1, generator=generator, device=device)
+            return torch.cat([of_all, self._occupied_or(of_all[:1], share)])
         occupied = self._is_occupied().view(-1).nonzero().squeeze(1)
         first = int(draw(OCCUPIED_EVERY, 1))
         return torch.cat([of_all, occupied[first::OCCUPIED_EVERY]])
+
+    def _occupied_or(self, other: Tensor, first: Tensor) -> Tensor:
+        """Every n-th of the occupied cells, n at least `OCCUPIED_EVERY` and so large that there is
+        room for them; what is left of that room holds the `other` cell, (1,).
+
+        Args:
+            first: where among the first n it begins, (1,) in [0, 1).
+        """
+        counts = self._is_occupied().view(-1).cumsum(0)
+        n_places = math.ceil(MOST_OCCUPIED * len(counts))
+        every = ((counts[-1] + n_places - 1) // n_places).clamp(min=OCCUPIED_EVERY)
+        places = torch.arange(n_places, device=counts.device)
+        numbers = (first * every).long() + 1 + every * places  # counted from 1
+        return torch.where(numbers <= counts[-1], torch.searchsorted(counts, numbers), other)
 
     def _is_occupied(self) -> Tensor:
         """(n_levels, resolution^3)."""

@@ -92,7 +92,7 @@ class SkippingAdam(torch.optim.Optimizer):
         beta1, beta2 = group["betas"]
         rule = adam_rule(step, group["lr"], beta1, beta2, group["weight_decay"])
         if key in self._rules:
-            self._rules[key].copy_(rule)
+            self._rules[key].copy_(rule, non_blocking=True)  # or it would wait for the GPU
         else:
             self._rules[key] = rule.to(device)
 

@@ -140,7 +140,7 @@ class RecordedSteps:
             self._generators = {name: seeded(0, device) for name in ("rays", "samples")}
             self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
         if weights != self._written:
-            self._weights.copy_(torch.tensor(weights))
+            self._weights.copy_(torch.tensor(weights), non_blocking=True)
             self._written = weights
 
     def _recording(self, source: RaySource, key: Key) -> Recording:

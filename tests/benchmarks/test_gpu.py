@@ -54,6 +54,16 @@ def test_ops_agree_with_their_references_and_know_their_limit(
             assert f"| {row['name']} | {row['n_samples']} |" in printed
 
 
+def test_steps_are_measured_as_a_gpu_takes_them(tmp_path: Path):
+    """Recorded, and so several in one of Lightning's batches."""
+    out = tmp_path / "gpu.json"
+    options = ["--device", "cpu", "--small", "--parts", "step", "--out", str(out)]
+    done = measure(*options, "--fit", "--model.records_steps", "true")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["ms"] > 0 and row["n_rays"] < 64  # of one step
+
+
 def test_a_step_that_fails_does_not_hide_the_rest(tmp_path: Path):
     out = tmp_path / "gpu.json"
     options = ["--device", "cpu", "--small", "--parts", "ceilings", "step", "--out", str(out)]

@@ -60,6 +60,7 @@ class Networks:
         self.encoded = torch.randn(n_samples, n_encoded)
         self.directions = torch.randn(7, n_directions)
         self.rays = torch.randint(7, (n_samples,)).sort().values.int()
+        self.rays[::9] = -1  # these belong to none
         self.scales = (torch.rand(n_samples) > 0.2).float()
         self.n_geometry = n_geometry
         floats = ("network", "encoded", "directions", "scales")
@@ -80,7 +81,8 @@ class Networks:
         parts = network.split([n * m for n, m in self.sizes])
         weights = [part.view(size) for part, size in zip(parts, self.sizes, strict=True)]
         geometry = F.linear(F.linear(encoded, weights[0]).relu(), weights[1])
-        told = torch.cat([geometry, directions[self.rays.long()]], dim=1)
+        of_rays = torch.where(self.rays[:, None] < 0, 0.0, directions[self.rays.long()])
+        told = torch.cat([geometry, of_rays], dim=1)
         for weight in weights[2:-1]:
             told = F.linear(told, weight).relu()
         colours = F.linear(told, weights[-1]).sigmoid()

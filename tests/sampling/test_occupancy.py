@@ -106,6 +106,22 @@ def test_emptied_cells_come_back_and_cleared_ones_go():
     assert unpacked(sampler)[is_outside].sum() == 0
 
 
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 1.0])
+def test_occupied_cells_are_drawn_without_waiting_for_their_number(share: float):
+    sampler = prepared(Ball())
+    sampler.thickness.copy_((torch.rand(1, 32**3) < share).float())
+    is_occupied = sampler._is_occupied().view(-1)
+    n_places, n_occupied = 32**3 // 32, int(is_occupied.sum())
+    every = max(occupancy.OCCUPIED_EVERY, -(-n_occupied // n_places))
+    places = is_occupied.nonzero().squeeze(1)
+    for first in (0.0, 0.3, 0.999):
+        found = sampler._occupied_or(torch.tensor([7]), torch.tensor([first]))
+        expected = places[int(first * every) :: every]
+        assert len(found) == n_places
+        assert torch.equal(found[: len(expected)], expected)
+        assert (found[len(expected) :] == 7).all()
+
+
 def test_a_thin_field_is_not_emptied():
     """The threshold is not above the mean, so a field that has just begun is not lost."""
     field = Ball(sigma=1e-4)

@@ -11,13 +11,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dietnerf.errors import UserError
 from dietnerf.losses import Photometric, Step
 from dietnerf.randomness import seeded
-from dietnerf.training import recording
+from dietnerf.sampling import occupancy
+from dietnerf.training import guard, recording
+from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.cli import DietNeRFCLI
 from dietnerf.training.datamodule import SceneDataModule, Undrawn
 from dietnerf.training.recording import Recording
 from dietnerf.training.system import DietNeRF
+from dietnerf.training.together import RecordedTraining
 from tests.conftest import needs_cuda
-from tests.helpers import fit, weights
+from tests.helpers import Waits, fit, weights
 
 RECORDED = ("--model.records_steps", "true")
 EVEN = [
@@ -109,6 +112,63 @@ def test_steps_whose_numbers_are_not_finite_are_skipped(
     assert n_calls.count(9) == 2
     are_close(found, expected)
     assert all(value.isfinite().all() for name, value in found.items() if "table" in name)
+
+
+PAPER = [
+    *("--model.field", "dietnerf.fields.MLP", "--model.field.depth", "2"),
+    *("--model.field.width", "16", "--data.one_image_per_step", "true"),
+    *("--model.sampler", "dietnerf.sampling.Importance", "--data.samples_per_step", "null"),
+    *("--model.sampler.n_coarse", "8", "--model.sampler.n_fine", "8"),
+]
+LOSSES = json.dumps(
+    [
+        {"class_path": f"dietnerf.losses.{name}"}
+        for name in ("Photometric", "Distortion", "OpacityEntropy", "RayEntropy", "Occlusion")
+    ]
+)
+KINDS = {"grid": [], "even": EVEN, "paper": PAPER, "losses": ["--model.losses", LOSSES]}
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_a_gpu_is_not_waited_for_in_steps_taken_together(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """From the second call of a recording on, of which the first sets up: what is recorded, and
+    what the host does between."""
+    waits, n_watched, done = Waits(), [], set()
+    take, call, count = RecordedTraining._take, Recording.__call__, SkippingAdam.count
+
+    def counted(optimizer: SkippingAdam, *args: object) -> None:
+        if optimizer._rules:
+            count(optimizer, *args)
+        else:
+            with waits.paused():
+                count(optimizer, *args)
+
+    def watched(*args: object) -> object:
+        if "take" not in done:  # the first makes what stays
+            done.add("take")
+            return take(*args)
+        n_watched.append("take")
+        with waits:
+            return take(*args)
+
+    def called(own: Recording) -> object:
+        if own._was_done:
+            n_watched.append("recording")
+            with waits:
+                return call(own)
+        with waits.paused():
+            return call(own)
+
+    monkeypatch.setattr(guard, "ASKED", ())
+    monkeypatch.setattr(occupancy, "ASKED", ())
+    monkeypatch.setattr(SkippingAdam, "count", counted)
+    monkeypatch.setattr(RecordedTraining, "_take", watched)
+    monkeypatch.setattr(Recording, "__call__", called)
+    fit(tmp_path, *RECORDED, *options)
+    assert n_watched.count("recording") >= 4 and n_watched.count("take") >= 4
+    assert waits.found == []
 
 
 @needs_cuda
