@@ -4,7 +4,8 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec
 
 P = ParamSpec("P")
@@ -16,6 +17,21 @@ class UserError(Exception):
 
     Not a `ValueError`: the command line's parser would take that for "try another type".
     """
+
+
+@contextmanager
+def naming_missing_packages() -> Iterator[None]:
+    """Turn the error that a package is not installed, or that this caused, into a `UserError`."""
+    try:
+        yield
+    except Exception as error:
+        missing: BaseException | None = error
+        while missing is not None and not isinstance(missing, ModuleNotFoundError | UserError):
+            missing = missing.__cause__ or missing.__context__
+        if not isinstance(missing, ModuleNotFoundError):
+            raise
+        reason = " ".join(str(missing).split())
+        raise UserError(f"a class in the options needs a package: {reason}") from error
 
 
 def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:

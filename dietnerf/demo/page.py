@@ -81,13 +81,13 @@ def _load(source: str, stamp: float) -> LoadedScene:
 def _show(names: list[str], scenes: list[LoadedScene]) -> None:
     view = _sliders(scenes[0], names[0])
     mode = SHOWN[st.sidebar.radio("Show", list(SHOWN), horizontal=True)]
-    places = []
-    for name, scene, column in zip(names, scenes, st.columns(len(scenes)), strict=True):
+    columns = st.columns(len(scenes))
+    for name, column in zip(names, columns, strict=True):
         column.subheader(name)
-        places.append((column.empty(), column.empty()))
+    _pictures(scenes, columns, view, mode)
+    for scene, column in zip(scenes, columns, strict=True):
         _facts(column, scene)
     _film(names, scenes, view, mode)
-    _pictures(scenes, places, view, mode)
 
 
 def _sliders(scene: LoadedScene, name: str) -> View:
@@ -97,7 +97,9 @@ def _sliders(scene: LoadedScene, name: str) -> View:
 
     def slide(label: str, bounds: Bounds, home: float) -> float:
         low, high, home, step = even_steps(bounds, home)
-        return st.sidebar.slider(label, low, high, home, step, key=f"{label} of {name}")
+        return st.sidebar.slider(
+            label, low, high, home, step, format="%g", key=f"{label} of {name}"
+        )
 
     def angle(label: str, bounds: Bounds, home: float) -> float:
         low, high = bounds
@@ -129,23 +131,31 @@ def _nearest(height: int) -> int:
 
 
 def _pictures(
-    scenes: Sequence[LoadedScene], places: Sequence[tuple[Any, Any]], view: View, mode: Mode
+    scenes: Sequence[LoadedScene], columns: Sequence[Any], view: View, mode: Mode
 ) -> None:
-    """Coarse to fine, every scene through the first one's camera and with its scale of depths."""
+    """Coarse to fine, every scene through the first one's camera and with its scale of depths.
+
+    Until the first one is there the page keeps those of the last view: an empty place for it would
+    be a flicker with each move.
+    """
     cameras = scenes[0].camera(view)
     rounds = zip_longest(
         *(scene.preview.shrinks(cameras, SECONDS / len(scenes)) for scene in scenes), fillvalue=1
     )
+    places = list(columns)
     for shrinks in rounds:
         depths: Depths | None = None
-        for scene, shrink, (image, caption) in zip(scenes, shrinks, places, strict=True):
+        for i, (scene, shrink) in enumerate(zip(scenes, shrinks, strict=True)):
             key = (str(scenes[0].checkpoint), str(scene.checkpoint), id(scene))
             frame = _frame(key, view, shrink, depths, scene, cameras)
             depths = frame.depths
-            image.image(frame.urls[mode], width=WIDTH)
-            if mode == "depth":
-                near, far = frame.depths
-                caption.caption(f"from {near:.3g} (bright) to {far:.3g} (dark) scene units")
+            places[i] = places[i].image(frame.urls[mode], _caption(mode, depths), width=WIDTH)
+
+
+def _caption(mode: Mode, depths: Depths) -> str | None:
+    near, far = depths
+    is_scaled = mode == "depth"
+    return f"from {near:.3g} (bright) to {far:.3g} (dark) scene units" if is_scaled else None
 
 
 @st.cache_data(max_entries=200, show_spinner=False)

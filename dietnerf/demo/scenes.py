@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def find_scenes(sources: Sequence[str]) -> dict[str, str]:
         sources: runs, folders of runs, checkpoint files, or `hf://user/name`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a folder may not be read.
     """
     scenes: dict[str, str] = {}
     for source in sources:
@@ -75,8 +76,7 @@ def find_scenes(sources: Sequence[str]) -> dict[str, str]:
             scenes[source] = source
             continue
         folder = Path(source)
-        found = [folder] if folder.is_file() else sorted(folder.rglob("*.ckpt"))
-        scenes |= {_label(path, folder): str(path) for path in found}
+        scenes |= {_label(path, folder): str(path) for path in _checkpoints(folder)}
     if not scenes:
         raise UserError(
             f"there is no checkpoint in {' or '.join(sources)}; train a scene with "
@@ -84,6 +84,15 @@ def find_scenes(sources: Sequence[str]) -> dict[str, str]:
             "another folder: `streamlit run app.py -- FOLDER`"
         )
     return dict(sorted(scenes.items()))
+
+
+def _checkpoints(source: Path) -> list[Path]:
+    try:
+        if source.is_dir():
+            os.listdir(source)  # below it, `rglob` passes over what may not be read
+        return [source] if source.is_file() else sorted(source.rglob("*.ckpt"))
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; name another folder") from error
 
 
 def _label(checkpoint: Path, folder: Path) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from dietnerf.errors import UserError
@@ -130,12 +131,8 @@ def extract(
     vertices, faces = surface(opacity, grid, sight, level)
     mesh = trimesh.Trimesh(vertices, faces)
     _drop_small_parts(mesh, smallest * grid.cell * resolution)
-    if n_faces is not None and len(mesh.faces) > n_faces:
-        simplify = require("fast_simplification", "fast-simplification", "--faces").simplify
-        points, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
-        mesh = trimesh.Trimesh(points, faces)
     mesh.visual.vertex_colors = colours(system, mesh, sight, side).numpy()
-    return mesh
+    return mesh if n_faces is None or len(mesh.faces) <= n_faces else _simplified(mesh, n_faces)
 
 
 def write_mesh(mesh: Any, up: Tensor, out: Path) -> None:
@@ -187,6 +184,18 @@ def _drop_small_parts(mesh: Any, length: float) -> None:
         raise UserError("all parts of the surface are smaller than --smallest; choose a lower one")
     mesh.update_faces(is_kept[parts])
     mesh.remove_unreferenced_vertices()
+
+
+def _simplified(mesh: Any, n_faces: int) -> Any:
+    """A mesh of fewer triangles, with the colours of the nearest vertices that there were: its own
+    lie beside the surface, where a field may show anything."""
+    trimesh = require("trimesh", "trimesh", "a mesh")
+    simplify = require("fast_simplification", "fast-simplification", "--faces").simplify
+    points, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
+    few = trimesh.Trimesh(points, faces)
+    nearest = cKDTree(mesh.vertices).query(few.vertices)[1]
+    few.visual.vertex_colors = mesh.visual.vertex_colors[nearest]
+    return few
 
 
 @torch.no_grad()

@@ -107,8 +107,16 @@ def load_system(path: Path) -> DietNeRF:
     """Field, sampler and cameras of a checkpoint, ready to render, on the CPU.
 
     Raises:
-        UserError: as `read_checkpoint`.
+        UserError: as `read_checkpoint`, or the weights are not those of the options.
     """
     read_checkpoint(path)
-    system = DietNeRF.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    try:
+        system = DietNeRF.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise UserError(
+            f"{path}: its weights do not fit the options of the model that are saved with them; "
+            f"train it again, or fetch it again ({str(error).splitlines()[-1].strip()})"
+        ) from error
     return system.eval()

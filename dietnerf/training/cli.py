@@ -12,7 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespa
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.errors import UserError, exit_on_user_error, naming_missing_packages
 from dietnerf.files import UNWRITABLE, check_writable
 from dietnerf.look import look
 from dietnerf.training import xla
@@ -140,7 +140,8 @@ class DietNeRFCLI(LightningCLI):
         anything is written."""
         with failing_together():
             self._settle_options()
-            super().instantiate_classes()
+            with naming_missing_packages():
+                super().instantiate_classes()
             self._prepare(str(self.subcommand))
 
     def _settle_options(self) -> None:

@@ -21,11 +21,12 @@ from dietnerf.renderer import picture_precision, render_image
 from dietnerf.sampling.base import AbstractSampler
 from dietnerf.viewer.camera_path import CameraPath
 from dietnerf.viewer.listening import serve_at
-from dietnerf.viewer.views import field_of_view, quaternion, seen_by
+from dietnerf.viewer.views import field_of_view, pyramid_depth, quaternion, seen_by
 
 MOVING = 0.05  # seconds of a picture while somebody moves
 STILL = 0.5  # and of the finest one: whoever moves has to wait for it
 SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}
+BEYOND = 1.05  # the photograph of a drawn camera that one stands in
 FARTHEST = 160.0  # depth that viser can say
 BLUE = (43, 98, 184)
 
@@ -165,8 +166,10 @@ class Viewer:
         start.look_at = (first[:, 3] - distance * first[:, 2]).double().numpy()
         start.up = self.around.up.double().numpy()
         start.fov = field_of_view(self.cameras)
-        start.near, start.far = 1e-3 * radius, 1e3 * radius
         self._size = 0.08 * radius
+        # Who stands in a camera would see its photograph, and take it for the scene.
+        start.near = BEYOND * pyramid_depth(self.cameras, self._size)
+        start.far = 1e3 * radius
         self._frusta = [self._frustum(i, photos) for i in range(len(self.cameras))]
 
     def _frustum(self, index: int, photos: Tensor | None) -> Any:

@@ -33,6 +33,12 @@ def field_of_view(cameras: Cameras) -> float:
     return 2 * math.atan(cameras.height / 2 / float(cameras.focal[0, 1]))
 
 
+def pyramid_depth(cameras: Cameras, scale: float) -> float:
+    """How far from its camera viser draws a photograph: pyramids of one `scale` have one volume."""
+    half = math.tan(field_of_view(cameras) / 2)
+    return scale / math.cbrt(half**2 * cameras.width / cameras.height / 3)
+
+
 def seen_by(camera: Any, train: Cameras, around: Surroundings) -> Cameras:
     """What a browser looks through: a pinhole as large as its window.
 

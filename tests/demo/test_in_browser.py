@@ -41,6 +41,21 @@ class Page:
             )
         )
 
+    def count_blanks(self) -> None:
+        """From now on, of the moments in which the page shows no picture."""
+        self.driver.execute_script(
+            "window.blanks = 0; new MutationObserver(() => { window.blanks +="
+            " document.querySelector('[data-testid=\"stImage\"] img') ? 0 : 1; })"
+            ".observe(document.body, {childList: true, subtree: true})"
+        )
+
+    def n_blanks(self) -> int:
+        return int(self.driver.execute_script("return window.blanks"))
+
+    def press(self, label: str) -> None:
+        (button,) = self.driver.find_elements("xpath", f"//button[.='{label}']")
+        self.driver.execute_script("arguments[0].click()", button)
+
     def pixels(self) -> np.ndarray:
         """The picture at its full size."""
         return pixels(wait_for(lambda: self.address(ROWS)))
@@ -63,6 +78,7 @@ def test_a_moved_slider_changes_the_picture(shown_run: Path):
         before = page.pixels()
         shown = wait_for(lambda: page.address(ROWS))
 
+        page.count_blanks()
         start = time.perf_counter()
         azimuth = slide(driver, "Azimuth (degrees)", 1)
         wait_for(lambda: page.address() not in ("", shown))
@@ -75,6 +91,10 @@ def test_a_moved_slider_changes_the_picture(shown_run: Path):
             slide(driver, label, 0) for label in ("Elevation (degrees)", "Distance (scene units)")
         )
         keep_screenshot(driver, "page")
+        driver.find_element("css selector", '[data-testid="stExpander"] summary').click()
+        page.press("Make it")
+        wait_for(lambda: driver.find_elements("xpath", "//button[.='Download']"))
+        assert page.n_blanks() == 0, "the last picture stays until the next one is there"
         assert not console_errors(driver)
 
     scene = LoadedScene(str(shown_run))

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import urllib.request
 from pathlib import Path
@@ -6,6 +8,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 
 from dietnerf.demo.scenes import LoadedScene, View, film, film_frames, find_scenes
 from dietnerf.errors import UserError
@@ -33,6 +36,24 @@ def test_checkpoints_are_found_and_named(finished_run: Path, tmp_path: Path):
 def test_nothing_found_says_what_to_do(tmp_path: Path, folder: str):
     with pytest.raises(UserError, match=r"there is no checkpoint in .*; train a scene"):
         find_scenes([str(tmp_path / folder)])
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(UserError, match=f"{tmp_path}: Permission denied; name another"):
+        find_scenes([str(tmp_path)])
+
+
+def test_weights_of_another_model_are_one_sentence(finished_run: Path, tmp_path: Path):
+    content = torch.load(finished_run / "checkpoints" / "last.ckpt", weights_only=True)
+    name = next(name for name in content["state_dict"] if name.startswith("field."))
+    del content["state_dict"][name]
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=rf"other.ckpt: its weights do not fit .*{name}"):
+        LoadedScene(str(tmp_path / "other.ckpt"))
 
 
 def test_a_frame_is_what_render_py_writes(finished_run: Path, tmp_path: Path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import trimesh
 from scipy.spatial import cKDTree
+from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.data.procedural import SCENES
@@ -49,6 +50,14 @@ class Two(Ball):
         offsets = samples.positions + torch.tensor([0.0, 0.0, 1.2])
         is_inside = (samples.positions.norm(dim=-1) < 0.5) | (offsets.norm(dim=-1) < 0.1)
         return self.sigma * is_inside.float(), samples.positions
+
+
+class Rainbow(Ball):
+    """A ball of other colours everywhere, and black but at its surface."""
+
+    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+        is_near = abs(samples.positions.norm(dim=-1, keepdim=True) - self.radius) < 0.05
+        return (samples.positions + 1.5) / 3 * is_near
 
 
 def looking_at_origin(directions: list[list[float]]) -> Cameras:
@@ -120,6 +129,15 @@ def test_fewer_triangles_on_request():
     mesh = extract(system_of(Ball(sigma=SOLID)), resolution=64, n_faces=500)
     assert 300 < len(mesh.faces) <= 500
     assert np.quantile(off_the_ball(mesh), 0.9) < 3 / 64
+
+
+def test_fewer_triangles_have_colours_of_the_many():
+    system = system_of(Rainbow(sigma=SOLID))
+    many, few = (
+        {tuple(colour) for colour in extract(system, resolution=64, n_faces=n).visual.vertex_colors}
+        for n in (None, 60)
+    )
+    assert few <= many
 
 
 def test_nothing_to_be_seen_is_said():

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -85,6 +86,14 @@ def test_another_logger_gets_pictures_and_hyper_parameters(tmp_path: Path, monke
     ((comparison,),) = [album.pictures["val/photograph_rendering_depth_opacity"]]
     assert comparison.shape == (16, 64, 3) and comparison.dtype == "uint8"
     assert album.chosen["n_views"] == 16
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path: Path, capsys):
+    options = ["--config", "quickstart", "--trainer.logger", "WandbLogger"]
+    message = refused(capsys, "fit", *options, "--run", str(tmp_path / "run"))
+    assert "needs a package: Requirement 'wandb" in message
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_capture_without_test_views_is_not_said_to_be_testable(tmp_path: Path, capsys):

@@ -98,6 +98,25 @@ def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
     )
 
 
+def test_who_stands_in_a_camera_sees_the_scene_and_not_its_photograph(shown_run: Path):
+    system = load_system(find_checkpoint(shown_run))
+    cameras, white = system.capture.cameras["train"], torch.ones(3)
+    red = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(len(cameras), 96, 96, 3)
+    viewer = Viewer(system.field, system.sampler, cameras, white, shown_run, red, port=free_port())
+    threading.Thread(target=viewer.serve, daemon=True).start()
+    try:
+        with chromium(900, 600) as driver:
+            driver.get(viewer.address)
+            wait_for(lambda: viewer.is_watched)
+            (watcher,) = viewer._watchers.values()
+            wait_for(lambda: watcher.shrink is not None)
+            time.sleep(3)  # photographs come with the picture, or later
+            middle = keep_screenshot(driver, "standing")[PANELS:-20, 200:-200].astype(int)
+    finally:
+        viewer.close()
+    assert (abs(middle - [255, 0, 0]).max(axis=-1) < 30).mean() < 0.05
+
+
 def show_cameras(driver: Driver, viewer: Viewer) -> None:
     """A picture of the page from behind the training cameras."""
     for notice in driver.find_elements("css selector", ".mantine-Notification-closeButton"):
