@@ -38,7 +38,7 @@ struct CellRay {
   T t_per_cell[3];            // along each axis
   T t_at_centre[3];           // t at which coordinate 0 is crossed, less what rounding may add
   bool is_rising[3];
-  T begin, end, dt;  // in units of t; begin >= end where there is nothing to sample
+  T begin, end, dt;  // in units of t; end is before everything where there is nothing to sample
   T cell_size;       // longest edge of a cell of level 0, in units of t
 
   DIETNERF_HD CellRay(const CellFrame<T>& frame, const T* rays_o, const T* rays_d, T near, T far,
@@ -68,7 +68,7 @@ struct CellRay {
     cell_size = frame.cell_size / norm;
     // So far from the box that t does not tell intervals apart, they would be counted for hours.
     const bool advances = dt > 0 && dt < kInfinity && begin + dt > begin;
-    if (!(is_hit && advances)) end = begin;
+    if (!(is_hit && advances)) end = -kInfinity;
     for (int axis = 0; axis < 3; ++axis) find_walls(axis, extent);
   }
 
@@ -187,7 +187,7 @@ struct Marching {
         const T outside = std::ceil((empty_until(ray, spot) - ray.begin) * per_dt - walk.share);
         next = outside > next ? outside : next;
       }
-      if (!(next > k)) ray.end = ray.begin;  // there is no further one
+      if (!(next > k)) ray.end = -CellRay<T>::kInfinity;  // there is no further one
       walk.at = next;
       if (spot.is_occupied) {
         delta = ray.dt;
@@ -212,7 +212,8 @@ struct Marching {
       }
       do {
         const T next = start + interval;
-        if (!(next > start) || --walk.n_left == 0) ray.end = ray.begin;  // there is no further one
+        const bool is_last = !(next > start) || --walk.n_left == 0;
+        if (is_last) ray.end = -CellRay<T>::kInfinity;
         start = next;
         interval = longer(ray.dt, cone_angle * start);
         at = start + walk.share * interval;

@@ -190,17 +190,17 @@ def test_one_cell_of_each_level(level: int, device: str) -> None:
 def test_rays_that_are_none_have_no_samples(device: str) -> None:
     nan, inf = float("nan"), float("inf")
     rays_o = torch.tensor([[0, 0, 0], [nan, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 5, 0],
-                           [0, 0, 0], [inf, 0, 0], [0, 0, 0]])  # fmt: skip
+                           [0, 0, 0], [inf, 0, 0], [0, 0, 0], [0, 0, 0]])  # fmt: skip
     rays_d = torch.tensor([[0, 0, 0], [1, 0, 0], [1, nan, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0],
-                           [1, 0, 0], [-1, 0, 0], [1, 0, 0]]).float()  # fmt: skip
-    near = torch.tensor([0, 0, 0, nan, 0, 0, 2, 0, 0]).float()
-    far = torch.tensor([9, 9, 9, 9, nan, 9, 1, inf, inf]).float()
+                           [1, 0, 0], [-1, 0, 0], [1, nan, 0], [1, 0, 0]]).float()  # fmt: skip
+    near = torch.tensor([0, 0, 0, nan, 0, 0, 2, 0, -3, 0]).float()
+    far = torch.tensor([9, 9, 9, 9, nan, 9, 1, inf, 9, inf]).float()
     bounds = torch.tensor([[-1.0] * 3, [1.0] * 3])
     full = torch.full((1, 64), 255, dtype=torch.uint8)
     args = on(device, (rays_o, rays_d, near, far, bounds, full, 8, 0.1))
     for cone_angle in (0.0, 0.01):
         counts = march_rays(*args, cone_angle)[2].diff()
-        assert counts[:-1].tolist() == [0] * 8 and counts[-1] > 0
+        assert counts[:-1].tolist() == [0] * 9 and counts[-1] > 0
         assert torch.equal(reference(*args, cone_angle, None, None)[2].diff(), counts)
 
 
