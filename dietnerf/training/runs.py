@@ -15,6 +15,7 @@ from dietnerf.training.checkpoints import (
     find_checkpoint,
     read_checkpoint,
 )
+from dietnerf.training.hub import is_remote, repository_of
 from dietnerf.training.system import DietNeRF
 from dietnerf.training.trust import check_classes
 
@@ -28,7 +29,7 @@ def complete(args: list[str]) -> list[str]:
     """Find configs that come with the package, and the config that a run began with.
 
     Raises:
-        UserError: there is no such run or config, or it is not YAML.
+        UserError: there is no such run or config, it is on the hub, or it is not YAML.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--run", default=LATEST)
@@ -37,6 +38,11 @@ def complete(args: list[str]) -> list[str]:
     if not args or {"-h", "--help"} & set(args):
         return args
     known, others = parser.parse_known_args(args[1:])
+    if is_remote(known.run):
+        raise UserError(
+            f"{known.run} is on the hub, and this command writes into a run of one's own: make one "
+            f"by `python -m dietnerf.export pull {repository_of(known.run)} FOLDER`"
+        )
     goes_on = args[0] in ("validate", "test", "predict", "look") or known.ckpt_path is not None
     configs = [_find_config(name) for name in known.config]
     if not configs and goes_on and "--print_config" not in args:
