@@ -34,6 +34,12 @@ RUN = [
     *("--save_every", "50"),
     *("--trainer.accelerator", "cpu"),
 ]
+SPOILT = """
+from dietnerf.losses import Photometric
+from dietnerf.training.cli import main
+Photometric.forward = lambda self, step: float("nan") * step.rendering.rgb.sum()
+main()
+"""
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
@@ -154,6 +160,21 @@ def test_fewer_rays_than_devices_are_refused(tmp_path: Path):
     assert "Traceback" not in output
 
 
+def test_a_mistake_of_all_is_said_once(tmp_path: Path):
+    """Under torchrun, where each process finds it, and where training has begun already."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29513"]
+    few = ["--data.rays_per_step", "1", "--run", str(tmp_path / "few")]
+    output, _ = start(*torchrun, "--", "train.py", "fit", *RUN, *TWO, *few).communicate(timeout=120)
+    assert output.count("error: rays_per_step is 1") == 1
+    script = tmp_path / "spoilt.py"
+    script.write_text(SPOILT)
+    process = start(str(script), "fit", *RUN, *TWO, "--run", str(tmp_path / "spoilt"))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert output.count("skipped because their numbers are not finite") == 1
+    assert "Traceback" not in output
+
+
 def test_fewer_views_than_devices_are_refused(runs: Path):
     few = ["--data.reader.init_args.n_test", "1", "--run", str(runs / "two")]
     process = start("train.py", "test", *few)
@@ -186,6 +207,12 @@ def test_gpus_without_nccl_are_refused(monkeypatch: pytest.MonkeyPatch):
     check_backend(DDPStrategy(parallel_devices=gpus, process_group_backend="gloo"))
     with pytest.raises(UserError, match="by NCCL, which this torch was built without"):
         check_backend(DDPStrategy(parallel_devices=gpus))
+
+
+def test_cpus_joined_by_nccl_are_refused():
+    cpus = [torch.device("cpu")] * 2
+    with pytest.raises(UserError, match="nccl joins GPUs alone"):
+        check_backend(DDPStrategy(parallel_devices=cpus, process_group_backend="nccl"))
 
 
 def test_a_machine_that_cannot_see_the_data_ends_all(tmp_path: Path):
