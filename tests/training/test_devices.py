@@ -19,7 +19,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from dietnerf.errors import UserError
 from dietnerf.training.cli import main
 from dietnerf.training.devices import check_backend, gathered, own_share
-from tests.helpers import FEW_STEPS, SMALL_FIELD, weights
+from tests.helpers import FEW_STEPS, SMALL_FIELD, tiny_tower, weights
 
 ROOT = Path(__file__).parents[2]
 RUN = [
@@ -40,6 +40,11 @@ from dietnerf.training.cli import main
 Photometric.forward = lambda self, step: float("nan") * step.rendering.rgb.sum()
 main()
 """
+SOMETIMES = (
+    *("Reprojection", "Distortion", "RayEntropy", "OpacityEntropy", "Occlusion", "EmptyBackground"),
+    *("DensitySmoothness", "DepthSmoothness", "NeighbourDivergence", "Lipschitz"),
+)
+AVERAGE = {"decay": 0.9, "update_every_n_steps": 1, "use_buffers": False}
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
@@ -114,6 +119,32 @@ def test_one_device_scores_the_views_of_two_in_the_same_order(runs: Path):
     assert len(pictures[0]) == 3
     for ours, theirs in zip(*pictures, strict=True):
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_losses_that_are_only_sometimes_on(tmp_path: Path):
+    """Each counts in other steps, and some in none of one process alone; with a moving average."""
+    encoder = {"class_path": "dietnerf.semantics.OpenCLIP", "init_args": tiny_tower(tmp_path)}
+    semantic = {"encoder": encoder, "every": 5, "resolution": 16}
+    losses = [
+        {"class_path": "dietnerf.losses.Photometric"},
+        {"class_path": "dietnerf.losses.SemanticConsistency", "init_args": semantic},
+    ]
+    for every, name in enumerate(SOMETIMES, start=2):
+        options = {"weight": 1e-3, "every": every, "start": 3}
+        losses.append({"class_path": f"dietnerf.losses.{name}", "init_args": options})
+    callbacks = [
+        {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": AVERAGE},
+        {"class_path": "tests.training.test_devices.CompareReplicas"},
+    ]
+    run = tmp_path / "run"
+    output = call(
+        *("train.py", "fit", *RUN, *TWO, "--model.losses", json.dumps(losses)),
+        *("--model.field.init_args.has_bounded_networks", "true", "--run", str(run)),
+        *("--trainer.callbacks", json.dumps(callbacks), "--trainer.max_steps", "40"),
+    )
+    assert "unused" not in output and "Warning" not in output
+    assert json.loads((run / "differing.json").read_text()) == []
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 40
 
 
 def test_gradients_in_half_precision_train_as_well(runs: Path):
