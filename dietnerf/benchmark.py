@@ -148,11 +148,13 @@ def check_words(plan: Plan) -> None:
                 raise UserError(f"{method}, {scene}: {reason}") from ended
 
 
-def gpus() -> list[str]:
-    """The names of the GPUs that are to be used, of those that the environment leaves."""
+def places(n_processes: int) -> list[str | None]:
+    """The GPUs that the environment leaves, by name, or without any as many places on the CPU."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [str(i) for i in range(torch.cuda.device_count())]
-    return names if chosen is None else [name.strip() for name in chosen.split(",")][: len(names)]
+    if chosen is not None:
+        names = [name.strip() for name in chosen.split(",")][: len(names)]
+    return [*names] or [None] * n_processes
 
 
 def carry_out(run: Run, device: str | None) -> bool:
@@ -276,7 +278,7 @@ def main(args: list[str] | None = None) -> None:
     runs = runs_of(plan, options.out)
     todo = [run for run in runs if not run.results.is_file()]
     free: queue.Queue[str | None] = queue.Queue()
-    for device in gpus() or [None] * options.processes:
+    for device in places(options.processes):
         free.put(device)
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done; {free.qsize()} at a time")
     writing, failed = Lock(), []

@@ -15,6 +15,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dietnerf.errors import UserError
 from dietnerf.training.cli import main
@@ -38,6 +39,34 @@ SPOILT = """
 from dietnerf.losses import Photometric
 from dietnerf.training.cli import main
 Photometric.forward = lambda self, step: float("nan") * step.rendering.rgb.sum()
+main()
+"""
+# What two processes do, by one: the rays and the jitter of both, and the mean of their losses.
+BOTH = """
+from types import SimpleNamespace
+from dietnerf.training.cli import main
+from dietnerf.training.datamodule import RandomRays
+from dietnerf.training.system import DietNeRF
+draw, judge, rank = RandomRays.batch, DietNeRF._judge_rays, 0
+def batch(self, index):
+    trainer, batches = self.trainer, []
+    for i in range(2):
+        self.trainer = SimpleNamespace(
+            global_rank=i, world_size=2, accumulate_grad_batches=trainer.accumulate_grad_batches
+        )
+        batches.append(draw(self, index))
+    self.trainer = trainer
+    object.__setattr__(batches[0], "second", batches[1])
+    return batches[0]
+def judge_both(self, batch, logged):
+    global rank
+    rank = 1
+    second, *_ = judge(self, batch.second, logged)
+    rank = 0
+    first, stats, n_samples = judge(self, batch, logged)
+    return (first + second) / 2, stats, n_samples
+RandomRays.batch, DietNeRF._judge_rays = batch, judge_both
+DietNeRF.global_rank = property(lambda self: rank)
 main()
 """
 SOMETIMES = (
@@ -119,6 +148,25 @@ def test_one_device_scores_the_views_of_two_in_the_same_order(runs: Path):
     assert len(pictures[0]) == 3
     for ours, theirs in zip(*pictures, strict=True):
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_two_devices_take_the_steps_that_one_takes_of_the_same_rays(tmp_path: Path):
+    """Both log what the first one's rays show, before the step; only sums are in another order."""
+    script = tmp_path / "both.py"
+    script.write_text(BOTH)
+    fixed = ["--data.samples_per_step", "null"]
+    call(str(script), "fit", *RUN, *fixed, "--run", str(tmp_path / "one"))
+    call("train.py", "fit", *RUN, *fixed, *TWO, "--run", str(tmp_path / "two"))
+    one, two = (curve(tmp_path / name, "train/psnr") for name in ("one", "two"))
+    assert len(one) == len(two) == 150 // 4
+    assert max(one) > min(one) + 3
+    assert one == pytest.approx(two, abs=1e-3)
+    ends = [curve(tmp_path / name, "val/psnr")[-1] for name in ("one", "two")]
+    assert ends[0] == pytest.approx(ends[1], abs=1e-3)  # dB
+
+
+def curve(run: Path, name: str) -> list[float]:
+    return [x.value for x in EventAccumulator(str(run)).Reload().Scalars(name)]
 
 
 def test_losses_that_are_only_sometimes_on(tmp_path: Path):
