@@ -61,16 +61,17 @@ test: export OMP_WAIT_POLICY := passive
 test: build
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
-# In an environment of its own, 8 GB: torch_xla is made for an older torch, on which the references serve.
+# In an environment of its own, 8 GB: torch_xla is made for an older torch, on which the references serve, so that
+# nothing is built for it. XLA_TESTS is for pytest: CI has the time for some of them only.
 .venv-xla/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-xla
-	$(XLA)/python $(INSTALL) '.[tpu]' pytest
-	$(XLA)/python -m pip uninstall --quiet --yes dietnerf
+	$(XLA)/python .ci/needed.py tpu > .venv-xla/needed.txt
+	$(XLA)/python $(INSTALL) -r .venv-xla/needed.txt pytest
 	@touch $@
 
 test-xla: export OMP_WAIT_POLICY := passive
 test-xla: .venv-xla/.installed
-	PJRT_DEVICE=CPU $(XLA)/python -m pytest -q tests/xla
+	PJRT_DEVICE=CPU $(XLA)/python -m pytest -q $(XLA_TESTS) tests/xla
 
 # Faults, each tried many times: docs/reliability.md.
 test-reliability: export OMP_WAIT_POLICY := passive

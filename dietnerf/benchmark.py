@@ -148,7 +148,16 @@ def check_words(plan: Plan) -> None:
                 raise UserError(f"{method}, {scene}: {reason}") from ended
 
 
-def carry_out(run: Run, device: int | None) -> bool:
+def places(n_processes: int) -> list[str | None]:
+    """The GPUs that the environment leaves, by name, or without any as many places on the CPU."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(i) for i in range(torch.cuda.device_count())]
+    if chosen is not None:
+        names = [name.strip() for name in chosen.split(",")][: len(names)]
+    return [*names] or [None] * n_processes
+
+
+def carry_out(run: Run, device: str | None) -> bool:
     """Train and test, on the given GPU or on the CPU; whether it worked."""
     checkpoints = run.folder / "checkpoints"
     going_on = ["--ckpt_path", "last"] if (checkpoints / "last.ckpt").exists() else []
@@ -157,7 +166,7 @@ def carry_out(run: Run, device: int | None) -> bool:
     if device is None:
         quiet += ["--trainer.accelerator", "cpu"]
     else:
-        environment["CUDA_VISIBLE_DEVICES"] = str(device)
+        environment["CUDA_VISIBLE_DEVICES"] = device
     program = [sys.executable, "-c", "from dietnerf.training.cli import main; main()"]
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "log.txt").open("a") as log:
@@ -268,9 +277,8 @@ def main(args: list[str] | None = None) -> None:
     check_words(plan)
     runs = runs_of(plan, options.out)
     todo = [run for run in runs if not run.results.is_file()]
-    n_gpus = torch.cuda.device_count()
-    free: queue.Queue[int | None] = queue.Queue()
-    for device in range(n_gpus) if n_gpus else [None] * options.processes:
+    free: queue.Queue[str | None] = queue.Queue()
+    for device in places(options.processes):
         free.put(device)
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done; {free.qsize()} at a time")
     writing, failed = Lock(), []

@@ -10,6 +10,7 @@ from typing import ParamSpec
 
 P = ParamSpec("P")
 SECONDS_FOR_THE_FIRST = 2.0  # of many processes to say what all would say, which ends the others
+RANKS = ("LOCAL_RANK", "SLURM_PROCID")  # of a process, as torchrun, Lightning and SLURM tell it
 
 
 class UserError(Exception):
@@ -17,6 +18,10 @@ class UserError(Exception):
 
     Not a `ValueError`: the command line's parser would take that for "try another type".
     """
+
+
+class SharedError(UserError):
+    """One that all processes of a run have: the first of each machine says it for the others."""
 
 
 @contextmanager
@@ -49,9 +54,11 @@ def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
                 mistake = UserError(f"{error.filename}: {error.strerror}")
             if mistake is None:
                 raise
-            if os.environ.get("RANK", "0") != "0":
+            is_first = all(os.environ.get(name, "0") == "0" for name in RANKS)
+            if not is_first:
                 time.sleep(SECONDS_FOR_THE_FIRST)
-            print(f"error: {mistake}", file=sys.stderr)
+            if is_first or not isinstance(mistake, SharedError):
+                print(f"error: {mistake}", file=sys.stderr)
             sys.exit(2)
 
     return guarded

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,30 @@ def test_a_wrong_plan_is_refused(content: str, message: str, tmp_path: Path, cap
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_every_run_has_a_gpu_of_those_that_the_environment_leaves(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    taken, used = [], set()
+
+    def call(command: list[str], env: dict[str, str], **_: Any) -> Any:
+        gpu = env["CUDA_VISIBLE_DEVICES"]
+        assert gpu not in taken, "two runs at a time"
+        taken.append(gpu)
+        used.add(gpu)
+        assert "--trainer.accelerator" not in command
+        time.sleep(0.05)
+        taken.remove(gpu)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(benchmark.subprocess, "run", call)
+    monkeypatch.setattr(benchmark.torch.cuda, "device_count", lambda: 2)
+    for chosen, names in ((None, {"0", "1"}), ("5, 7", {"5", "7"})):
+        used.clear()
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if chosen is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        with pytest.raises(SystemExit):  # none of them left a result
+            main([str(plan), "--out", str(tmp_path / "out")])
+        assert used == names

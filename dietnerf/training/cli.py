@@ -242,7 +242,7 @@ class DietNeRFCLI(LightningCLI):
                 print(f"stopped; {self._how_to_go_on()}", file=sys.stderr)
             sys.exit(128 + (self.stop_on_signal.received or signal.SIGTERM))
         except UserError as error:
-            raise UserError(f"{error}; {self._how_to_go_on()}") from error
+            raise type(error)(f"{error}; {self._how_to_go_on()}") from error
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise

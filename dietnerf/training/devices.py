@@ -14,7 +14,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from dietnerf.errors import UserError
+from dietnerf.errors import SharedError, UserError
 
 Item = TypeVar("Item")
 HOOKS = {"ddp_bf16": bf16_compress_hook, "ddp_fp16": fp16_compress_hook}
@@ -68,17 +68,17 @@ def check_strategy(name: Any) -> None:
 
 
 def check_backend(strategy: Strategy) -> None:
-    """Refuse to join GPUs by a torch that cannot.
+    """Refuse to join devices by what cannot.
 
     Raises:
-        UserError: it was built without NCCL.
+        UserError: torch was built without NCCL, which GPUs need, or it is to join CPUs.
     """
-    if (
-        isinstance(strategy, DDPStrategy)
-        and strategy.root_device.type == "cuda"
-        and strategy.process_group_backend in (None, "nccl")
-        and not dist.is_nccl_available()
-    ):
+    if not isinstance(strategy, DDPStrategy):
+        return
+    is_gpu, backend = strategy.root_device.type == "cuda", strategy.process_group_backend
+    if backend == "nccl" and not is_gpu:
+        raise UserError("process_group_backend nccl joins GPUs alone; leave it out on a CPU")
+    if is_gpu and backend in (None, "nccl") and not dist.is_nccl_available():
         raise UserError(
             "several GPUs exchange gradients by NCCL, which this torch was built without; install "
             "one that has it (Linux), or use --trainer.devices 1 --trainer.strategy auto"
@@ -93,7 +93,7 @@ def failing_together() -> Iterator[None]:
     does, it ends them.
 
     Raises:
-        UserError: the first mistake that was found, on all processes.
+        SharedError: the first mistake that was found, on all processes.
     """
     if not dist.is_torchelastic_launched():
         yield
@@ -111,7 +111,7 @@ def failing_together() -> Iterator[None]:
     for rank in range(n_ranks):
         mistake = store.get(f"mistake of {rank}").decode()  # waits for it
         if mistake:
-            raise UserError(mistake if rank == 0 else f"process {rank}: {mistake}")
+            raise SharedError(mistake if rank == 0 else f"process {rank}: {mistake}")
 
 
 def n_processes() -> int:

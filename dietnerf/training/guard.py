@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from dietnerf.errors import UserError
+from dietnerf.errors import SharedError
 from dietnerf.training.checkpoints import latest_before
 from dietnerf.training.datamodule import RayBatch
 from dietnerf.training.seen import Seen
@@ -151,7 +151,7 @@ class Guard(Callback):
             f"their numbers are not finite; the first that were not: {_listed(first)}"
         )
         if trainer.world_size > 1 or system.history.rate_factor < 1:
-            raise UserError(f"{what}; choose a lower learning rate")
+            raise SharedError(f"{what}; choose a lower learning rate")
         checkpoint = latest_before(self.run, begun)
         place = "the beginning" if checkpoint is None else str(checkpoint)
         sentence = f"{what}; going back to {place} with {RATE_FACTOR} times the learning rate"

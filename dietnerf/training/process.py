@@ -25,6 +25,7 @@ _UNHELPFUL = (
     ".*Checkpoint directory .* exists and is not empty.*",  # only when going on with a run
     ".*The dirpath has changed.*",
     ".*callbacks used to create the checkpoint.*",
+    ".*It is recommended to use .*sync_dist=True.*",  # what is logged so is the same on all
     ".*is an instance of `nn.Module`.*",  # the command line saves the config instead
 )
 

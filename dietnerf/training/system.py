@@ -134,6 +134,11 @@ class DietNeRF(pl.LightningModule):
         self.seen: Seen | None = None  # in the last step that was logged
         self._prepared_for: SceneDataModule | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, as a moving average keeps one, needs no photographs, and must not reach from them
+        # to the Trainer: with several devices that holds their processes.
+        return {**super().__getstate__(), "_prepared_for": None}
+
     @property
     def term_names(self) -> list[str]:
         """Which loss each of `terms` is."""

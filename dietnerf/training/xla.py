@@ -52,7 +52,7 @@ def accelerator(name: Any) -> Any:
     if find_spec("torch_xla") is None:
         raise UserError(
             f"--trainer.accelerator {name} needs torch_xla: see docs/devices.md for the "
-            "environment that it wants"
+            "environment that it wants, or choose another accelerator"
         )
     if not torch.__version__.startswith(TORCH):
         raise UserError(

@@ -15,11 +15,12 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dietnerf.errors import UserError
 from dietnerf.training.cli import main
 from dietnerf.training.devices import check_backend, gathered, own_share
-from tests.helpers import FEW_STEPS, SMALL_FIELD, weights
+from tests.helpers import FEW_STEPS, SMALL_FIELD, tiny_tower, weights
 
 ROOT = Path(__file__).parents[2]
 RUN = [
@@ -34,6 +35,45 @@ RUN = [
     *("--save_every", "50"),
     *("--trainer.accelerator", "cpu"),
 ]
+SPOILT = """
+from dietnerf.losses import Photometric
+from dietnerf.training.cli import main
+Photometric.forward = lambda self, step: float("nan") * step.rendering.rgb.sum()
+main()
+"""
+# What two processes do, by one: the rays and the jitter of both, and the mean of their losses.
+BOTH = """
+from types import SimpleNamespace
+from dietnerf.training.cli import main
+from dietnerf.training.datamodule import RandomRays
+from dietnerf.training.system import DietNeRF
+draw, judge, rank = RandomRays.batch, DietNeRF._judge_rays, 0
+def batch(self, index):
+    trainer, batches = self.trainer, []
+    for i in range(2):
+        self.trainer = SimpleNamespace(
+            global_rank=i, world_size=2, accumulate_grad_batches=trainer.accumulate_grad_batches
+        )
+        batches.append(draw(self, index))
+    self.trainer = trainer
+    object.__setattr__(batches[0], "second", batches[1])
+    return batches[0]
+def judge_both(self, batch, logged):
+    global rank
+    rank = 1
+    second, *_ = judge(self, batch.second, logged)
+    rank = 0
+    first, stats, n_samples = judge(self, batch, logged)
+    return (first + second) / 2, stats, n_samples
+RandomRays.batch, DietNeRF._judge_rays = batch, judge_both
+DietNeRF.global_rank = property(lambda self: rank)
+main()
+"""
+SOMETIMES = (
+    *("Reprojection", "Distortion", "RayEntropy", "OpacityEntropy", "Occlusion", "EmptyBackground"),
+    *("DensitySmoothness", "DepthSmoothness", "NeighbourDivergence", "Lipschitz"),
+)
+AVERAGE = {"decay": 0.9, "update_every_n_steps": 1, "use_buffers": False}
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
@@ -110,6 +150,51 @@ def test_one_device_scores_the_views_of_two_in_the_same_order(runs: Path):
         assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_two_devices_take_the_steps_that_one_takes_of_the_same_rays(tmp_path: Path):
+    """Both log what the first one's rays show, before the step; only sums are in another order."""
+    script = tmp_path / "both.py"
+    script.write_text(BOTH)
+    fixed = ["--data.samples_per_step", "null"]
+    call(str(script), "fit", *RUN, *fixed, "--run", str(tmp_path / "one"))
+    call("train.py", "fit", *RUN, *fixed, *TWO, "--run", str(tmp_path / "two"))
+    one, two = (curve(tmp_path / name, "train/psnr") for name in ("one", "two"))
+    assert len(one) == len(two) == 150 // 4
+    assert max(one) > min(one) + 3
+    assert one == pytest.approx(two, abs=1e-3)
+    ends = [curve(tmp_path / name, "val/psnr")[-1] for name in ("one", "two")]
+    assert ends[0] == pytest.approx(ends[1], abs=1e-3)  # dB
+
+
+def curve(run: Path, name: str) -> list[float]:
+    return [x.value for x in EventAccumulator(str(run)).Reload().Scalars(name)]
+
+
+def test_losses_that_are_only_sometimes_on(tmp_path: Path):
+    """Each counts in other steps, and some in none of one process alone; with a moving average."""
+    encoder = {"class_path": "dietnerf.semantics.OpenCLIP", "init_args": tiny_tower(tmp_path)}
+    semantic = {"encoder": encoder, "every": 5, "resolution": 16}
+    losses = [
+        {"class_path": "dietnerf.losses.Photometric"},
+        {"class_path": "dietnerf.losses.SemanticConsistency", "init_args": semantic},
+    ]
+    for every, name in enumerate(SOMETIMES, start=2):
+        options = {"weight": 1e-3, "every": every, "start": 3}
+        losses.append({"class_path": f"dietnerf.losses.{name}", "init_args": options})
+    callbacks = [
+        {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": AVERAGE},
+        {"class_path": "tests.training.test_devices.CompareReplicas"},
+    ]
+    run = tmp_path / "run"
+    output = call(
+        *("train.py", "fit", *RUN, *TWO, "--model.losses", json.dumps(losses)),
+        *("--model.field.init_args.has_bounded_networks", "true", "--run", str(run)),
+        *("--trainer.callbacks", json.dumps(callbacks), "--trainer.max_steps", "40"),
+    )
+    assert "unused" not in output and "Warning" not in output
+    assert json.loads((run / "differing.json").read_text()) == []
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 40
+
+
 def test_gradients_in_half_precision_train_as_well(runs: Path):
     half = runs / "half"
     call("train.py", "fit", *RUN, *TWO[:3], "ddp_bf16", "--run", str(half))
@@ -154,6 +239,21 @@ def test_fewer_rays_than_devices_are_refused(tmp_path: Path):
     assert "Traceback" not in output
 
 
+def test_a_mistake_of_all_is_said_once(tmp_path: Path):
+    """Under torchrun, where each process finds it, and where training has begun already."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29513"]
+    few = ["--data.rays_per_step", "1", "--run", str(tmp_path / "few")]
+    output, _ = start(*torchrun, "--", "train.py", "fit", *RUN, *TWO, *few).communicate(timeout=120)
+    assert output.count("error: rays_per_step is 1") == 1
+    script = tmp_path / "spoilt.py"
+    script.write_text(SPOILT)
+    process = start(str(script), "fit", *RUN, *TWO, "--run", str(tmp_path / "spoilt"))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert output.count("skipped because their numbers are not finite") == 1
+    assert "Traceback" not in output
+
+
 def test_fewer_views_than_devices_are_refused(runs: Path):
     few = ["--data.reader.init_args.n_test", "1", "--run", str(runs / "two")]
     process = start("train.py", "test", *few)
@@ -186,6 +286,12 @@ def test_gpus_without_nccl_are_refused(monkeypatch: pytest.MonkeyPatch):
     check_backend(DDPStrategy(parallel_devices=gpus, process_group_backend="gloo"))
     with pytest.raises(UserError, match="by NCCL, which this torch was built without"):
         check_backend(DDPStrategy(parallel_devices=gpus))
+
+
+def test_cpus_joined_by_nccl_are_refused():
+    cpus = [torch.device("cpu")] * 2
+    with pytest.raises(UserError, match="nccl joins GPUs alone"):
+        check_backend(DDPStrategy(parallel_devices=cpus, process_group_backend="nccl"))
 
 
 def test_a_machine_that_cannot_see_the_data_ends_all(tmp_path: Path):

@@ -110,6 +110,30 @@ def test_the_checkpoint_renders_without_xla(runs: Path):
     assert (pictures[0] - pictures[1]).abs().mean() < 0.02
 
 
+def test_the_checkpoint_renders_where_there_is_no_torch_xla(runs: Path, tmp_path: Path):
+    other = ROOT / ".venv/bin/python"
+    if not other.exists():
+        pytest.skip("needs the environment of `make build`")
+    has_none = subprocess.run([other, "-c", "import torch_xla"], capture_output=True)
+    assert b"No module named 'torch_xla'" in has_none.stderr
+    words = [
+        "--size",
+        "16",
+        "16",
+        "--frames",
+        "2",
+        "--modes",
+        "rgb",
+        "--out",
+        str(tmp_path / "film"),
+    ]
+    done = subprocess.run(
+        [other, "render.py", str(runs / "xla"), *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((tmp_path / "film").iterdir())) == 2
+
+
 def test_test_views_are_scored(runs: Path):
     words = ["--trainer.enable_progress_bar", "false"]
     python("train.py", "test", "--run", str(runs / "xla"), *words)
