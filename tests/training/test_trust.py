@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import struct
 import sys
 import zlib
@@ -17,7 +18,8 @@ from dietnerf.export import render
 from dietnerf.prepare.formats import write_transforms
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, load_system, read_checkpoint
-from dietnerf.training.trust import TRUSTED
+from dietnerf.training.runs import CONFIGS, SECTIONS, TRAINING
+from dietnerf.training.trust import TRUSTED, check_classes
 
 
 @pytest.fixture
@@ -77,6 +79,137 @@ def test_what_a_module_here_imports_is_not_its_own(finished_run: Path, tmp_path:
     run = copied(finished_run, tmp_path / "run", "dietnerf.training.system.nn.Linear")
     with pytest.raises(UserError, match="which is not dietnerf's"):
         read_checkpoint(find_checkpoint(run))
+
+
+def spoilt(options: dict, *place: str, value: object) -> None:
+    """Set what stands at a place of nested options."""
+    for name in place[:-1]:
+        options = options[name]
+    options[place[-1]] = value
+
+
+FIELD = "stranger.Field"
+WAYS_IN_CHECKPOINTS = {
+    "a name": (("field",), FIELD),
+    "a name in a list": (("losses",), [FIELD]),
+    "YAML in text": (("losses",), f"[{{class_path: {FIELD}}}]"),
+    "what makes a member": (
+        ("field",),
+        {"class_path": "dietnerf.fields.Ensemble", "init_args": {"field": FIELD}},
+    ),
+    "names with points": (("field.class_path",), FIELD),
+    "no class, but its options": (("field",), {"init_args": {"bounds": FIELD}}),
+    "Lightning's name of a loader": (("_instantiator",), FIELD),
+    "Lightning's name of a class": (("_class_path",), FIELD),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_IN_CHECKPOINTS)
+def test_no_other_way_to_name_a_class_in_a_checkpoint(
+    way: str, stranger: Path, finished_run: Path, tmp_path: Path, capsys
+):
+    """The parser takes more than `class_path` for the name of a class."""
+    place, value = WAYS_IN_CHECKPOINTS[way]
+    content = torch.load(find_checkpoint(finished_run), weights_only=True)
+    spoilt(content["hyper_parameters"], *place, value=value)
+    torch.save(content, tmp_path / "evil.ckpt")
+    assert "evil.ckpt" in refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
+    assert not stranger.exists()
+
+
+CALLBACK = "pytorch_lightning.callbacks.LambdaCallback"
+WAYS_IN_CONFIGS = {
+    "a name": (("model", "field"), FIELD),
+    "a file": (("model", "field"), "other.yaml"),
+    "a file of all options": (("model",), "other.yaml"),
+    "another config": (("config",), "other.yaml"),
+    "names with points": (("model", "field.class_path"), FIELD),
+    "a longer list": (("model", "losses+"), [FIELD]),
+    "a strategy": (("trainer", "strategy"), FIELD),
+    "a file that is called as a strategy": (("trainer", "strategy"), "ddp"),
+    "a function that is called back": (
+        ("trainer", "callbacks"),
+        [{"class_path": CALLBACK, "init_args": {"on_test_start": "stranger.Field"}}],
+    ),
+    "a function of a trusted package": (
+        ("trainer", "callbacks"),
+        [{"class_path": "torch.hub.load", "init_args": {"repo_or_dir": ".", "model": "x"}}],
+    ),
+    "another's class by a trusted package's name": (
+        ("trainer", "callbacks"),
+        [{"class_path": "torch.hub.sys.modules.os.system"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_IN_CONFIGS)
+def test_no_other_way_to_name_a_class_in_a_config(
+    way: str, stranger: Path, finished_run: Path, tmp_path: Path, capsys
+):
+    run, (place, value) = tmp_path / "run", WAYS_IN_CONFIGS[way]
+    shutil.copytree(finished_run, run)
+    for name in ("other.yaml", "ddp"):
+        (run / name).write_text(f"class_path: {FIELD}")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    spoilt(config, *place, value=value)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    said = refused(capsys, cli.main, "test", "--run", str(run))
+    assert f"{run}/config.yaml" in said
+    assert not stranger.exists()
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_own_configs_are_trusted(config: Path):
+    check_classes(yaml.safe_load(config.read_text()), config, SECTIONS, *TRAINING)
+
+
+def test_loggers_and_strategies_are_trusted(tmp_path: Path):
+    names = {"project": "lego", "save_dir": "runs/lego"}
+    logger = {"class_path": "pytorch_lightning.loggers.WandbLogger", "init_args": names}
+    trainer = {"strategy": "ddp", "accelerator": "auto", "profiler": "simple", "logger": logger}
+    check_classes({"trainer": trainer}, tmp_path / "config.yaml", SECTIONS, *TRAINING)
+
+
+def laughs() -> str:
+    """Ten lines that are three billion words."""
+    lines = ["a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+    return "\n".join(lines)
+
+
+BROKEN_CONFIGS = {
+    "code": "model: !!python/object/apply:os.system ['true']",
+    "many aliases": laughs(),
+    "itself": "model: &a {field: [*a]}",
+    "brackets": "[" * 100_000,
+    "a number of ten thousand digits": "seed_everything: " + "9" * 10_000,
+    "no such day": "run: 2001-99-99",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN_CONFIGS.values(), ids=BROKEN_CONFIGS)
+def test_a_config_that_is_none_is_one_sentence(content: str, tmp_path: Path, capsys):
+    (tmp_path / "config.yaml").write_text(content)
+    assert "config.yaml" in refused(capsys, cli.main, "test", "--run", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["field.table", "sampler.occupied"])
+def test_weights_that_do_not_fit_are_one_sentence(
+    name: str, finished_run: Path, tmp_path: Path, capsys
+):
+    content = torch.load(find_checkpoint(finished_run), weights_only=True)
+    content["state_dict"][name] = torch.zeros(1)
+    torch.save(content, tmp_path / "evil.ckpt")
+    said = refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
+    assert "evil.ckpt holds no scene that can be shown" in said
+
+
+def test_options_out_of_range_are_named(finished_run: Path, tmp_path: Path, capsys):
+    content = torch.load(find_checkpoint(finished_run), weights_only=True)
+    content["hyper_parameters"]["sampler"]["init_args"]["resolution"] = 100_000
+    torch.save(content, tmp_path / "evil.ckpt")
+    said = refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
+    assert said.startswith("error: resolution is 100000; it must be")
 
 
 class Attack:
