@@ -198,7 +198,8 @@ struct Marching {
 
   DIETNERF_HD bool next_growing(Walk<T>& walk, T& t, T& delta) const {
     CellRay<T>& ray = walk.ray;
-    T start = walk.at, interval = longer(ray.dt, cone_angle * start);
+    // In this order, by which a dt that is NaN stays so and ends the march, wherever it starts.
+    T start = walk.at, interval = longer(cone_angle * start, ray.dt);
     T at = start + walk.share * interval;
     while (at < ray.end) {
       const Spot<T> spot = look(ray, at, interval);
@@ -214,7 +215,7 @@ struct Marching {
         const T next = start + interval;
         if (!(next > start) || --walk.n_left == 0) ray.end = ray.begin;  // there is no further one
         start = next;
-        interval = longer(ray.dt, cone_angle * start);
+        interval = longer(cone_angle * start, ray.dt);
         at = start + walk.share * interval;
       } while (at < until && at < ray.end && interval <= longest);
       if (spot.is_occupied) {
