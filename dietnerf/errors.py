@@ -39,6 +39,14 @@ def naming_missing_packages() -> Iterator[None]:
         raise UserError(f"a class in the options needs a package: {reason}") from error
 
 
+def mistake_behind(error: BaseException) -> UserError | None:
+    """The `UserError` that an error is, or that caused it, if any did."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    return cause
+
+
 def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
     """Turn a `UserError` that leaves `main`, or caused what does, into its sentence and exit 2."""
 
@@ -47,9 +55,7 @@ def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
         try:
             main(*args, **kwargs)
         except Exception as error:
-            mistake: BaseException | None = error
-            while mistake is not None and not isinstance(mistake, UserError):
-                mistake = mistake.__cause__
+            mistake = mistake_behind(error)
             if mistake is None and isinstance(error, OSError) and error.filename is not None:
                 mistake = UserError(f"{error.filename}: {error.strerror}")
             if mistake is None:

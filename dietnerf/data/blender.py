@@ -27,6 +27,8 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import rigid
 
+NARROWEST = 1e-4  # angle of view, radians; no lens has less
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -210,7 +212,7 @@ def read_listing(listing: Path) -> tuple[float, list[Frame]]:
     angle, frames = math.nan, []
     with problems.caught():
         angle = entry(content, "camera_angle_x", (int, float), listing)
-        if not 0 < angle < math.pi:
+        if not NARROWEST < angle < math.pi:
             raise UserError(f"{listing}: camera_angle_x must be an angle in (0, pi), got {angle}")
     with problems.caught():
         frames = entry(content, "frames", (list,), listing)

@@ -3,16 +3,25 @@
 import json
 import math
 import os
+import tokenize
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import numpy as np
 
 from dietnerf.errors import UserError
 
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif",
 )  # fmt: skip
+
+ARRAY_ERRORS = (  # what NumPy raises for broken files
+    *(OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError, RecursionError),
+    tokenize.TokenError,
+)
+LONGEST_NAME = 4096  # of a file with its folders; each of these is looked into
 
 
 def find_folder(root: str, *needed: str) -> Path:
@@ -55,6 +64,31 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_array(path: Path, most: int) -> np.ndarray:
+    """The numbers of a .npy file.
+
+    Raises:
+        UserError: it is broken, holds something else, or says that it has more than `most`.
+    """
+    try:
+        with path.open("rb") as file:
+            form = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+                form, np.lib.format.read_array_header_2_0
+            )
+            shape, _, kind = read(file)
+        if kind.kind not in "biuf":
+            raise UserError(f"{path} must hold numbers, got {kind}: write it again")
+        if abs(math.prod(shape)) > most:
+            raise UserError(f"{path} has shape {shape}, more than {most} numbers: check it")
+        values: np.ndarray = np.load(path, allow_pickle=False)
+    except ARRAY_ERRORS as error:
+        raise UserError(
+            f"{path} cannot be read as a NumPy array, it may be truncated: copy it again"
+        ) from error
+    return values
+
+
 def entry(content: Any, key: str, types: tuple[type, ...], where: Path | str) -> Any:
     """A value that must be there.
 
@@ -85,6 +119,8 @@ def find_image(folder: Path, name: str) -> Path | None:
     or lack the folder images/. Of an absolute path that is not on this machine, the part below the
     scene's folder counts. Accents may be written in either form of Unicode.
     """
+    if len(name) > LONGEST_NAME:
+        return None
     for place in _places(folder, name.replace("\\", "/")):
         for form in ("NFC", "NFD"):
             path = place.with_name(unicodedata.normalize(form, place.name)) if place.name else place

@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dietnerf.data.files import read_array
 from dietnerf.errors import UserError
 
 ResizeAlpha = Literal["straight", "premultiplied"]
 READ_ERRORS = (  # what Pillow raises for broken files
     OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
+MOST_NUMBERS = 200_000_000  # in an array: somewhat more than Pillow reads of pixels
 HEIC_SUFFIXES = (".heic", ".heif")
 EXIF_ORIENTATION = 0x0112
 
@@ -86,16 +88,20 @@ def read_numbers(path: Path) -> Tensor:
     Raises:
         UserError: the file is broken, or holds something else.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
+    if path.suffix.lower() == ".npy":
+        values = read_array(path, MOST_NUMBERS)
+    else:
+        try:
             values = iio.imread(path, plugin="pillow")
-    except READ_ERRORS as error:
-        raise _unreadable(path, error) from error
+        except READ_ERRORS as error:
+            raise _unreadable(path, error) from error
     if values.ndim == 3:
         values = values[:, :, 0]
-    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool):
+    if (
+        values.ndim != 2
+        or not values.size
+        or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool)
+    ):
         raise UserError(f"{path} has shape {values.shape}: export it with one number a pixel")
     return torch.from_numpy(values.astype(np.float32))
 

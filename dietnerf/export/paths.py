@@ -156,7 +156,7 @@ def read_poses(path: Path) -> Tensor:
     try:
         frames = json.loads(path.read_text())["frames"]
         matrices = [frame["transform_matrix"] for frame in frames]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--poses {path}: no frames[].transform_matrix to read in it") from error
     if not matrices:
         raise UserError(f"--poses {path}: its list of frames is empty")

@@ -82,6 +82,9 @@ def check_in_place(op: str, **tensors: Tensor) -> None:
             raise ValueError(f"{op}: {name} must be {like.dtype} like {first}, got {tensor.dtype}")
         if not tensor.is_contiguous():
             raise ValueError(f"{op}: {name} must be contiguous, got strides {tensor.stride()}")
+        # Which torch resolves into a copy, and then crashes; a compiler cannot ask.
+        if not torch.compiler.is_compiling() and tensor.is_neg():
+            raise ValueError(f"{op}: {name} must not be a negated view; give it resolve_neg()")
 
 
 def _text(dims: tuple[Dim, ...]) -> str:

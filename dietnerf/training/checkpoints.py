@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from dietnerf.errors import UserError
+from dietnerf.errors import UserError, mistake_behind
 from dietnerf.training.hub import fetch, is_remote
 from dietnerf.training.system import DietNeRF, check_format
-from dietnerf.training.trust import check_classes
+from dietnerf.training.trust import INSTANTIATOR, check_classes
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -99,8 +99,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "it may be torn, or of another program"
         ) from error
     check_format(checkpoint if isinstance(checkpoint, dict) else {}, str(path))
-    check_classes(checkpoint.get("hyper_parameters"), path)
+    _check_options(checkpoint, path)
     return checkpoint
+
+
+def _check_options(checkpoint: dict[str, Any], path: Path) -> None:
+    options = dict(checkpoint.get("hyper_parameters") or {})
+    if options.pop("_instantiator", INSTANTIATOR) != INSTANTIATOR:
+        raise UserError(f"{path} would be loaded by another program's code; it is not dietnerf's")
+    check_classes({"hyper_parameters": options}, path, {"hyper_parameters": DietNeRF})
 
 
 def load_system(path: Path) -> DietNeRF:
@@ -112,11 +119,12 @@ def load_system(path: Path) -> DietNeRF:
     read_checkpoint(path)
     try:
         system = DietNeRF.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
+    except Exception as error:  # whatever becomes of options or weights that do not fit each other
+        if mistake_behind(error) is not None:
             raise
+        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{path}: its weights do not fit the options of the model that are saved with them; "
-            f"train it again, or fetch it again ({str(error).splitlines()[-1].strip()})"
+            f"{path} holds no scene that can be shown ({type(error).__name__}: {reason}); "
+            "it may have been changed, or come from another version"
         ) from error
     return system.eval()

@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dietnerf.errors import UserError
-from dietnerf.training.system import check_format
-from dietnerf.training.trust import check_classes
+from dietnerf.training.datamodule import SceneDataModule
+from dietnerf.training.system import DietNeRF, check_format
+from dietnerf.training.trust import INSTANTIATOR, check_classes
 
 WEIGHTS, CONFIG = "scene.safetensors", "config.yaml"
 PARTS = ("field", "sampler", "refinement")  # of the system
 SECTIONS = ("seed_everything", "model", "data")  # of a run's config
-INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
 
 
 def write_published(checkpoint: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
@@ -91,7 +91,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not a readable YAML file ({type(error).__name__})") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f"{path} holds no options of a model: it was not published by dietnerf")
@@ -99,7 +99,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     for part in PARTS:
         if not isinstance(kept["model"].get(part), dict | None):
             raise UserError(f"{path}: {part} must hold options, got {kept['model'][part]!r}")
-    check_classes(kept, path)
+    check_classes(kept, path, {"model": DietNeRF, "data": SceneDataModule})
     return kept
 
 

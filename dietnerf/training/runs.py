@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import yaml
 
 from dietnerf.errors import UserError
@@ -15,11 +16,14 @@ from dietnerf.training.checkpoints import (
     find_checkpoint,
     read_checkpoint,
 )
+from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.hub import is_remote, repository_of
 from dietnerf.training.system import DietNeRF
 from dietnerf.training.trust import check_classes
 
 LATEST = "runs/latest"
+SECTIONS = {"model": DietNeRF, "data": SceneDataModule, "trainer": pl.Trainer}  # of a run's config
+TRAINING = ("pytorch_lightning", "lightning_fabric", "torch")  # whose classes it names besides
 _PACKAGE = Path(__file__).parents[1]
 # Beside the code in an installed package, at the top of a checkout.
 CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
@@ -47,7 +51,7 @@ def complete(args: list[str]) -> list[str]:
     configs = [_find_config(name) for name in known.config]
     if not configs and goes_on and "--print_config" not in args:
         configs = [_config_of(Path(known.run))]
-        check_classes(_read_yaml(configs[0]), configs[0], "pytorch_lightning", "torch")
+        check_classes(_read_yaml(configs[0]), configs[0], SECTIONS, *TRAINING)
     for config in configs:
         _read_yaml(config)
     chosen = [part for config in configs for part in ("--config", str(config))]
@@ -78,7 +82,7 @@ def _config_of(run: Path) -> Path:
 def _read_yaml(config: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{config} is not a YAML file: {reason}") from error
     if not isinstance(content, dict):

@@ -161,6 +161,11 @@ def test_compiles_without_graph_breaks(device: str) -> None:
         ),
         (0, torch.ones(3, 4).t(), "parameter must be contiguous, got strides (1, 4)"),
         (1, torch.ones(1, 3).expand(4, 3), "grad must be contiguous, got strides (0, 1)"),
+        (
+            2,
+            torch._neg_view(torch.ones(4, 3)),
+            "exp_avg must not be a negated view; give it resolve_neg()",
+        ),
         (1, torch.ones(4, 3, device="meta"), "grad is on meta, but parameter on {device}"),
         (4, torch.ones(3), "rule must be (3,) of float64, got (3,) of torch.float32"),
         (4, torch.ones(2).double(), "rule must be (3,) of float64, got (2,) of torch.float64"),

@@ -3,6 +3,8 @@ and no number in a right tensor makes them crash or hang."""
 
 import functools
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -293,6 +295,23 @@ def test_a_ray_that_t_cannot_follow_has_no_samples(cone_angle: float) -> None:
     grid = (bounds, occupied, 8, 1.0, cone_angle)
     ts, _, _ = torch.ops.dietnerf.march_rays(rays_o, rays_d, near, far, *grid, None, None)
     assert len(ts) == 0
+
+
+BACKWARDS = """
+import math, torch, dietnerf.ops
+rays_o, rays_d = torch.zeros(1, 3), torch.tensor([[1.0, math.nan, 1.0]])
+near, far = torch.full((1,), -3.0), torch.full((1,), 3.0)
+bounds = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+occupied = torch.zeros(2, 64, dtype=torch.uint8)
+grid = (bounds, occupied, 8, 1.0, 1.0)
+ts, _, _ = torch.ops.dietnerf.march_rays(rays_o, rays_d, near, far, *grid, None, None)
+assert len(ts) == 0
+"""
+
+
+def test_a_ray_of_no_direction_does_not_march_backwards_for_ever() -> None:
+    """In a process that can be stopped: intervals of growing ones were as negative as t."""
+    subprocess.run([sys.executable, "-c", BACKWARDS], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("share", [-math.inf, -1e30, 1.5, math.nan])

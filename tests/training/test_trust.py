@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import struct
 import sys
 import zlib
@@ -11,13 +12,14 @@ import pytest
 import torch
 import yaml
 
-from dietnerf.data import Procedural, Transforms
+from dietnerf.data import LLFF, Blender, Procedural, Transforms
 from dietnerf.errors import UserError
 from dietnerf.export import render
-from dietnerf.prepare.formats import write_transforms
+from dietnerf.prepare.formats import write_blender, write_transforms
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, load_system, read_checkpoint
-from dietnerf.training.trust import TRUSTED
+from dietnerf.training.runs import CONFIGS, SECTIONS, TRAINING
+from dietnerf.training.trust import TRUSTED, check_classes
 
 
 @pytest.fixture
@@ -77,6 +79,137 @@ def test_what_a_module_here_imports_is_not_its_own(finished_run: Path, tmp_path:
     run = copied(finished_run, tmp_path / "run", "dietnerf.training.system.nn.Linear")
     with pytest.raises(UserError, match="which is not dietnerf's"):
         read_checkpoint(find_checkpoint(run))
+
+
+def spoilt(options: dict, *place: str, value: object) -> None:
+    """Set what stands at a place of nested options."""
+    for name in place[:-1]:
+        options = options[name]
+    options[place[-1]] = value
+
+
+FIELD = "stranger.Field"
+WAYS_IN_CHECKPOINTS = {
+    "a name": (("field",), FIELD),
+    "a name in a list": (("losses",), [FIELD]),
+    "YAML in text": (("losses",), f"[{{class_path: {FIELD}}}]"),
+    "what makes a member": (
+        ("field",),
+        {"class_path": "dietnerf.fields.Ensemble", "init_args": {"field": FIELD}},
+    ),
+    "names with points": (("field.class_path",), FIELD),
+    "no class, but its options": (("field",), {"init_args": {"bounds": FIELD}}),
+    "Lightning's name of a loader": (("_instantiator",), FIELD),
+    "Lightning's name of a class": (("_class_path",), FIELD),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_IN_CHECKPOINTS)
+def test_no_other_way_to_name_a_class_in_a_checkpoint(
+    way: str, stranger: Path, finished_run: Path, tmp_path: Path, capsys
+):
+    """The parser takes more than `class_path` for the name of a class."""
+    place, value = WAYS_IN_CHECKPOINTS[way]
+    content = torch.load(find_checkpoint(finished_run), weights_only=True)
+    spoilt(content["hyper_parameters"], *place, value=value)
+    torch.save(content, tmp_path / "evil.ckpt")
+    assert "evil.ckpt" in refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
+    assert not stranger.exists()
+
+
+CALLBACK = "pytorch_lightning.callbacks.LambdaCallback"
+WAYS_IN_CONFIGS = {
+    "a name": (("model", "field"), FIELD),
+    "a file": (("model", "field"), "other.yaml"),
+    "a file of all options": (("model",), "other.yaml"),
+    "another config": (("config",), "other.yaml"),
+    "names with points": (("model", "field.class_path"), FIELD),
+    "a longer list": (("model", "losses+"), [FIELD]),
+    "a strategy": (("trainer", "strategy"), FIELD),
+    "a file that is called as a strategy": (("trainer", "strategy"), "ddp"),
+    "a function that is called back": (
+        ("trainer", "callbacks"),
+        [{"class_path": CALLBACK, "init_args": {"on_test_start": "stranger.Field"}}],
+    ),
+    "a function of a trusted package": (
+        ("trainer", "callbacks"),
+        [{"class_path": "torch.hub.load", "init_args": {"repo_or_dir": ".", "model": "x"}}],
+    ),
+    "another's class by a trusted package's name": (
+        ("trainer", "callbacks"),
+        [{"class_path": "torch.hub.sys.modules.os.system"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_IN_CONFIGS)
+def test_no_other_way_to_name_a_class_in_a_config(
+    way: str, stranger: Path, finished_run: Path, tmp_path: Path, capsys
+):
+    run, (place, value) = tmp_path / "run", WAYS_IN_CONFIGS[way]
+    shutil.copytree(finished_run, run)
+    for name in ("other.yaml", "ddp"):
+        (run / name).write_text(f"class_path: {FIELD}")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    spoilt(config, *place, value=value)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    said = refused(capsys, cli.main, "test", "--run", str(run))
+    assert f"{run}/config.yaml" in said
+    assert not stranger.exists()
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_own_configs_are_trusted(config: Path):
+    check_classes(yaml.safe_load(config.read_text()), config, SECTIONS, *TRAINING)
+
+
+def test_loggers_and_strategies_are_trusted(tmp_path: Path):
+    names = {"project": "lego", "save_dir": "runs/lego"}
+    logger = {"class_path": "pytorch_lightning.loggers.WandbLogger", "init_args": names}
+    trainer = {"strategy": "ddp", "accelerator": "auto", "profiler": "simple", "logger": logger}
+    check_classes({"trainer": trainer}, tmp_path / "config.yaml", SECTIONS, *TRAINING)
+
+
+def laughs() -> str:
+    """Ten lines that are three billion words."""
+    lines = ["a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+    return "\n".join(lines)
+
+
+BROKEN_CONFIGS = {
+    "code": "model: !!python/object/apply:os.system ['true']",
+    "many aliases": laughs(),
+    "itself": "model: &a {field: [*a]}",
+    "brackets": "[" * 100_000,
+    "a number of ten thousand digits": "seed_everything: " + "9" * 10_000,
+    "no such day": "run: 2001-99-99",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN_CONFIGS.values(), ids=BROKEN_CONFIGS)
+def test_a_config_that_is_none_is_one_sentence(content: str, tmp_path: Path, capsys):
+    (tmp_path / "config.yaml").write_text(content)
+    assert "config.yaml" in refused(capsys, cli.main, "test", "--run", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["field.table", "sampler.occupied"])
+def test_weights_that_do_not_fit_are_one_sentence(
+    name: str, finished_run: Path, tmp_path: Path, capsys
+):
+    content = torch.load(find_checkpoint(finished_run), weights_only=True)
+    content["state_dict"][name] = torch.zeros(1)
+    torch.save(content, tmp_path / "evil.ckpt")
+    said = refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
+    assert "evil.ckpt holds no scene that can be shown" in said
+
+
+def test_options_out_of_range_are_named(finished_run: Path, tmp_path: Path, capsys):
+    content = torch.load(find_checkpoint(finished_run), weights_only=True)
+    content["hyper_parameters"]["sampler"]["init_args"]["resolution"] = 100_000
+    torch.save(content, tmp_path / "evil.ckpt")
+    said = refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
+    assert said.startswith("error: resolution is 100000; it must be")
 
 
 class Attack:
@@ -145,3 +278,67 @@ def test_a_listing_cannot_leave_its_folder(scene: Path, key: str, is_absolute: b
     listing.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"secret.png is listed, but lies outside of the scene's"):
         Transforms(str(scene)).read("train")
+
+
+def npy(shape: str, kind: str = "'<f8'") -> bytes:
+    """A NumPy array that says to be so large, and holds nothing."""
+    header = f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode()
+
+
+ARRAYS = {
+    "terabytes": npy("(1000000000000, 17)"),
+    "more than an int": npy("(99999999999999999999999, 17)"),
+    "negative": npy("(-5, 17)"),
+    "two long words": npy("(2, 17)", "'<S2000000000'"),
+    "brackets": npy("(" * 5000),
+    "objects": npy("(2, 17)", "'|O'"),
+    "none": npy("(0, 17)"),
+    "complex": npy("(2, 17)", "'<c16'"),
+    "empty file": b"",
+}
+
+
+@pytest.mark.parametrize("content", ARRAYS.values(), ids=ARRAYS)
+def test_an_array_that_is_none_is_refused(content: bytes, scene: Path):
+    listing = scene / "transforms.json"
+    frames = json.loads(listing.read_text())
+    frames["frames"][0]["depth_file_path"] = "depth.npy"
+    listing.write_text(json.dumps(frames))
+    for name in ("depth.npy", "poses_bounds.npy"):
+        (scene / name).write_bytes(content)
+    for reader in (Transforms(str(scene), hold_every=0), LLFF(str(scene), 1, 0)):
+        with pytest.raises(UserError, match=r"\.npy"):
+            reader.read("train")
+
+
+def test_an_array_too_large_is_not_read(scene: Path):
+    """It is on the disk, as a hole of 14 GB in a file."""
+    with (scene / "poses_bounds.npy").open("wb") as file:
+        file.write(npy("(100000000, 17)"))
+        file.truncate(file.tell() + 8 * 17 * 100_000_000)
+    with pytest.raises(UserError, match="more than 17000000 numbers"):
+        LLFF(str(scene), 1, 0).read("train")
+
+
+def test_a_name_of_many_folders_is_none(scene: Path):
+    listing = scene / "transforms.json"
+    content = json.loads(listing.read_text())
+    content["frames"][0]["file_path"] = "/" + "a/" * 200_000
+    listing.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="1 of the 3 images"):
+        assert len(Transforms(str(scene), hold_every=0).read("train")) == 2
+
+
+def test_an_angle_of_view_that_no_lens_has(tmp_path: Path):
+    write_blender(Procedural(resolution=8, n_train=3).read("train"), tmp_path, "train")
+    listing = tmp_path / "transforms_train.json"
+    listing.write_text(json.dumps(json.loads(listing.read_text()) | {"camera_angle_x": 1e-300}))
+    with pytest.raises(UserError, match="camera_angle_x must be an angle"):
+        Blender(str(tmp_path)).read("train")
+
+
+def test_a_camera_path_nested_without_end(finished_run: Path, tmp_path: Path, capsys):
+    (tmp_path / "path.json").write_text("[" * 100_000)
+    poses = ["--path", "interpolate", "--poses", str(tmp_path / "path.json")]
+    assert "path.json" in refused(capsys, render.main, str(finished_run), *poses)
