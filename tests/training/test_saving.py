@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dietnerf.export import render
-from dietnerf.training import cli
+from dietnerf.training import cli, saving
 from dietnerf.training.system import DietNeRF
 from tests.helpers import fit, weights
 
@@ -32,7 +32,7 @@ def same(run: Path, other: Path) -> bool:
     return all(torch.equal(found[key], value) for key, value in expected.items())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stopped_run_is_saved_and_says_how_to_go_on(
     number: int, finished_run: Path, tmp_path: Path, monkeypatch, capsys
 ):
@@ -54,12 +54,45 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, monkeypatch, capsys):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
+    monkeypatch.setattr(saving, "ONE_REQUEST", 0.0)
     in_step(monkeypatch, 5, twice)
     with pytest.raises(SystemExit) as ended:
         fit(tmp_path / "run")
     assert ended.value.code == 2 and "error: stopped at once; go on" in capsys.readouterr().err
     last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 4, "half a step is not saved"
+
+
+def test_a_closed_terminal_stops_a_run_that_can_write_no_more(tmp_path: Path, monkeypatch):
+    """It says so twice, as a shell that ends with it does, which is one request."""
+    kept, (master, terminal) = os.dup(2), os.openpty()
+
+    def closes() -> None:
+        os.dup2(terminal, 2)
+        os.close(master)
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    in_step(monkeypatch, 5, closes)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            fit(tmp_path / "run")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(terminal)
+    assert ended.value.code == 128 + signal.SIGHUP
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 6
+
+
+def test_a_run_under_nohup_goes_on(tmp_path: Path, monkeypatch):
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    in_step(monkeypatch, 5, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    try:
+        fit(tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def test_an_error_saves_nothing_of_the_step_that_it_broke(tmp_path: Path, monkeypatch):
