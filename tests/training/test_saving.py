@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from dietnerf.export import render
 from dietnerf.training import cli, saving
+from dietnerf.training.checkpoints import is_whole
 from dietnerf.training.system import DietNeRF
 from tests.helpers import fit, weights
 
@@ -131,6 +133,30 @@ def test_a_changed_byte_is_found(finished_run: Path, tmp_path: Path, capsys):
     path.write_bytes(content)
     cli.main(["validate", "--run", str(run), "--trainer.enable_progress_bar", "false"])
     assert "last.ckpt is torn or empty: passing it over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "bits"),
+    [(6, 64), (8, 32), (10, 1), (46, 128), (10, 8)],
+    ids=["version", "patched", "compression", "name", "deflated"],
+)
+def test_a_changed_bit_of_the_directory_is_found(
+    place: int, bits: int, finished_run: Path, tmp_path: Path
+):
+    """Of which zipfile makes an error of another kind each."""
+    path = tmp_path / "last.ckpt"
+    content = bytearray((finished_run / "checkpoints/last.ckpt").read_bytes())
+    content[content.index(b"PK\x01\x02") + place] ^= bits
+    path.write_bytes(content)
+    assert not is_whole(path)
+
+
+def test_a_broken_sector_is_found(finished_run: Path, monkeypatch):
+    def broken(archive: zipfile.ZipFile) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", broken)
+    assert not is_whole(finished_run / "checkpoints/last.ckpt")
 
 
 def test_a_checkpoint_between_two_names_is_found(finished_run: Path, tmp_path: Path):
