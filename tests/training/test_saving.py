@@ -151,6 +151,14 @@ def test_a_changed_bit_of_the_directory_is_found(
     assert not is_whole(path)
 
 
+def test_a_folder_in_place_of_a_checkpoint_is_named(tmp_path: Path, capsys):
+    (tmp_path / "run/checkpoints/last.ckpt").mkdir(parents=True)
+    with pytest.raises(SystemExit) as ended:
+        fit(tmp_path / "run")
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ended.value.code == 2 and "checkpoints/last.ckpt cannot be written: Is a" in message
+
+
 def test_a_broken_sector_is_found(finished_run: Path, monkeypatch):
     def broken(archive: zipfile.ZipFile) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
