@@ -11,7 +11,7 @@ from dietnerf.errors import UserError
 
 UNWRITABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR),
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR),
 )
 
 

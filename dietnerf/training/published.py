@@ -58,8 +58,8 @@ def read_published(folder: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             facts = json.loads((file.metadata() or {})["dietnerf"])
-        capture = _joined(tensors, facts["capture"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        capture, n_steps = _joined(tensors, facts["capture"]), facts["history"]["steps"]
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} holds no scene that dietnerf published ({type(error).__name__}); nothing but "
             "safetensors is ever loaded from the hub"
@@ -76,7 +76,7 @@ def read_published(folder: Path) -> dict[str, Any]:
         "dietnerf": facts | {"capture": capture},
         "pytorch-lightning_version": "2.6.0",
         "epoch": 0,
-        "global_step": facts.get("history", {}).get("steps", 0),
+        "global_step": n_steps,
     }
     check_format(checkpoint, str(path))
     return checkpoint

@@ -4,7 +4,9 @@ stop."""
 import io
 import os
 import signal
+import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from dietnerf.training.datamodule import RayBatch
 from dietnerf.training.system import is_logged
 
 STOPPING = "stopping after this step, with a checkpoint; once more stops at once\n"
+ONE_REQUEST = 1.0  # seconds; `timeout` and closed terminals signal a process and then its group
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 def ends_step(trainer: pl.Trainer, batch: RayBatch) -> bool:
@@ -84,8 +88,8 @@ class Checkpoints(ModelCheckpoint):
 
 
 class StopOnSignal(Callback):
-    """Ends training after the step in which SIGTERM or Ctrl-C comes, with several processes after
-    the next one that is logged; a second signal ends it at once.
+    """Ends training after the step in which SIGTERM, Ctrl-C or the end of its terminal comes, with
+    several processes after the next one that is logged; a later signal ends it at once.
 
     Raises:
         SIGTERMException: by which Lightning says so too.
@@ -93,11 +97,16 @@ class StopOnSignal(Callback):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._received_at = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):  # Lightning puts back what was there
-                signal.signal(number, self._receive)
+        if threading.current_thread() is not threading.main_thread():
+            return
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:  # by nohup
+            numbers.append(HANGUP)
+        for number in numbers:  # Lightning puts back what was there
+            signal.signal(number, self._receive)
 
     def on_train_batch_end(
         self,
@@ -116,7 +125,17 @@ class StopOnSignal(Callback):
             raise SIGTERMException
 
     def _receive(self, number: int, _: Any) -> None:
-        if self.received is not None:
+        if number == HANGUP:
+            _leave_terminal()
+        if self.received is None:
+            self.received, self._received_at = signal.Signals(number), time.monotonic()
+            os.write(2, STOPPING.encode())  # print must not be called while it is at work
+        elif time.monotonic() - self._received_at >= ONE_REQUEST:
             raise UserError("stopped at once")
-        self.received = signal.Signals(number)
-        os.write(2, STOPPING.encode())  # print must not be called while it is at work
+
+
+def _leave_terminal() -> None:
+    """Write no more to a terminal that is gone: that would be an error in the midst of a step."""
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # isatty says no by now
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -1,8 +1,10 @@
 """Publishing and fetching scenes at a stand-in of the hub, and what must never be loaded."""
 
+import json
 import os
 import pickle
 import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +144,31 @@ def test_a_pickle_in_place_of_the_weights_is_refused(published, tmp_path: Path, 
     assert not mark.exists()
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "cache").rglob("*.ckpt"))
+
+
+def with_facts(content: bytes, facts: str) -> bytes:
+    """Published weights with other facts beside them, or with a history that is none."""
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    own = json.loads(header["__metadata__"]["dietnerf"])
+    header["__metadata__"]["dietnerf"] = facts or json.dumps(own | {"history": 7})
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content[8 + size :]
+
+
+@pytest.mark.parametrize("facts", ["[" * 100_000, "[]", ""])
+def test_facts_of_another_shape_are_refused(published, tmp_path: Path, facts: str, capsys):
+    published["scene.safetensors"] = with_facts(published["scene.safetensors"], facts)
+    message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
+    assert "scene.safetensors holds no scene that dietnerf published" in message
+
+
+@pytest.mark.parametrize("length", [2**63, 99_000_000])
+def test_a_header_of_an_absurd_length_is_refused(published, tmp_path: Path, length: int, capsys):
+    rest = published["scene.safetensors"][8:]
+    published["scene.safetensors"] = struct.pack("<Q", length) + rest
+    message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
+    assert "scene.safetensors holds no scene that dietnerf published" in message
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,15 @@ import errno
 import os
 import shutil
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from dietnerf.export import render
-from dietnerf.training import cli
+from dietnerf.training import cli, saving
+from dietnerf.training.checkpoints import is_whole
 from dietnerf.training.system import DietNeRF
 from tests.helpers import fit, weights
 
@@ -32,7 +34,7 @@ def same(run: Path, other: Path) -> bool:
     return all(torch.equal(found[key], value) for key, value in expected.items())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stopped_run_is_saved_and_says_how_to_go_on(
     number: int, finished_run: Path, tmp_path: Path, monkeypatch, capsys
 ):
@@ -54,12 +56,45 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, monkeypatch, capsys):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
+    monkeypatch.setattr(saving, "ONE_REQUEST", 0.0)
     in_step(monkeypatch, 5, twice)
     with pytest.raises(SystemExit) as ended:
         fit(tmp_path / "run")
     assert ended.value.code == 2 and "error: stopped at once; go on" in capsys.readouterr().err
     last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 4, "half a step is not saved"
+
+
+def test_a_closed_terminal_stops_a_run_that_can_write_no_more(tmp_path: Path, monkeypatch):
+    """It says so twice, as a shell that ends with it does, which is one request."""
+    kept, (master, terminal) = os.dup(2), os.openpty()
+
+    def closes() -> None:
+        os.dup2(terminal, 2)
+        os.close(master)
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    in_step(monkeypatch, 5, closes)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            fit(tmp_path / "run")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(terminal)
+    assert ended.value.code == 128 + signal.SIGHUP
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 6
+
+
+def test_a_run_under_nohup_goes_on(tmp_path: Path, monkeypatch):
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    in_step(monkeypatch, 5, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    try:
+        fit(tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def test_an_error_saves_nothing_of_the_step_that_it_broke(tmp_path: Path, monkeypatch):
@@ -98,6 +133,38 @@ def test_a_changed_byte_is_found(finished_run: Path, tmp_path: Path, capsys):
     path.write_bytes(content)
     cli.main(["validate", "--run", str(run), "--trainer.enable_progress_bar", "false"])
     assert "last.ckpt is torn or empty: passing it over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "bits"),
+    [(6, 64), (8, 32), (10, 1), (46, 128), (10, 8)],
+    ids=["version", "patched", "compression", "name", "deflated"],
+)
+def test_a_changed_bit_of_the_directory_is_found(
+    place: int, bits: int, finished_run: Path, tmp_path: Path
+):
+    """Of which zipfile makes an error of another kind each."""
+    path = tmp_path / "last.ckpt"
+    content = bytearray((finished_run / "checkpoints/last.ckpt").read_bytes())
+    content[content.index(b"PK\x01\x02") + place] ^= bits
+    path.write_bytes(content)
+    assert not is_whole(path)
+
+
+def test_a_folder_in_place_of_a_checkpoint_is_named(tmp_path: Path, capsys):
+    (tmp_path / "run/checkpoints/last.ckpt").mkdir(parents=True)
+    with pytest.raises(SystemExit) as ended:
+        fit(tmp_path / "run")
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ended.value.code == 2 and "checkpoints/last.ckpt cannot be written: Is a" in message
+
+
+def test_a_broken_sector_is_found(finished_run: Path, monkeypatch):
+    def broken(archive: zipfile.ZipFile) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", broken)
+    assert not is_whole(finished_run / "checkpoints/last.ckpt")
 
 
 def test_a_checkpoint_between_two_names_is_found(finished_run: Path, tmp_path: Path):
