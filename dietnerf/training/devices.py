@@ -44,12 +44,14 @@ def register_strategies() -> None:
     precision.
 
     Sampler and schedules come to the same on all processes by themselves, so that nothing but
-    gradients is exchanged: Lightning's own `ddp` would send the occupancy grid in every step.
+    gradients is exchanged: Lightning's own `ddp` would send the occupancy grid in every step. The
+    gradients of a small field go in one piece: torch would send the first MB apart.
     """
     options: dict[str, Any] = {
         "override": True,
         "broadcast_buffers": False,
         "gradient_as_bucket_view": True,
+        "bucket_cap_mb": 25,  # torch's own, but said, it holds for the first piece as well
     }
     StrategyRegistry.register("ddp", DDPStrategy, **options)
     for name, hook in HOOKS.items():
