@@ -104,9 +104,11 @@ class _Check:
                 self._value(inner, Any, found)
 
     def _refusal(self, name: Any, package: str) -> UserError:
+        is_strange = package not in self.trusted
+        way = f"; if the file comes from you, set {TRUSTED}={package}" if is_strange else ""
         return UserError(
             f"{self.path} asks for the class {name!r:.80}, which is not dietnerf's, so it is not "
-            f"loaded; if the file comes from you, set {TRUSTED}={package}"
+            f"loaded{way}"
         )
 
     def _is_word(self, value: str, hint: Any) -> bool:
