@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from dietnerf.training import cli, saving
 from dietnerf.training.checkpoints import is_whole
 from dietnerf.training.system import DietNeRF
 from tests.helpers import fit, weights
+
+
+@pytest.fixture(autouse=True)
+def _heeds_hangups() -> Iterator[None]:
+    """Also where the tests themselves run under nohup."""
+    handler = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, handler)
 
 
 def in_step(monkeypatch, number: int, happens) -> None:
