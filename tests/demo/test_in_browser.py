@@ -52,8 +52,14 @@ class Page:
     def n_blanks(self) -> int:
         return int(self.driver.execute_script("return window.blanks"))
 
+    def rest(self) -> None:
+        """Wait until everything on the page is of the last move."""
+        at_rest = '[data-test-script-state="notRunning"]'
+        wait_for(lambda: self.driver.find_elements("css selector", at_rest))
+
     def press(self, label: str) -> None:
-        (button,) = self.driver.find_elements("xpath", f"//button[.='{label}']")
+        place = f"//button[.='{label}']"
+        (button,) = wait_for(lambda: self.driver.find_elements("xpath", place))
         self.driver.execute_script("arguments[0].click()", button)
 
     def pixels(self) -> np.ndarray:
@@ -91,6 +97,7 @@ def test_a_moved_slider_changes_the_picture(shown_run: Path):
             slide(driver, label, 0) for label in ("Elevation (degrees)", "Distance (scene units)")
         )
         keep_screenshot(driver, "page")
+        page.rest()
         driver.find_element("css selector", '[data-testid="stExpander"] summary').click()
         page.press("Make it")
         wait_for(lambda: driver.find_elements("xpath", "//button[.='Download']"))
