@@ -18,9 +18,11 @@ PACKAGE = ROOT / "dietnerf"
 # A file imports from smaller numbers, and from its own folder.
 LAYERS = {
     "errors": 0,
+    "specs": 0,
     "chunks": 1,
     "files": 1,
     "randomness": 1,
+    "registry": 1,
     "ops": 1,
     "geometry": 2,
     "data": 3,

@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError
-from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.cameras import Cameras, is_tensor
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -183,6 +183,25 @@ class Capture:
         }
 
     @classmethod
-    def from_dict(cls, saved: dict[str, Any]) -> Self:
-        cameras = {split: Cameras(**values) for split, values in saved["cameras"].items()}
-        return cls(cameras, saved["view_ids"], saved["background"])
+    def from_dict(cls, saved: Any) -> Self:
+        """What `to_dict` gave.
+
+        Raises:
+            UserError: it is something else, or no camera could be like that.
+        """
+        if not isinstance(saved, dict) or saved.keys() != {f.name for f in fields(cls)}:
+            raise UserError("the capture has other entries than cameras, view_ids and background")
+        cameras, view_ids, background = (saved[f.name] for f in fields(cls))
+        for name, splits in (("cameras", cameras), ("view_ids", view_ids)):
+            if not isinstance(splits, dict) or not splits.keys() <= set(SPLITS):
+                raise UserError(f"the capture's {name} must be given for {', '.join(SPLITS)}")
+        for ids in view_ids.values():
+            if not isinstance(ids, list) or not all(type(i) is int and i >= 0 for i in ids):
+                raise UserError(f"the capture's view_ids must be numbers of views, got {ids!r:.60}")
+        if (
+            not is_tensor(background, (3,), torch.float32)
+            or not ((background >= 0) & (background <= 1)).all()
+        ):
+            raise UserError("the capture's background must be a color, three numbers in [0, 1]")
+        found = {split: Cameras.from_dict(values) for split, values in cameras.items()}
+        return cls(found, view_ids, background)

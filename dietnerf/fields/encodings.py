@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from dietnerf.errors import UserError
 
+MOST_OCTAVES = 32
+
 
 class FrequencyEncoding(nn.Module):
     """Positional encoding, interleaved per octave: [x, sin x, cos x, sin 2x, cos 2x, sin 4x, ...].
@@ -24,6 +26,10 @@ class FrequencyEncoding(nn.Module):
 
     def __init__(self, n_octaves: int) -> None:
         super().__init__()
+        if not 0 <= n_octaves <= MOST_OCTAVES:
+            raise UserError(
+                f"FrequencyEncoding: octaves must be 0 to {MOST_OCTAVES}, got {n_octaves}"
+            )
         self.n_octaves = n_octaves
         self.register_buffer("weights", torch.ones(n_octaves))
 

@@ -12,6 +12,8 @@ from dietnerf.fields.base import AbstractField, Details
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering, Samples
 
+MOST_MEMBERS = 64
+
 
 @final
 class Ensemble(AbstractField):
@@ -28,8 +30,8 @@ class Ensemble(AbstractField):
 
     def __init__(self, field: Callable[[], AbstractField], n: int = 4) -> None:
         super().__init__()
-        if n < 1:
-            raise UserError(f"Ensemble: n must be at least 1, got {n}")
+        if not 1 <= n <= MOST_MEMBERS:
+            raise UserError(f"Ensemble: n must be 1 to {MOST_MEMBERS}, got {n}")
         self.members = nn.ModuleList(field() for _ in range(n))
 
     @property

@@ -19,6 +19,7 @@ from dietnerf.ops import hash_encode, is_compiled, render_hash_grid, trace_hash_
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 
 EARLY_STOP = 1e-4  # transmittance behind which nothing is asked
+MOST_LEVELS = 64
 WIDEST_ON_GPU = 64  # units of layers whose gradients find room in shared memory
 
 
@@ -210,14 +211,14 @@ def level_rows(
         n_entries = min(-(-n_vertices // 8) * 8, 2**log2_table_size)
         rows.append([resolution, first, n_entries])
         first += n_entries
-    return torch.tensor(rows)
+    return torch.tensor(rows, device="cpu")
 
 
 def _check_grid(
     n_levels: int, n_features: int, log2_table_size: int, base: int, finest: int
 ) -> None:
-    if n_levels < 1:
-        raise UserError(f"HashGrid: n_levels must be at least 1, got {n_levels}")
+    if not 1 <= n_levels <= MOST_LEVELS:
+        raise UserError(f"HashGrid: n_levels must be 1 to {MOST_LEVELS}, got {n_levels}")
     if n_features not in (1, 2, 4, 8):
         raise UserError(f"HashGrid: n_features must be 1, 2, 4 or 8, got {n_features}")
     if not 3 <= log2_table_size <= 30:

@@ -11,6 +11,8 @@ from dietnerf.fields.base import AbstractField, Details
 from dietnerf.fields.encodings import FrequencyEncoding
 from dietnerf.geometry.rays import Samples
 
+MOST_LAYERS, WIDEST = 64, 16384
+
 
 class MLP(AbstractField):
     """NeRF's field (NeRF, section 3 and appendix A), as in the DietNeRF authors' code.
@@ -41,8 +43,11 @@ class MLP(AbstractField):
         density_activation: Literal["softplus", "relu"] = "softplus",
     ) -> None:
         super().__init__()
-        if min(depth, width) < 1 or min(position_octaves, direction_octaves or 0) < 0:
-            raise UserError("MLP: depth and width must be at least 1, octaves at least 0")
+        if not (1 <= depth <= MOST_LAYERS and 1 <= width <= WIDEST):
+            raise UserError(
+                f"MLP: depth must be 1 to {MOST_LAYERS} and width 1 to {WIDEST}, got {depth} and "
+                f"{width}"
+            )
         self.skip = skip
         self.density_activation = density_activation
         self.encode_position = FrequencyEncoding(position_octaves)

@@ -16,6 +16,7 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Samples
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 
+LARGEST = 4096
 AXES = [[0, 1], [1, 2], [2, 0]]  # of the three planes
 
 
@@ -57,11 +58,12 @@ class TriPlanes(AbstractField):
         bounds: list[float] | None = None,
     ) -> None:
         super().__init__()
-        if min(n_levels, n_features) < 1 or not 1 <= base_resolution <= finest_resolution:
+        sizes = (n_levels, n_features, base_resolution, finest_resolution)
+        if min(sizes) < 1 or max(sizes) > LARGEST or base_resolution > finest_resolution:
             raise UserError(
                 f"TriPlanes: n_levels is {n_levels}, n_features {n_features}, base_resolution "
-                f"{base_resolution}, finest_resolution {finest_resolution}; they must be at least "
-                "1, and the finest not below the base"
+                f"{base_resolution}, finest_resolution {finest_resolution}; they must be from 1 to "
+                f"{LARGEST}, and the finest not below the base"
             )
         if bounds is not None and len(bounds) != 6:
             raise UserError(f"TriPlanes: bounds must be 6 numbers, got {len(bounds)}")

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from dietnerf.errors import UserError
 
+WIDEST, MOST_LAYERS = 4096, 16
+
 
 class BoundedLinear(nn.Module):
     """A linear layer without bias that stretches distances, in the maximum norm, by no more than a
@@ -57,12 +59,12 @@ def check_networks(field: str, width: int, n_geometry_features: int, colour_laye
     Raises:
         UserError: one is none of them.
     """
-    if width < 16 or width % 16:
-        raise UserError(f"{field}: width must be a multiple of 16, got {width}")
-    if n_geometry_features < 15 or (1 + n_geometry_features) % 16:
+    if not 16 <= width <= WIDEST or width % 16:
+        raise UserError(f"{field}: width must be a multiple of 16 up to {WIDEST}, got {width}")
+    if not 15 <= n_geometry_features < WIDEST or (1 + n_geometry_features) % 16:
         raise UserError(
-            f"{field}: n_geometry_features must be one less than a multiple of 16, got "
-            f"{n_geometry_features}"
+            f"{field}: n_geometry_features must be one less than a multiple of 16 up to {WIDEST}, "
+            f"got {n_geometry_features}"
         )
-    if colour_layers < 1:
-        raise UserError(f"{field}: colour_layers must be at least 1, got {colour_layers}")
+    if not 1 <= colour_layers <= MOST_LAYERS:
+        raise UserError(f"{field}: colour_layers must be 1 to {MOST_LAYERS}, got {colour_layers}")

@@ -8,10 +8,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from dietnerf.errors import UserError
 from dietnerf.geometry.lens_table import LensTable
 from dietnerf.geometry.lenses import Lenses
 from dietnerf.geometry.rays import Rays
 
+MOST_PIXELS = 178_000_000  # of a picture, as Pillow reads them
+ROUND_OFF = 0.01  # of a rotation's entries
 BAND = 64  # rows of an image whose lens is asked at a time
 
 
@@ -62,6 +65,48 @@ class Cameras:
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, of which a checkpoint keeps them: `Cameras(**saved)`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_dict(cls, saved: Any) -> Self:
+        """The cameras that `to_dict` gave.
+
+        Raises:
+            UserError: they are something else, or no camera could be like that.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(saved, dict) or saved.keys() != names:
+            raise UserError(f"cameras must have {', '.join(sorted(names))}, and nothing else")
+        cameras = cls(**saved)
+        n = len(saved["near"]) if isinstance(saved["near"], Tensor) and saved["near"].ndim else 0
+        shapes = {"c2w": (n, 3, 4), "focal": (n, 2), "centre": (n, 2), "near": (n,), "far": (n,)}
+        if cameras.distortion is not None:
+            shapes["distortion"] = (n, 9)
+        for name, shape in shapes.items():
+            if not is_tensor(saved[name], shape, torch.float32) or n == 0:
+                raise UserError(f"{name} of the cameras must be finite numbers {shape}, float32")
+        has_lens = is_tensor(cameras.is_fisheye, (n,), torch.bool)
+        if has_lens != (cameras.distortion is not None) or not (
+            has_lens or cameras.is_fisheye is None
+        ):
+            raise UserError("distortion and is_fisheye of the cameras must be given together")
+        cameras._check_ranges()
+        return cameras
+
+    def _check_ranges(self) -> None:
+        sizes = (self.width, self.height)
+        if not all(type(size) is int and size > 0 for size in sizes) or (
+            self.width * self.height > MOST_PIXELS
+        ):
+            raise UserError(
+                f"the cameras' pictures are {self.width!r:.30} x {self.height!r:.30} pixels; they "
+                f"must be at least 1 x 1, and of at most {MOST_PIXELS // 10**6} million pixels"
+            )
+        if not ((self.near >= 0) & (self.near < self.far) & (self.focal > 0).all(dim=1)).all():
+            raise UserError("the cameras must have 0 <= near < far, and positive focal lengths")
+        turns = self.c2w[:, :, :3]
+        off = (turns @ turns.transpose(1, 2) - torch.eye(3)).abs().max()
+        if off > ROUND_OFF:
+            raise UserError(f"the cameras' poses must be rotations, and are off by {off:.2g}")
 
     @cached_property
     def lenses(self) -> Lenses | None:
@@ -189,3 +234,10 @@ class Cameras:
         rows, columns = torch.meshgrid(*sides, indexing="ij")
         ids = torch.full((self.height * self.width,), index, device=device)
         return self.rays(ids, columns.flatten(), rows.flatten())
+
+
+def is_tensor(value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether it is a tensor of that shape and type, without NaN or infinity."""
+    if not isinstance(value, Tensor) or value.shape != shape or value.dtype != dtype:
+        return False
+    return bool(value.isfinite().all())

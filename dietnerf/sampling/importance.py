@@ -8,7 +8,7 @@ from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import sample_pdf
 from dietnerf.sampling.base import AbstractSampler, draw_uniform
-from dietnerf.sampling.stratified import Stratified
+from dietnerf.sampling.stratified import MOST_SAMPLES, Stratified
 
 
 class Importance(AbstractSampler):
@@ -33,9 +33,10 @@ class Importance(AbstractSampler):
         last_delta: float | None = None,
     ) -> None:
         super().__init__()
-        if n_coarse < 3 or n_fine < 1:
+        if n_coarse < 3 or not 1 <= n_fine <= MOST_SAMPLES:
             raise UserError(
-                f"n_coarse is {n_coarse}, n_fine {n_fine}; they must be at least 3 and 1"
+                f"n_coarse is {n_coarse}, n_fine {n_fine}; they must be at least 3 and 1, and at "
+                f"most {MOST_SAMPLES}"
             )
         self.coarse = coarse
         self.stratified = Stratified(n_coarse, lindisp, last_delta)

@@ -8,6 +8,8 @@ from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import sample_stratified
 from dietnerf.sampling.base import AbstractSampler, draw_uniform
 
+MOST_SAMPLES = 1 << 16
+
 
 class Stratified(AbstractSampler):
     """Stratified sampling between near and far (NeRF, section 4, eq. 2).
@@ -25,8 +27,8 @@ class Stratified(AbstractSampler):
         self, n_samples: int = 64, lindisp: bool = False, last_delta: float | None = None
     ) -> None:
         super().__init__()
-        if n_samples < 1:
-            raise UserError(f"n_samples is {n_samples}; there must be at least 1 on a ray")
+        if not 1 <= n_samples <= MOST_SAMPLES:
+            raise UserError(f"n_samples is {n_samples}; there must be 1 to {MOST_SAMPLES} on a ray")
         self._n_samples = n_samples
         self.lindisp = lindisp
         self.last_delta = last_delta

@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from dietnerf.errors import UserError, mistake_behind
+from dietnerf.errors import UserError
+from dietnerf.registry import OptionReader
+from dietnerf.training.checkpoint_checks import (
+    build_system,
+    check_archive,
+    check_values,
+    check_weights,
+)
 from dietnerf.training.hub import fetch, is_remote
-from dietnerf.training.system import DietNeRF, check_format
-from dietnerf.training.trust import INSTANTIATOR, check_classes
+from dietnerf.training.system import PARTS, DietNeRF, check_format
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -43,7 +50,7 @@ def find_checkpoint(path: Path | str) -> Path:
 def checkpoints_of(run: Path) -> list[Path]:
     """All checkpoints of a run, whole or not: the last one, then by falling step, then the best."""
     folder = run / "checkpoints"
-    numbered = [path for path in folder.glob("*.ckpt") if path.stem.isdigit()]
+    numbered = [path for path in folder.glob("*.ckpt") if path.stem.isdecimal()]
     numbered.sort(key=lambda path: int(path.stem), reverse=True)
     return [path for path in (folder / LAST, *numbered, folder / BEST) if path.is_file()]
 
@@ -89,10 +96,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, without running any code from it.
 
     Raises:
-        UserError: the file is broken, not a checkpoint that this version can read, or names classes
-            that are not this package's.
+        UserError: the file is broken, not a checkpoint that this version can read, holds more than
+            its bytes can, or names classes that no file may name.
     """
     try:
+        check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch.load makes of bytes that are no checkpoint
         raise UserError(
@@ -100,15 +108,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "it may be torn, or of another program"
         ) from error
     check_format(checkpoint if isinstance(checkpoint, dict) else {}, str(path))
-    _check_options(checkpoint, path)
+    check_values(checkpoint, path)
+    read_options(checkpoint, path)
     return checkpoint
 
 
-def _check_options(checkpoint: dict[str, Any], path: Path) -> None:
-    options = dict(checkpoint.get("hyper_parameters") or {})
-    if options.pop("_instantiator", INSTANTIATOR) != INSTANTIATOR:
-        raise UserError(f"{path} would be loaded by another program's code; it is not dietnerf's")
-    check_classes({"hyper_parameters": options}, path, {"hyper_parameters": DietNeRF})
+def read_options(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The options of the system in a checkpoint: plain values and specs.
+
+    Raises:
+        UserError: they are not options of this version, or name a class that no file may name.
+    """
+    saved = checkpoint.get("hyper_parameters") or {}
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} holds no options of a model: it is not dietnerf's")
+    # Older checkpoints name a loader there, which is not followed.
+    options = {name: value for name, value in saved.items() if name != "_instantiator"}
+    return OptionReader(path).options(options, DietNeRF, "hyper_parameters")
 
 
 def load_system(path: Path) -> DietNeRF:
@@ -117,15 +133,35 @@ def load_system(path: Path) -> DietNeRF:
     Raises:
         UserError: as `read_checkpoint`, or the weights are not those of the options.
     """
-    read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    options = read_options(checkpoint, path)
+    parts = {name: options.get(name) for name in PARTS}
+    weights = weights_of(checkpoint, path)
     try:
-        system = DietNeRF.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        check_weights(parts, weights, path)
+        system = build_system(parts)
+        system.load_state_dict(weights)
+        system.on_load_checkpoint(checkpoint)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except Exception as error:  # whatever becomes of options or weights that do not fit each other
-        if mistake_behind(error) is not None:
-            raise
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{path} holds no scene that can be shown ({type(error).__name__}: {reason}); "
             "it may have been changed, or come from another version"
         ) from error
     return system.eval()
+
+
+def weights_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights of what is needed to render.
+
+    Raises:
+        UserError: they are no weights.
+    """
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(x, Tensor) for name, x in state.items()
+    ):
+        raise UserError(f"{path} holds no weights")
+    return {name: x for name, x in state.items() if name.partition(".")[0] in PARTS}

@@ -3,11 +3,13 @@
 import re
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespace
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -37,8 +39,20 @@ from dietnerf.training.devices import (
 from dietnerf.training.guard import Guard, Setback
 from dietnerf.training.live import LiveViewer
 from dietnerf.training.process import prepare_process
-from dietnerf.training.runs import LATEST, choose_checkpoint, complete, load_weights
-from dietnerf.training.saving import Checkpoints, SaveConfig, StopOnSignal, WholeFiles
+from dietnerf.training.runs import (
+    LATEST,
+    check_declared,
+    choose_checkpoint,
+    complete,
+    load_weights,
+)
+from dietnerf.training.saving import (
+    BestCheckpoint,
+    Checkpoints,
+    SaveConfig,
+    StopOnSignal,
+    WholeFiles,
+)
 from dietnerf.training.system import DietNeRF
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
@@ -160,6 +174,8 @@ class DietNeRFCLI(LightningCLI):
             self._make_way(options, self.setback)
         checkpoint = choose_checkpoint(subcommand, Path(options.run), options.ckpt_path)
         options.ckpt_path = None if checkpoint is None else str(checkpoint)
+        if checkpoint is not None:
+            check_declared(options.model.as_dict(), checkpoint)
         if subcommand == "fit":
             if checkpoint is not None:  # rays and jitter go on with the seed that they began with
                 options.seed_everything = read_checkpoint(checkpoint)["dietnerf"]["history"]["seed"]
@@ -236,7 +252,8 @@ class DietNeRFCLI(LightningCLI):
     def _fit(self) -> None:
         """Train, and say how to go on if that ends before its time."""
         try:
-            super()._run_subcommand("fit")
+            with self._naming_the_checkpoint():
+                super()._run_subcommand("fit")
         except SIGTERMException:
             if self.trainer.is_global_zero:
                 print(f"stopped; {self._how_to_go_on()}", file=sys.stderr)
@@ -254,6 +271,23 @@ class DietNeRFCLI(LightningCLI):
                 raise
             raise UserError(
                 f"another process of this run is gone; see what it said; {self._how_to_go_on()}"
+            ) from error
+
+    @contextmanager
+    def _naming_the_checkpoint(self) -> Iterator[None]:
+        """Turn what goes wrong while the state of a run is restored into one sentence."""
+        try:
+            yield
+        except Exception as error:
+            checkpoint, is_known = self._options().ckpt_path, isinstance(error, UserError | OSError)
+            if checkpoint is None or self.stop_on_signal.has_begun or is_known:
+                raise
+            if is_loss_of_a_process(error):
+                raise
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise UserError(
+                f"training cannot go on from {checkpoint} ({reason}); it may have been changed, or "
+                "come from another version"
             ) from error
 
     def _how_to_go_on(self) -> str:
@@ -313,10 +347,7 @@ def _checkpoints(options: Namespace) -> list[Callback]:
         every_n_train_steps=options.save_every,
         enable_version_counter=False,
     )
-    best = ModelCheckpoint(
-        folder, "best", monitor="val/psnr", mode="max", enable_version_counter=False
-    )
-    return [kept, best]
+    return [kept, BestCheckpoint(folder)]
 
 
 @exit_on_user_error

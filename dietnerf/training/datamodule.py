@@ -397,8 +397,12 @@ class SceneDataModule(pl.LightningDataModule):
         return {"n_rays": self.n_rays, "n_rays_of_each": gathered([self.n_rays])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        of_each = state_dict["n_rays_of_each"]
+        if not all(type(n) is int and 1 <= n <= MAX_RAYS for n in (state_dict["n_rays"], *of_each)):
+            raise UserError(
+                f"the checkpoint has a number of rays that no step has: {of_each!r:.60}"
+            )
         self.n_rays = state_dict["n_rays"]
-        of_each = state_dict.get("n_rays_of_each", [])
         if len(of_each) == n_processes():  # as before, each with its own number
             (own,) = own_share(len(of_each))
             self.n_rays = of_each[own]

@@ -88,7 +88,7 @@ def unpack(published: Path, run: Path) -> None:
         save_checkpoint(checkpoint, part / "checkpoints" / "last.ckpt")
         (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         for pattern in ("README.md", "metrics.json", *PICTURES):
-            for path in published.glob(pattern):
+            for path in filter(Path.is_file, published.glob(pattern)):
                 shutil.copyfile(path, part / path.name)
 
 

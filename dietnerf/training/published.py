@@ -14,12 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dietnerf.errors import UserError
-from dietnerf.training.datamodule import SceneDataModule
-from dietnerf.training.system import DietNeRF, check_format
-from dietnerf.training.trust import INSTANTIATOR, check_classes
+from dietnerf.training.allowlist import config_of_run
+from dietnerf.training.system import PARTS, check_format
 
 WEIGHTS, CONFIG = "scene.safetensors", "config.yaml"
-PARTS = ("field", "sampler", "refinement")  # of the system
 SECTIONS = ("seed_everything", "model", "data")  # of a run's config
 
 
@@ -70,9 +68,7 @@ def read_published(folder: Path) -> dict[str, Any]:
             for name, tensor in tensors.items()
             if name.startswith("state/")
         },
-        "hyper_parameters": {part: model.get(part) for part in PARTS}
-        | {"_instantiator": INSTANTIATOR},
-        "hparams_name": "kwargs",
+        "hyper_parameters": {part: model.get(part) for part in PARTS},
         "dietnerf": facts | {"capture": capture},
         "pytorch-lightning_version": "2.6.0",
         "epoch": 0,
@@ -96,11 +92,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f"{path} holds no options of a model: it was not published by dietnerf")
     kept = {name: content[name] for name in SECTIONS if name in content}
-    for part in PARTS:
-        if not isinstance(kept["model"].get(part), dict | None):
-            raise UserError(f"{path}: {part} must hold options, got {kept['model'][part]!r}")
-    check_classes(kept, path, {"model": DietNeRF, "data": SceneDataModule})
-    return kept
+    return config_of_run(kept, path, trains=True)
 
 
 def _without_folders(content: Any) -> Any:

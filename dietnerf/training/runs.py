@@ -5,25 +5,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import yaml
 
 from dietnerf.errors import UserError
 from dietnerf.files import check_writable
+from dietnerf.registry import OptionReader
+from dietnerf.training.allowlist import check_config, config_of_run
+from dietnerf.training.checkpoint_checks import check_weights
 from dietnerf.training.checkpoints import (
     BEST,
     checkpoints_of,
     find_checkpoint,
     read_checkpoint,
+    weights_of,
 )
-from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.hub import is_remote, repository_of
-from dietnerf.training.system import DietNeRF
-from dietnerf.training.trust import check_classes
+from dietnerf.training.system import PARTS, DietNeRF
 
 LATEST = "runs/latest"
-SECTIONS = {"model": DietNeRF, "data": SceneDataModule, "trainer": pl.Trainer}  # of a run's config
-TRAINING = ("pytorch_lightning", "lightning_fabric", "torch")  # whose classes it names besides
+OUTPUTS = ("checkpoints", "test", "predict")  # folders that are written into
+TAKING_UP = ("validate", "test", "predict", "look")  # commands for a run that is there
+# What a checkpoint holds of a training besides weights: its type, and the least number or size.
+STATE = {
+    "global_step": (int, 0),
+    "epoch": (int, 0),
+    "loops": (dict, 1),
+    "callbacks": (dict, 0),
+    "optimizer_states": (list, 1),
+    "lr_schedulers": (list, 1),
+    "SceneDataModule": (dict, 1),
+}
+MOST_TEXT = 100_000  # characters of a config that is handed on to other processes
 _PACKAGE = Path(__file__).parents[1]
 # Beside the code in an installed package, at the top of a checkout.
 CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
@@ -47,16 +59,47 @@ def complete(args: list[str]) -> list[str]:
             f"{known.run} is on the hub, and this command writes into a run of one's own: make one "
             f"by `python -m dietnerf.export pull {repository_of(known.run)} FOLDER`"
         )
-    goes_on = args[0] in ("validate", "test", "predict", "look") or known.ckpt_path is not None
-    configs = [_find_config(name) for name in known.config]
-    if not configs and goes_on and "--print_config" not in args:
-        configs = [_config_of(Path(known.run))]
-        check_classes(_read_yaml(configs[0]), configs[0], SECTIONS, *TRAINING)
+    run, trains = Path(known.run), args[0] == "fit"
+    goes_on = args[0] in TAKING_UP or known.ckpt_path is not None
+    configs = [str(_find_config(name)) for name in known.config if not _is_text(name)]
     for config in configs:
-        _read_yaml(config)
-    chosen = [part for config in configs for part in ("--config", str(config))]
+        check_config(_read_yaml(Path(config)), Path(config), run)
+    configs += [name for name in known.config if _is_text(name)]
+    if not configs and goes_on and "--print_config" not in args:
+        configs = [_text_of(run, trains)]
+        check_links(run)
+    chosen = [part for config in configs for part in ("--config", config)]
     going_on = [] if known.ckpt_path is None else ["--ckpt_path", known.ckpt_path]
     return [args[0], *chosen, "--run", known.run, *going_on, *others]
+
+
+def _is_text(config: str) -> bool:
+    """Whether it is the content of a config, which this process was started with by another."""
+    return "\n" in config
+
+
+def _text_of(run: Path, trains: bool) -> str:
+    """The config of a run, as far as a command takes it up."""
+    config = _config_of(run)
+    text: str = yaml.safe_dump(config_of_run(_read_yaml(config), config, trains), sort_keys=False)
+    if len(text) > MOST_TEXT:
+        raise UserError(f"{config} is longer than any config that dietnerf writes")
+    return text
+
+
+def check_links(run: Path) -> None:
+    """Refuse a run that would have a command write somewhere else.
+
+    Raises:
+        UserError: names the link.
+    """
+    places = [run, *(run / name for name in OUTPUTS)]
+    for path in (path for place in places if place.is_dir() for path in place.iterdir()):
+        if path.is_symlink() and not path.resolve().is_relative_to(run.resolve()):
+            raise UserError(
+                f"{path} is a link to {path.resolve()}, outside of the run, which would be written "
+                "to: put the file or folder itself there"
+            )
 
 
 def _find_config(name: str) -> Path:
@@ -112,7 +155,39 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
             f"{path} came from the hub, without the optimiser's state, so training cannot go on "
             "from it; train again with its config.yaml and another --run"
         )
+    if subcommand == "fit":
+        _check_state(content, path)
     return path
+
+
+def _check_state(content: dict[str, Any], path: Path) -> None:
+    """Refuse a checkpoint whose training cannot go on, as Lightning would begin anew."""
+    for name, (kind, least) in STATE.items():
+        value = content.get(name)
+        size = value if isinstance(value, int) else len(value or ())
+        if type(value) is not kind or size < least:
+            raise UserError(f"training cannot go on from {path}: its {name} is {value!r:.60}")
+
+
+def check_declared(model: dict[str, Any], checkpoint: Path) -> None:
+    """Refuse a model that is not that of a checkpoint, before memory is spent on it.
+
+    Args:
+        model: options of the system.
+        checkpoint: its file.
+
+    Raises:
+        UserError: the model declares other weights than there are.
+    """
+    reader = OptionReader(checkpoint)
+    try:
+        parts = reader.options({name: model.get(name) for name in PARTS}, DietNeRF, "model")
+    except UserError:  # a class of the user's own, which the command line names
+        return
+    try:
+        check_weights(parts, weights_of(read_checkpoint(checkpoint), checkpoint), checkpoint)
+    except (RuntimeError, KeyError) as error:
+        raise _unfitting(checkpoint, " ".join(str(error).split())[:200]) from error
 
 
 def load_weights(system: DietNeRF, checkpoint: Path) -> None:

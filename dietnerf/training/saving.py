@@ -7,6 +7,7 @@ import signal
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.files import remove_parts, replace_file
+from dietnerf.training.checkpoints import BEST, read_checkpoint
 from dietnerf.training.datamodule import RayBatch
 from dietnerf.training.system import is_logged
 
@@ -43,6 +46,19 @@ class WholeFiles(TorchCheckpointIO):
         with replace_file(Path(path)) as part:
             part.write_bytes(content.getbuffer())
 
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The content of a checkpoint, checked; never anything but weights and plain values."""
+        content = read_checkpoint(Path(path))
+        content["pytorch-lightning_version"] = pl.__version__  # nothing is to be migrated
+        return content
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a file; Lightning's would remove folders, and ask other file systems."""
+        with suppress(OSError):
+            Path(path).unlink(missing_ok=True)
+
 
 class SaveConfig(SaveConfigCallback):
     """Writes the config of a run, which going on depends on, whole or not at all."""
@@ -56,6 +72,9 @@ class Checkpoints(ModelCheckpoint):
     """Lightning's, whose last checkpoint is that of the last step, whatever the steps between, and
     that saves when a run is asked to stop, but not after an error: half a step is no state to go on
     from."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: names of files follow from the step."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -87,6 +106,21 @@ class Checkpoints(ModelCheckpoint):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint with the best validation PSNR, of the run's earlier parts too."""
+
+    def __init__(self, folder: Path) -> None:
+        name = Path(BEST).stem
+        super().__init__(folder, name, "val/psnr", mode="max", enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        score, path = state_dict.get("best_model_score"), Path(str(self.dirpath)) / BEST
+        if isinstance(score, Tensor) and score.numel() == 1 and path.is_file():
+            self.best_model_score = self.kth_value = score
+            self.best_model_path = self.kth_best_model_path = str(path)
+            self.best_k_models = {str(path): score}
+
+
 class StopOnSignal(Callback):
     """Ends training after the step in which SIGTERM, Ctrl-C or the end of its terminal comes, with
     several processes after the next one that is logged; a later signal ends it at once.
@@ -97,9 +131,11 @@ class StopOnSignal(Callback):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.has_begun = False  # training, with the state of an earlier part restored
         self._received_at = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.has_begun = True
         if threading.current_thread() is not threading.main_thread():
             return
         numbers = [signal.SIGINT, signal.SIGTERM]

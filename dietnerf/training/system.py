@@ -4,8 +4,8 @@ No formula of NeRF stands here.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -40,6 +40,8 @@ from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
 from dietnerf.training.seen import Seen
 from dietnerf.training.together import RecordedTraining
 
+PARTS = ("field", "sampler", "refinement")  # which a picture needs
+MOST = 2**64  # of what a history counts
 CHECKPOINT_FORMAT = 2  # raised whenever older checkpoints can no longer be read
 
 
@@ -80,6 +82,22 @@ class History:
     seconds: float = 0.0
     rate_factor: float = 1.0
     has_restarted: bool = False
+
+    @classmethod
+    def from_dict(cls, saved: Any) -> Self:
+        """What `asdict` made of one.
+
+        Raises:
+            UserError: it is of another form, or a number is out of its range.
+        """
+        kinds = {field.name: field.type for field in fields(cls)}
+        if not isinstance(saved, dict) or saved.keys() != kinds.keys():
+            raise UserError("the checkpoint's history has other entries than those of a run")
+        for name, value in saved.items():
+            is_number = type(value) is kinds[name] and 0 <= value <= MOST
+            if not is_number:
+                raise UserError(f"the checkpoint's history has {name} {value!r:.60}")
+        return cls(**saved)
 
 
 class DietNeRF(pl.LightningModule):
@@ -377,11 +395,23 @@ class DietNeRF(pl.LightningModule):
             "history": asdict(self.history),
         }
 
+        # Options are read by what they are for, never by a loader that a file names.
+        checkpoint["hyper_parameters"].pop("_instantiator", None)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_format(checkpoint, "this checkpoint")
         saved = checkpoint["dietnerf"]
         self.capture = Capture.from_dict(saved["capture"])
-        self.history = History(**saved["history"])
+        self.history = History.from_dict(saved["history"])
+        forget_places(checkpoint)
+
+
+def forget_places(checkpoint: dict[str, Any]) -> None:
+    """Drop the paths that callbacks saved: no file decides what is removed or written over."""
+    for state in checkpoint.get("callbacks", {}).values():
+        for name in [key for key in state if str(key).endswith(("path", "best_k_models"))]:
+            del state[name]
+        state["best_model_path"] = ""  # which Lightning's callback wants
 
 
 def is_logged(trainer: pl.Trainer, batch: RayBatch | Undrawn) -> bool:

@@ -97,5 +97,5 @@ def test_a_cell_is_occupied_if_any_member_says_so():
 
 
 def test_no_member_is_refused():
-    with pytest.raises(UserError, match="n must be at least 1, got 0"):
+    with pytest.raises(UserError, match="n must be 1 to 64, got 0"):
         Ensemble(member, 0)

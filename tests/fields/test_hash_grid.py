@@ -235,13 +235,13 @@ def test_a_huge_density_is_finite_and_comes_down():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"n_levels": 0}, "HashGrid: n_levels must be at least 1, got 0"),
+        ({"n_levels": 0}, "HashGrid: n_levels must be 1 to 64, got 0"),
         ({"n_features": 3}, "HashGrid: n_features must be 1, 2, 4 or 8, got 3"),
         ({"log2_table_size": 40}, "HashGrid: log2_table_size must be 3 to 30, got 40"),
         ({"finest_resolution": 8}, "finest_resolution not smaller nor above 2^20, got 16 and 8"),
-        ({"width": 24}, "HashGrid: width must be a multiple of 16, got 24"),
-        ({"n_geometry_features": 16}, "must be one less than a multiple of 16, got 16"),
-        ({"colour_layers": 0}, "HashGrid: colour_layers must be at least 1, got 0"),
+        ({"width": 24}, "HashGrid: width must be a multiple of 16 up to 4096, got 24"),
+        ({"n_geometry_features": 16}, "must be one less than a multiple of 16 up to 4096, got 16"),
+        ({"colour_layers": 0}, "HashGrid: colour_layers must be 1 to 16, got 0"),
         ({"sh_degree": 5}, "SphericalHarmonics: degree must be 1 to 4, got 5"),
         ({"bounds": [0.0, 1.0]}, "HashGrid: bounds must be 6 numbers, got 2"),
     ],

@@ -63,6 +63,9 @@ def test_skip_after_the_last_layer_does_nothing():
 
 
 def test_impossible_sizes_are_refused():
-    for sizes in ({"depth": 0}, {"width": 0}, {"position_octaves": -1}):
-        with pytest.raises(UserError, match="MLP: depth and width must be at least 1"):
+    for sizes in ({"depth": 0}, {"width": 0}, {"depth": 10**9}, {"width": 10**9}):
+        with pytest.raises(UserError, match="MLP: depth must be 1 to 64 and width 1 to 16384"):
             MLP(**sizes)
+    for octaves in (-1, 10**9):
+        with pytest.raises(UserError, match="octaves must be 0 to 32"):
+            MLP(position_octaves=octaves)

@@ -378,7 +378,7 @@ HUGE = [
         ([*FIELD, "--model.field.init_args.bounds", FAR_BOX], "field.bounds: no training camera"),
         ([*FIELD, "--model.sampler.init_args.bounds", FAR_BOX], "sampler.bounds: no training"),
         (["--config", "nerf", "--model.sampler.init_args.n_fine", "0"], "n_fine"),
-        (["--config", "nerf", "--model.field.init_args.depth", "0"], "depth and width"),
+        (["--config", "nerf", "--model.field.init_args.depth", "0"], "depth must be 1"),
         (["--config", "quickstart", "--model.learning_rate.init_args.initial", "0"], "positive"),
         (["--config", "quickstart", "--data.views.init_args.n", "0"], "must be at least 1"),
         (["--config", "quickstart", "--data.views.init_args.n", "99"], "there are 16"),

@@ -186,7 +186,7 @@ def test_classes_of_others_are_refused(published, tmp_path: Path, class_path: ob
     config["model"]["field"]["class_path"] = class_path
     published["config.yaml"] = yaml.safe_dump(config).encode()
     message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
-    assert f"asks for the class {class_path!r}" in message
+    assert f"model.field names the class {class_path!r}" in message
 
 
 def test_a_pulled_scene_is_tested_but_not_trained_further(published, tmp_path: Path, capsys):

@@ -16,10 +16,11 @@ from dietnerf.data import LLFF, Blender, Procedural, Transforms
 from dietnerf.errors import UserError
 from dietnerf.export import render
 from dietnerf.prepare.formats import write_blender, write_transforms
+from dietnerf.registry import TRUSTED
 from dietnerf.training import cli
+from dietnerf.training.allowlist import RENDERING, check_config, config_of_run
 from dietnerf.training.checkpoints import find_checkpoint, load_system, read_checkpoint
-from dietnerf.training.runs import CONFIGS, SECTIONS, TRAINING
-from dietnerf.training.trust import TRUSTED, check_classes
+from dietnerf.training.runs import CONFIGS
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_class_of_another_package_is_not_even_imported(
     stranger: Path, finished_run: Path, tmp_path: Path, capsys
 ):
     run = copied(finished_run, tmp_path / "run", "stranger.Field")
-    asks = "asks for the class 'stranger.Field', which is not dietnerf's"
+    asks = "field names the class 'stranger.Field', which is not one that a file may name"
     assert asks in refused(capsys, render.main, str(run))
     assert asks in refused(capsys, cli.main, "test", "--run", str(run))
     assert not stranger.exists()
@@ -77,7 +78,7 @@ def test_a_class_that_the_user_trusts_is_loaded(
 def test_what_a_module_here_imports_is_not_its_own(finished_run: Path, tmp_path: Path):
     """A way around: a class of torch by the name under which dietnerf has it."""
     run = copied(finished_run, tmp_path / "run", "dietnerf.training.system.nn.Linear")
-    with pytest.raises(UserError, match="which is not dietnerf's"):
+    with pytest.raises(UserError, match=r"names the class 'dietnerf.training.system.nn.Linear'"):
         read_checkpoint(find_checkpoint(run))
 
 
@@ -99,7 +100,6 @@ WAYS_IN_CHECKPOINTS = {
     ),
     "names with points": (("field.class_path",), FIELD),
     "no class, but its options": (("field",), {"init_args": {"bounds": FIELD}}),
-    "Lightning's name of a loader": (("_instantiator",), FIELD),
     "Lightning's name of a class": (("_class_path",), FIELD),
 }
 
@@ -114,6 +114,17 @@ def test_no_other_way_to_name_a_class_in_a_checkpoint(
     spoilt(content["hyper_parameters"], *place, value=value)
     torch.save(content, tmp_path / "evil.ckpt")
     assert "evil.ckpt" in refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
+    assert not stranger.exists()
+
+
+def test_a_loader_that_a_checkpoint_names_is_not_called(
+    stranger: Path, finished_run: Path, tmp_path: Path
+):
+    """Lightning's own way to rebuild a system from its options."""
+    content = torch.load(find_checkpoint(finished_run), weights_only=True)
+    content["hyper_parameters"]["_instantiator"] = FIELD
+    torch.save(content, tmp_path / "evil.ckpt")
+    load_system(tmp_path / "evil.ckpt")
     assert not stranger.exists()
 
 
@@ -142,6 +153,210 @@ WAYS_IN_CONFIGS = {
 }
 
 
+GADGET = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "MARK"]}}
+OF_TORCH = {
+    "class_path": "torch.distributed.elastic.multiprocessing.subprocess_handler."
+    "subprocess_handler.SubprocessHandler",
+    "init_args": {
+        "entrypoint": "/usr/bin/touch",
+        "args": ["MARK"],
+        "env": {},
+        "stdout": None,
+        "stderr": None,
+        "local_rank_id": 0,
+        "numa_options": None,
+    },
+}
+BOARD = "pytorch_lightning.loggers.TensorBoardLogger"
+
+
+def in_trainer(name: str, value: object) -> tuple[tuple[str, ...], object]:
+    return ("trainer", name), value
+
+
+def logger(name: str = BOARD, /, **options: object) -> dict[str, object]:
+    return {"class_path": name, "init_args": {"save_dir": "RUN", **options}}
+
+
+# A place in the config of a run, and what stands there; MARK is a file to be made outside of it.
+COMMANDS_IN_CONFIGS = {
+    "kwargs of a logger": in_trainer("logger", logger() | {"dict_kwargs": {"comment": OF_TORCH}}),
+    "an option of a logger": in_trainer("logger", logger(comment=OF_TORCH)),
+    "a name of a logger": in_trainer("logger", logger(name=OF_TORCH)),
+    "a logger in a list": in_trainer(
+        "logger", [logger(), logger() | {"dict_kwargs": {"a": GADGET}}]
+    ),
+    "options of any type": in_trainer(
+        "callbacks", [{"class_path": "EMAWeightAveraging", "init_args": {"multi_avg_fn": GADGET}}]
+    ),
+    "a state of any type": in_trainer(
+        "strategy", {"class_path": "DDPStrategy", "init_args": {"ddp_comm_state": GADGET}}
+    ),
+    "a hook": in_trainer(
+        "strategy", {"class_path": "DDPStrategy", "init_args": {"ddp_comm_hook": "os.system"}}
+    ),
+    "a plugin": in_trainer("plugins", [GADGET]),
+    "a plugin of Lightning": in_trainer(
+        "plugins", {"class_path": "lightning_fabric.plugins.io.TorchCheckpointIO"}
+    ),
+    "a profiler": in_trainer(
+        "profiler", {"class_path": "PyTorchProfiler", "init_args": {"x": GADGET}}
+    ),
+    "an accelerator": in_trainer(
+        "accelerator", {"class_path": "CPUAccelerator", "init_args": GADGET}
+    ),
+    "a duration": in_trainer("max_time", {"class_path": "subprocess.Popen"}),
+    "devices": in_trainer("devices", [GADGET]),
+    "a place on the network": in_trainer("model_registry", "evil/model"),
+    "a logger that sends": in_trainer("logger", {"class_path": "WandbLogger"}),
+    "losses": (("model", "losses"), [GADGET]),
+    "an option of a loss": (
+        ("model", "losses"),
+        [{"class_path": "Photometric"}, {"class_path": "Depth", "init_args": {"weight": GADGET}}],
+    ),
+    "kwargs of a loss": (
+        ("model", "losses"),
+        [{"class_path": "Photometric", "dict_kwargs": {"x": GADGET}}],
+    ),
+    "a reader": (("data", "reader"), GADGET),
+    "a reader's folder": (("data", "reader", "init_args", "scene"), GADGET),
+    "a number": (("save_every",), GADGET),
+    "an option of its own": (("more",), GADGET),
+    "a tag": (("model", "optimizer"), GADGET),
+}
+
+
+@pytest.mark.parametrize("way", COMMANDS_IN_CONFIGS)
+@pytest.mark.parametrize("verb", ["fit", "fit --config", "test"])
+def test_no_config_of_a_run_runs_a_command(
+    way: str, verb: str, finished_run: Path, tmp_path: Path, monkeypatch
+):
+    """Refused, or of no matter to the command; in either case nothing is made outside the run."""
+    run, mark = tmp_path / "run", tmp_path / "outside" / "mark"
+    mark.parent.mkdir()
+    monkeypatch.chdir(mark.parent)
+    shutil.copytree(finished_run, run)
+    place, value = COMMANDS_IN_CONFIGS[way]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    spoilt(config, *place, value=value)
+    text = yaml.safe_dump(config).replace("MARK", str(mark)).replace("RUN", str(run))
+    (run / "config.yaml").write_text(text)
+    options = ["--run", str(run)]
+    if verb == "fit":
+        options += ["--ckpt_path", "last", "--trainer.max_steps", "13"]
+    if verb == "fit --config":
+        options = ["--run", str(tmp_path / "other"), "--config", str(run / "config.yaml")]
+    if place[0] == "trainer" and place[1] not in RENDERING and "fit" not in verb:
+        cli.main([verb, *options])  # without it
+    else:
+        with pytest.raises(SystemExit):
+            cli.main([verb.split()[0], *options])
+        assert not (tmp_path / "other").exists()
+    assert list(mark.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["validate", "predict", "look", "test"])
+def test_all_commands_read_the_config_of_a_run_in_the_same_way(
+    verb: str, finished_run: Path, tmp_path: Path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["reader"] = GADGET
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "names the class 'subprocess.Popen'" in refused(
+        capsys, cli.main, verb, "--run", str(run)
+    )
+
+
+PLACES = {
+    "a logger's folder": logger("CSVLogger", save_dir="OUT", name="x"),
+    "a logger's folder above": logger("CSVLogger", save_dir="RUN/../out"),
+    "a logger's name": logger("CSVLogger", name="../../out"),
+    "a logger's version": logger("CSVLogger", version="../../out"),
+    "a board's folder below": logger(sub_dir="../../out"),
+}
+PROFILERS = {
+    "a profiler's folder": {"dirpath": "OUT", "filename": "authorized_keys"},
+    "a profiler's file": {"dirpath": "RUN", "filename": "../out"},
+}
+KEEPERS = {
+    "a keeper's folder": {"dirpath": "OUT", "every_n_train_steps": 1},
+    "a keeper's file": {"filename": "../../../out", "every_n_train_steps": 1},
+}
+
+
+@pytest.mark.parametrize("way", [*PLACES, *PROFILERS, *KEEPERS])
+def test_no_config_of_a_run_writes_somewhere_else(
+    way: str, finished_run: Path, tmp_path: Path, capsys, monkeypatch
+):
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(finished_run, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    if way in PLACES:
+        config["trainer"]["logger"] = PLACES[way]
+    elif way in PROFILERS:
+        config["trainer"]["profiler"] = {
+            "class_path": "SimpleProfiler",
+            "init_args": PROFILERS[way],
+        }
+    else:
+        keeper = {"class_path": "ModelCheckpoint", "init_args": KEEPERS[way]}
+        config["trainer"]["callbacks"] = [keeper]
+    text = yaml.safe_dump(config).replace("OUT", str(out)).replace("RUN", str(run))
+    (run / "config.yaml").write_text(text)
+    said = refused(capsys, cli.main, "fit", "--run", str(run), "--ckpt_path", "last")
+    assert "which is not in the folder of the run" in said
+    assert not out.exists()
+    options = ["--config", str(run / "config.yaml"), "--run", str(tmp_path / "new")]
+    assert "which is not in the folder" in refused(capsys, cli.main, "fit", *options)
+    assert not out.exists()
+
+
+def test_what_a_run_logged_inside_itself_goes_on(finished_run: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["logger"] = logger("CSVLogger", save_dir=str(run / "logs"), name="x")
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last", "--trainer.max_steps", "14"])
+    assert (run / "logs" / "x").is_dir()
+
+
+@pytest.mark.parametrize("place", ["hparams.yaml", "test", "checkpoints", "checkpoints/x.ckpt"])
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_link_out_of_a_run_is_not_written_to(
+    place: str, is_broken: bool, finished_run: Path, tmp_path: Path, capsys
+):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    shutil.copytree(finished_run, run)
+    if place == "checkpoints":
+        (run / place).rename(outside)
+    elif not is_broken:
+        outside.mkdir()
+    (run / place).unlink(missing_ok=True)
+    (run / place).symlink_to(outside)
+    before = sorted(tmp_path.rglob("*"))
+    for command in ("test", "validate", "predict", "look"):
+        said = refused(capsys, cli.main, command, "--run", str(run))
+        assert f"{run / place} is a link to" in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["ckpt_path", "run", "weights_only"])
+def test_options_of_one_command_are_not_taken_from_a_run(
+    name: str, finished_run: Path, tmp_path: Path
+):
+    """A checkpoint on the hub or in another folder, say."""
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config |= {name: False if name == "weights_only" else f"hf://evil/{tmp_path.name}"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    cli.main(["test", "--run", str(run)])
+    assert (run / "metrics.json").is_file()
+
+
 @pytest.mark.parametrize("way", WAYS_IN_CONFIGS)
 def test_no_other_way_to_name_a_class_in_a_config(
     way: str, stranger: Path, finished_run: Path, tmp_path: Path, capsys
@@ -153,21 +368,23 @@ def test_no_other_way_to_name_a_class_in_a_config(
     config = yaml.safe_load((run / "config.yaml").read_text())
     spoilt(config, *place, value=value)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    said = refused(capsys, cli.main, "test", "--run", str(run))
+    said = refused(capsys, cli.main, "fit", "--run", str(run), "--ckpt_path", "last")
     assert f"{run}/config.yaml" in said
     assert not stranger.exists()
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_own_configs_are_trusted(config: Path):
-    check_classes(yaml.safe_load(config.read_text()), config, SECTIONS, *TRAINING)
+    check_config(yaml.safe_load(config.read_text()), config, Path("runs/latest"))
 
 
 def test_loggers_and_strategies_are_trusted(tmp_path: Path):
-    names = {"project": "lego", "save_dir": "runs/lego"}
-    logger = {"class_path": "pytorch_lightning.loggers.WandbLogger", "init_args": names}
+    names = {"name": "", "save_dir": str(tmp_path / "logs")}
+    logger = {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": names}
     trainer = {"strategy": "ddp", "accelerator": "auto", "profiler": "simple", "logger": logger}
-    check_classes({"trainer": trainer}, tmp_path / "config.yaml", SECTIONS, *TRAINING)
+    found = config_of_run({"trainer": trainer}, tmp_path / "config.yaml", trains=True)
+    assert found["trainer"]["logger"]["class_path"].endswith("csv_logs.CSVLogger")
+    assert found["trainer"]["logger"]["init_args"] == names
 
 
 def laughs() -> str:
@@ -209,7 +426,7 @@ def test_options_out_of_range_are_named(finished_run: Path, tmp_path: Path, caps
     content["hyper_parameters"]["sampler"]["init_args"]["resolution"] = 100_000
     torch.save(content, tmp_path / "evil.ckpt")
     said = refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
-    assert said.startswith("error: resolution is 100000; it must be")
+    assert "evil.ckpt: resolution is 100000; it must be" in said
 
 
 class Attack:
