@@ -36,6 +36,7 @@ import yaml
 
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.files import replace_file
+from dietnerf.locks import FolderLock
 
 SCORES = ("psnr", "ssim_uniform7", "lpips_vgg_paper")
 
@@ -256,6 +257,41 @@ def write_table(plan: Plan, runs: list[Run], out: Path) -> None:
             part.write_text(text)
 
 
+def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> None:
+    """Carry out what is not done yet, and write the table after each.
+
+    Raises:
+        UserError: some of them failed.
+    """
+    todo = [run for run in runs if not run.results.is_file()]
+    free: queue.Queue[str | None] = queue.Queue()
+    for device in places(n_processes):
+        free.put(device)
+    print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done; {free.qsize()} at a time")
+    writing, failed = Lock(), []
+
+    def work(run: Run) -> None:
+        device = free.get()
+        try:
+            is_done = carry_out(run, device)
+        finally:
+            free.put(device)
+        with writing:
+            print(f"{'done' if is_done else 'FAILED'}: {run.folder}", flush=True)
+            if not is_done:
+                failed.append(run)
+            write_table(plan, runs, out)
+
+    with ThreadPoolExecutor(free.qsize()) as pool:
+        list(pool.map(work, todo))
+    write_table(plan, runs, out)
+    print((out / "table.md").read_text())
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(runs)} runs failed; {failed[0].folder / 'log.txt'} says why"
+        )
+
+
 @exit_on_user_error
 def main(args: list[str] | None = None) -> None:
     """Carry a plan out; `args` defaults to the command line."""
@@ -275,34 +311,8 @@ def main(args: list[str] | None = None) -> None:
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)
     check_words(plan)
-    runs = runs_of(plan, options.out)
-    todo = [run for run in runs if not run.results.is_file()]
-    free: queue.Queue[str | None] = queue.Queue()
-    for device in places(options.processes):
-        free.put(device)
-    print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done; {free.qsize()} at a time")
-    writing, failed = Lock(), []
-
-    def work(run: Run) -> None:
-        device = free.get()
-        try:
-            is_done = carry_out(run, device)
-        finally:
-            free.put(device)
-        with writing:
-            print(f"{'done' if is_done else 'FAILED'}: {run.folder}", flush=True)
-            if not is_done:
-                failed.append(run)
-            write_table(plan, runs, options.out)
-
-    with ThreadPoolExecutor(free.qsize()) as pool:
-        list(pool.map(work, todo))
-    write_table(plan, runs, options.out)
-    print((options.out / "table.md").read_text())
-    if failed:
-        raise UserError(
-            f"{len(failed)} of {len(runs)} runs failed; {failed[0].folder / 'log.txt'} says why"
-        )
+    with FolderLock(options.out, "benchmark", "--out"):
+        carry_out_all(runs_of(plan, options.out), plan, options.out, options.processes)
 
 
 if __name__ == "__main__":

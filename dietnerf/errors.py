@@ -57,7 +57,7 @@ def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             mistake = mistake_behind(error)
             if mistake is None and isinstance(error, OSError) and error.filename is not None:
-                mistake = UserError(f"{error.filename}: {error.strerror}")
+                mistake = UserError(f"{os.fsdecode(error.filename)}: {error.strerror}")
             if mistake is None:
                 raise
             is_first = all(os.environ.get(name, "0") == "0" for name in RANKS)

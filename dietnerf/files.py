@@ -12,6 +12,7 @@ from dietnerf.errors import UserError
 UNWRITABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
     *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO),  # of a disk that is gone
 )
 
 

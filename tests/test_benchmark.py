@@ -12,6 +12,7 @@ from dietnerf import benchmark
 from dietnerf.benchmark import Plan, check_words, main, runs_of
 from dietnerf.files import replace_file
 from tests.helpers import FEW_STEPS
+from tests.test_locks import held_elsewhere
 
 PLANS = Path(__file__).parents[1] / "benchmarks/plans"
 PLAN = """
@@ -188,3 +189,10 @@ def test_every_run_has_a_gpu_of_those_that_the_environment_leaves(
         with pytest.raises(SystemExit):  # none of them left a result
             main([str(plan), "--out", str(tmp_path / "out")])
         assert used == names
+
+
+def test_a_second_benchmark_into_a_folder_is_refused(plan: Path, tmp_path: Path, calls, capsys):
+    with held_elsewhere(tmp_path / "out", "benchmark"), pytest.raises(SystemExit) as ended:
+        main([str(plan), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2 and not calls
+    assert "out is in use by another `benchmark` (process" in capsys.readouterr().err

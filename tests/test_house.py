@@ -21,6 +21,7 @@ LAYERS = {
     "specs": 0,
     "chunks": 1,
     "files": 1,
+    "locks": 1,
     "randomness": 1,
     "registry": 1,
     "ops": 1,

@@ -1,10 +1,11 @@
 """The command line: LightningCLI's subcommands, with a folder for each run."""
 
+import os
 import re
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -16,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from dietnerf.errors import UserError, exit_on_user_error, naming_missing_packages
 from dietnerf.files import UNWRITABLE, check_writable
+from dietnerf.locks import FolderLock
 from dietnerf.look import look
 from dietnerf.training import xla
 from dietnerf.training.callbacks import (
@@ -36,12 +38,14 @@ from dietnerf.training.devices import (
     leave,
     register_strategies,
 )
+from dietnerf.training.folder import KeepFolder, needs_lock
 from dietnerf.training.guard import Guard, Setback
 from dietnerf.training.live import LiveViewer
 from dietnerf.training.process import prepare_process
 from dietnerf.training.runs import (
     LATEST,
     check_declared,
+    check_unused,
     choose_checkpoint,
     complete,
     load_weights,
@@ -108,12 +112,15 @@ class DietNeRFCLI(LightningCLI):
     """LightningCLI with one folder for each run.
 
     Args:
+        held: keeps the lock of the run's folder, for as long as it is open.
         setback: what ended the attempt before this one.
         options: of LightningCLI.
     """
 
-    def __init__(self, *args: Any, setback: Setback | None = None, **options: Any) -> None:
-        self.setback = setback
+    def __init__(
+        self, *args: Any, held: ExitStack, setback: Setback | None = None, **options: Any
+    ) -> None:
+        self.held, self.setback = held, setback
         self.stop_on_signal = StopOnSignal()
         super().__init__(*args, **options)
 
@@ -156,10 +163,12 @@ class DietNeRFCLI(LightningCLI):
             self._settle_options()
             with naming_missing_packages():
                 super().instantiate_classes()
+            self._lock_folder()
             self._prepare(str(self.subcommand))
 
     def _settle_options(self) -> None:
         options = self._options()
+        self.lock = FolderLock(Path(options.run), str(self.subcommand), "--run")
         _check_options(options)
         if not options.use_semantic_loss and options.model.losses is not None:
             losses = [x for x in options.model.losses if not x.class_path.endswith(SEMANTIC)]
@@ -197,6 +206,13 @@ class DietNeRFCLI(LightningCLI):
             options.seed_everything = setback.seed
             pl.seed_everything(setback.seed)
 
+    def _lock_folder(self) -> None:
+        if not needs_lock(self.trainer, str(self.subcommand)):
+            return
+        self.held.enter_context(self.lock)
+        if self.subcommand == "fit" and self._options().ckpt_path is None:
+            check_unused(self.lock.folder)  # another may have ended since it was looked at
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         options, trainer = self._options(), self._get(self.config_init, "trainer")
         if trainer["logger"] in (None, True):
@@ -228,7 +244,8 @@ class DietNeRFCLI(LightningCLI):
         saving = [] if options.trainer.enable_checkpointing is False else _checkpoints(options)
         # First, so that its pictures do not count as training.
         watched = [LiveViewer(port=options.viewer_port)] if options.viewer else []
-        watching = [Stopwatch(), Guard(options.run, self.setback), self.stop_on_signal]
+        guard = Guard(options.run, self.setback)
+        watching = [KeepFolder(self.lock), Stopwatch(), guard, self.stop_on_signal]
         return [*watched, *bar, *watching, ValidationPictures(), FinalMetrics(), *saving]
 
     def _prepare(self, subcommand: str) -> None:
@@ -261,10 +278,11 @@ class DietNeRFCLI(LightningCLI):
         except UserError as error:
             raise type(error)(f"{error}; {self._how_to_go_on()}") from error
         except OSError as error:
-            if error.errno not in UNWRITABLE:
+            if error.errno not in UNWRITABLE and error.filename is None:
                 raise
-            place = error.filename or self._options().run
-            sentence = f"{place} cannot be written: {error.strerror}"
+            place = os.fsdecode(error.filename or self._options().run)  # TensorBoard's are bytes
+            fault = " cannot be written" if error.errno in UNWRITABLE else ""
+            sentence = f"{place}{fault}: {error.strerror}"
             raise UserError(f"{sentence}; {self._how_to_go_on()}") from error
         except RuntimeError as error:
             if not is_loss_of_a_process(error):
@@ -360,18 +378,19 @@ def main(args: list[str] | None = None) -> None:
         sys.argv[1:] = complete(sys.argv[1:])
     else:
         args = complete(args)
-    try:
-        _run(args)
-        return
-    except KeyboardInterrupt:  # before training, which looks after it by itself
-        sys.exit(128 + signal.SIGINT)
-    except Setback as error:
-        setback = error
-    print(setback, file=sys.stderr)
-    _run(args, setback)
+    with ExitStack() as held:
+        try:
+            _run(args, held)
+            return
+        except KeyboardInterrupt:  # before training, which looks after it by itself
+            sys.exit(128 + signal.SIGINT)
+        except Setback as error:
+            setback = error
+        print(setback, file=sys.stderr)
+        _run(args, held, setback)
 
 
-def _run(args: list[str] | None, setback: Setback | None = None) -> None:
+def _run(args: list[str] | None, held: ExitStack, setback: Setback | None = None) -> None:
     DietNeRFCLI(
         DietNeRF,
         SceneDataModule,
@@ -383,5 +402,6 @@ def _run(args: list[str] | None, setback: Setback | None = None) -> None:
         save_config_callback=SaveConfig,
         save_config_kwargs={"save_to_log_dir": False},
         auto_configure_optimizers=False,
+        held=held,
         setback=setback,
     )

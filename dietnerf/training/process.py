@@ -1,6 +1,7 @@
 """What a command sets up once for its process: the memory allocator, and what is left unsaid."""
 
 import ctypes
+import errno
 import logging
 import os
 import platform
@@ -41,9 +42,10 @@ def prepare_process() -> None:
 
 
 def _say_of_thread(args: threading.ExceptHookArgs) -> None:
-    """Leave it to the main thread to say that a disk is full: TensorBoard's writer tells it so."""
+    """Leave it to the main thread to say that a disk is full, or a folder gone: TensorBoard's
+    writer tells it so."""
     error = args.exc_value
-    if not (isinstance(error, OSError) and error.errno in UNWRITABLE):
+    if not (isinstance(error, OSError) and error.errno in (*UNWRITABLE, errno.ENOENT)):
         threading.__excepthook__(args)
 
 

@@ -141,11 +141,7 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     """
     check_writable(run, "--run")
     if subcommand == "fit" and name is None:
-        if checkpoints_of(run):
-            raise UserError(
-                f"{run} holds a run already; go on with it by --ckpt_path last, "
-                "or name another --run"
-            )
+        check_unused(run)
         return None
     by_name = {None: run, "last": run, "best": run / "checkpoints" / BEST}
     path = find_checkpoint(Path(by_name.get(name, name or "")))
@@ -188,6 +184,18 @@ def check_declared(model: dict[str, Any], checkpoint: Path) -> None:
         check_weights(parts, weights_of(read_checkpoint(checkpoint), checkpoint), checkpoint)
     except (RuntimeError, KeyError) as error:
         raise _unfitting(checkpoint, " ".join(str(error).split())[:200]) from error
+
+
+def check_unused(run: Path) -> None:
+    """Refuse a folder in which something was trained already.
+
+    Raises:
+        UserError: it has a checkpoint.
+    """
+    if checkpoints_of(run):
+        raise UserError(
+            f"{run} holds a run already; go on with it by --ckpt_path last, or name another --run"
+        )
 
 
 def load_weights(system: DietNeRF, checkpoint: Path) -> None:

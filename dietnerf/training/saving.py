@@ -67,6 +67,11 @@ class SaveConfig(SaveConfigCallback):
         with replace_file(Path(trainer.default_root_dir) / self.config_filename) as part:
             self.parser.save(self.config, part, skip_none=False, overwrite=True, multifile=False)
 
+    def restore_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write it again if it was deleted."""
+        if not (Path(trainer.default_root_dir) / self.config_filename).exists():
+            self.save_config(trainer, pl_module, "fit")
+
 
 class Checkpoints(ModelCheckpoint):
     """Lightning's, whose last checkpoint is that of the last step, whatever the steps between, and
