@@ -103,6 +103,7 @@ struct AdamStep {
 // Unlike checked(), makes no contiguous copy: what is written to one would be lost.
 inline void check_in_place(const char* op, const char* name, const Tensor& tensor,
                            const Tensor& like) {
+  check_memory(op, name, tensor);
   STD_TORCH_CHECK(tensor.sizes().equals(like.sizes()), op, ": ", name, " must be ",
                   shape_text(like.sizes().data(), like.dim()), ", got ",
                   shape_text(tensor.sizes().data(), tensor.dim()));
@@ -111,6 +112,15 @@ inline void check_in_place(const char* op, const char* name, const Tensor& tenso
   STD_TORCH_CHECK(tensor.device() == like.device(), op, ": ", name,
                   " must be on the device of the other arguments");
   STD_TORCH_CHECK(tensor.is_contiguous(), op, ": ", name, " must be contiguous");
+}
+
+// Elements would be written in another order for another number of threads. Both are contiguous.
+inline void check_apart(const char* op, const Tensor& written, const Tensor& other) {
+  const auto begin = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.data_ptr()); };
+  const uintptr_t n_bytes = written.numel() * written.element_size();
+  const uintptr_t a = begin(written), b = begin(other);
+  STD_TORCH_CHECK(a + n_bytes <= b || b + n_bytes <= a, op,
+                  ": parameter, grad, exp_avg and exp_avg_sq must not share memory");
 }
 
 // Takes `spread(job, n_jobs)`, which calls job(i) for every i on the device at hand; a job is
@@ -124,6 +134,13 @@ void adam_step(const Spread& spread, const Tensor& parameter, const Tensor& grad
   check_in_place(op, "grad", grad, parameter);
   check_in_place(op, "exp_avg", exp_avg, parameter);
   check_in_place(op, "exp_avg_sq", exp_avg_sq, parameter);
+  check_apart(op, parameter, grad);
+  check_apart(op, parameter, exp_avg);
+  check_apart(op, parameter, exp_avg_sq);
+  check_apart(op, exp_avg, grad);
+  check_apart(op, exp_avg, exp_avg_sq);
+  check_apart(op, exp_avg_sq, grad);
+  check_memory(op, "rule", rule_);
   STD_TORCH_CHECK(rule_.dim() == 1 && rule_.size(0) == 3 && rule_.is_contiguous(), op,
                   ": rule must be (3,) and contiguous");
   STD_TORCH_CHECK(rule_.scalar_type() == ScalarType::Double, op, ": rule must be float64");

@@ -3,6 +3,7 @@
 // torch releases.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -63,9 +64,22 @@ inline std::string shape_text(const int64_t* sizes, int64_t n_dims) {
   return text.str();
 }
 
+// Refuses what only a caller past Python can pass: None, or a tensor whose storage was resized.
+inline void check_memory(const char* op, const char* name, const Tensor& tensor) {
+  STD_TORCH_CHECK(tensor.defined(), op, ": ", name, " must be given");
+  if (tensor.numel() == 0) return;
+  int64_t n_bytes = 0, last = tensor.storage_offset();
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &n_bytes));
+  for (int64_t i = 0; i < tensor.dim(); ++i) last += (tensor.size(i) - 1) * tensor.stride(i);
+  STD_TORCH_CHECK((last + 1) * static_cast<int64_t>(tensor.element_size()) <= n_bytes, op, ": ",
+                  name, " is longer than its storage, which has ", n_bytes, " bytes");
+}
+
 // The contiguous form of an argument that has the sizes given and the dtype and device of `like`.
 inline Tensor checked(const char* op, const char* name, const Tensor& tensor, const Tensor& like,
                       std::initializer_list<int64_t> sizes) {
+  check_memory(op, name, tensor);
+  STD_TORCH_CHECK(like.defined(), op, ": the other floating arguments must be given");
   const int64_t n_dims = static_cast<int64_t>(sizes.size());
   bool fits = tensor.dim() == n_dims;
   for (int64_t i = 0; fits && i < n_dims; ++i) fits = tensor.size(i) == sizes.begin()[i];
@@ -91,6 +105,7 @@ enum class Behind { kNothing, kSpare };
 // instead.
 inline Tensor checked_offsets(const char* op, const Tensor& ray_offsets, const Tensor& like,
                               int64_t n_samples, Behind behind = Behind::kNothing) {
+  check_memory(op, "ray_offsets", ray_offsets);
   STD_TORCH_CHECK(ray_offsets.dim() == 1 && ray_offsets.size(0) >= 1, op,
                   ": ray_offsets must be (n_rays+1,)");
   STD_TORCH_CHECK(ray_offsets.scalar_type() == ScalarType::Long, op, ": ray_offsets must be int64");

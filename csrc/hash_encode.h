@@ -403,6 +403,7 @@ struct HashEncodeWeightsBackward {
 // Levels on the GPU are not looked at: that would wait for it. The kernels assert the range
 // instead.
 inline Tensor checked_levels(const char* op, const Tensor& levels_, const Tensor& table) {
+  check_memory(op, "levels", levels_);
   STD_TORCH_CHECK(levels_.dim() == 2 && levels_.size(1) == 3, op, ": levels must be (n_levels, 3)");
   STD_TORCH_CHECK(levels_.scalar_type() == ScalarType::Long, op, ": levels must be int64");
   STD_TORCH_CHECK(levels_.device() == table.device(), op,

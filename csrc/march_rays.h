@@ -286,7 +286,7 @@ struct MarchRaysInputs {
         near(checked(kOp, "near", near_, near_, {near_.numel()})),
         far(checked(kOp, "far", far_, near_, {near_.numel()})),
         bounds(checked_bounds(kOp, bounds_, near_)),
-        occupied(occupied_.is_contiguous() ? occupied_ : torch::stable::contiguous(occupied_)),
+        occupied(contiguous_bytes(occupied_)),
         jitter(checked(kOp, "jitter", jitter_, near_, {near_.numel()})),
         resolution(resolution_),
         n_levels(occupied_.dim() ? occupied_.size(0) : 0),
@@ -297,7 +297,6 @@ struct MarchRaysInputs {
     STD_TORCH_CHECK(resolution >= 8 && resolution % 8 == 0 && resolution <= 1024, kOp,
                     ": resolution must be a multiple of 8 from 8 to 1024, got ", resolution);
     const int64_t n_bytes = resolution * resolution * resolution / 8;
-    STD_TORCH_CHECK(occupied.scalar_type() == ScalarType::Byte, kOp, ": occupied must be uint8");
     STD_TORCH_CHECK(
         occupied.dim() == 2 && occupied.size(1) == n_bytes && n_levels >= 1 && n_levels <= 16, kOp,
         ": occupied must be (n_levels, ", n_bytes, ") with 1 to 16 levels");
@@ -329,6 +328,12 @@ struct MarchRaysInputs {
   static constexpr const char* kOp = "march_rays";
 
  private:
+  static Tensor contiguous_bytes(const Tensor& occupied) {
+    check_memory(kOp, "occupied", occupied);
+    STD_TORCH_CHECK(occupied.scalar_type() == ScalarType::Byte, kOp, ": occupied must be uint8");
+    return occupied.is_contiguous() ? occupied : torch::stable::contiguous(occupied);
+  }
+
   // A march in smaller steps would take hours. On a GPU, where the box is not looked at, rays end.
   void check_step() const {
     if (!bounds.is_cpu()) return;

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dietnerf.ops._register import argument_names, register
+
 Outputs = Tensor | tuple[Tensor, ...]
 COMPILED_DEVICES = ("cpu", "cuda")
 
@@ -41,11 +43,8 @@ def define(
     """
     schema = torch.library.infer_schema(reference, mutates_args=())
     parameters, _ = schema[1:].split(") -> ")
-    names = [parameter.split("=")[0].split()[-1] for parameter in parameters.split(", ")]
-    op = torch.library.custom_op(
-        f"dietnerf::{name}", _announcing(reference), mutates_args=(), schema=schema
-    )
-    op.register_fake(fake)
+    names = argument_names(schema)
+    op = register(name, schema, _announcing(reference), fake)
     for device_type in COMPILED_DEVICES:
         op.register_autocast(device_type, torch.float32)
     if not differentiable:
@@ -60,13 +59,12 @@ def define(
     )
     grads = [f"Tensor? grad_{n}" for n in outputs] + [f"Tensor {n}" for n in kept]
     results = ", ".join("Tensor" for _ in differentiable)
-    backward_op = torch.library.custom_op(
-        f"dietnerf::{name}_backward",
+    backward_op = register(
+        f"{name}_backward",
+        f"(int wanted, {', '.join(grads)}, {parameters}) -> ({results})",
         vjp.__call__,
-        mutates_args=(),
-        schema=f"(int wanted, {', '.join(grads)}, {parameters}) -> ({results})",
+        vjp.fake,
     )
-    backward_op.register_fake(vjp.fake)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
         # An output that nobody uses gives None, not a tensor of zeros to fill and to read.
@@ -108,12 +106,8 @@ def define_in_place(
         reference: as for `define`.
         written: names of the arguments that are written to.
     """
-    return torch.library.custom_op(
-        f"dietnerf::{name}",
-        _announcing(reference),
-        mutates_args=written,
-        schema=torch.library.infer_schema(reference, mutates_args=written),
-    )
+    schema = torch.library.infer_schema(reference, mutates_args=written)
+    return register(name, schema, _announcing(reference), lambda *args: None, written)
 
 
 def _mark_all_constant(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:

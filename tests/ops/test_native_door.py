@@ -2,9 +2,11 @@
 and no number in a right tensor makes them crash or hang."""
 
 import functools
+import itertools
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -172,6 +174,71 @@ def test_adam_refuses_what_it_cannot_write_to() -> None:
         arguments[name] = arguments[name].T.contiguous().T
         with pytest.raises(RuntimeError, match=f"adam_step: {name} must be contiguous"):
             call("adam_step", arguments)
+
+
+def negated(t: Tensor) -> Tensor:
+    return torch.complex(t, t).conj().imag
+
+
+@pytest.mark.parametrize("view", [torch._neg_view, negated])
+def test_a_negated_view_is_read_but_not_written_to(view: Callable[[Tensor], Tensor]) -> None:
+    """For which torch looks for a result to copy back, and aborts where there is none."""
+    for name in ("parameter", "exp_avg", "exp_avg_sq"):
+        arguments = fresh("adam_step")
+        arguments[name] = view(arguments[name])
+        with pytest.raises(ValueError, match=f"adam_step: {name} must not be a negated or"):
+            call("adam_step", arguments)
+    expected, found = fresh("adam_step"), fresh("adam_step")
+    expected["grad"], found["grad"] = -expected["grad"], view(found["grad"])
+    for arguments in (expected, found):
+        call("adam_step", arguments)
+    assert torch.equal(found["parameter"], expected["parameter"])
+
+
+def test_adam_refuses_tensors_that_share_memory() -> None:
+    flat = torch.rand(40 * 30 + 30)
+    for one, other in itertools.permutations(("parameter", "grad", "exp_avg", "exp_avg_sq"), 2):
+        arguments = fresh("adam_step")
+        arguments[one], arguments[other] = flat[:-30].view(40, 30), flat[30:].view(40, 30)
+        with pytest.raises(RuntimeError, match="exp_avg_sq must not share memory"):
+            call("adam_step", arguments)
+
+
+def shrunk(t: Tensor) -> Tensor:
+    t = t.clone()
+    t.untyped_storage().resize_(t.untyped_storage().nbytes() - 1)
+    return t
+
+
+ODD = {  # how a tensor is changed, and what is then said of it
+    "missing": (lambda t: None, "must"),
+    "shrunk": (shrunk, "is longer than its storage"),
+    "meta": (lambda t: t.to("meta"), "on meta"),
+    "sparse": (Tensor.to_sparse, "must be a plain tensor, got one that is torch.sparse_coo"),
+    "mkldnn": (lambda t: t.float().to_mkldnn(), "must be a plain tensor"),
+    "quantized": (
+        lambda t: torch.quantize_per_tensor(t.float(), 0.1, 0, torch.qint8),
+        "must be a plain tensor, got one that is quantized",
+    ),
+    "conjugate": (lambda t: t.to(torch.complex64).conj(), "must"),
+}
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("kind", ODD)
+def test_tensors_of_other_kinds_are_refused(kind: str, op: str) -> None:
+    change, said = ODD[kind]
+    for name in tensors_of(op):
+        arguments = fresh(op)
+        arguments[name] = change(arguments[name])
+        try:
+            call(op, arguments)
+        except (RuntimeError, ValueError) as error:
+            sentence = str(error).splitlines()[0]
+            assert f"{op}: " in sentence and said in sentence, sentence
+        else:
+            is_left_out = kind == "missing" and (name == "jitter" or name.startswith("grad_"))
+            assert is_left_out or right(op)[name].numel() == 0 or name == "grad_encoded", name
 
 
 @quick
