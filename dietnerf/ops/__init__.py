@@ -4,7 +4,7 @@ Flat tensors hold the samples ray after ray; `ray_offsets (n_rays + 1,)` says wh
 Dense is `arange * n_samples`.
 """
 
-from dietnerf.ops._load import is_compiled, load_kernels
+from dietnerf.ops._load import is_compiled, load_kernels, use_one_thread_after_fork
 from dietnerf.ops.adam_step import adam_rule, adam_step
 from dietnerf.ops.composite import composite
 from dietnerf.ops.distortion import distortion
@@ -30,3 +30,4 @@ __all__ = [
 ]
 
 load_kernels()
+use_one_thread_after_fork()

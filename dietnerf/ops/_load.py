@@ -1,6 +1,8 @@
 """Finds the compiled kernels that `setup.py` puts beside the package, and says what was built."""
 
+import functools
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,16 @@ def load_kernels() -> None:
                 torch.ops.load_library(path)
             except OSError as error:
                 warnings.warn(f"{path.name} does not load with this torch: {error}", stacklevel=2)
+
+
+def use_one_thread_after_fork() -> None:
+    """Let forked processes work on one thread.
+
+    OpenMP's threads are not forked with the process, which would wait for them for ever: in these
+    ops as in torch's own.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def has_kernels(dispatch_key: str) -> bool:
