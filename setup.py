@@ -123,7 +123,8 @@ def build_cuda(path: Path, temp: Path) -> dict[str, object]:
     flags = [*DEFINES, "-DUSE_CUDA", "-O3", *SAME_NAMES, *host, *include_flags(torch)]
     compiled = compile_all("csrc/cuda/*.cu", temp, [*nvcc, *flags])
     linked = library_flags(torch, "torch", "torch_cpu", "torch_cuda", "c10")
-    call([*nvcc, "-shared", compiled, "-o", str(path), *linked])
+    # No kernel calls into another object, and the device's linker would write its folders down.
+    call([*nvcc, "-shared", "-nodlink", compiled, "-o", str(path), *linked])
     how = f"nvcc {version} for {', '.join(archs)}, torch {torch.__version__}"
     return {"how": how, "archs": archs}
 

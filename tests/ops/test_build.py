@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -70,3 +71,25 @@ def test_cuda_sources_compile_where_they_can() -> None:
     assert has_kernels("CUDA")
     if "TORCH_CUDA_ARCH_LIST" not in os.environ and not torch.cuda.is_available():
         assert {"sm_80", "sm_86", "sm_89", "sm_90", "sm_120"} <= set(info["archs"])
+
+
+# Of two names or more; what is relative to the sources may be named.
+ABSOLUTE_PATH = re.compile(rb"(?<![\w.)-])/[a-z][\w.+-]{2,}/[\w.+-]{3,}")
+
+
+@pytest.mark.parametrize("library", ["_C.abi3.so", "_C_cuda.abi3.so"])
+def test_a_library_names_no_folder_of_its_builder(library: str, tmp_path: Path) -> None:
+    path = PACKAGE / library
+    if not path.exists():
+        pytest.skip("it was not built here")
+    assert not ABSOLUTE_PATH.findall(path.read_bytes())
+    triton = Path(torch.__file__).parents[1] / "triton/backends/nvidia/bin"
+    cuobjdump = shutil.which("cuobjdump", path=f"{os.environ['PATH']}{os.pathsep}{triton}")
+    if "cuda" not in library or cuobjdump is None:
+        return
+    for option in ("-xelf", "-xptx"):  # most of it is compressed in the library
+        subprocess.run([cuobjdump, option, "all", path], cwd=tmp_path, check=True)
+    programs = list(tmp_path.iterdir())
+    assert programs
+    for program in programs:
+        assert not ABSOLUTE_PATH.findall(program.read_bytes()), program.name
