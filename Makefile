@@ -14,7 +14,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build lock audit wheel test test-reliability test-xla soak fuzz lint format bench demo app clean
+.PHONY: build lock audit licenses licences wheel test test-reliability test-xla soak fuzz lint format bench demo app clean
 
 build: $(BUILT)
 
@@ -48,6 +48,10 @@ audit: .venv-audit/.installed
 	$(PYTHON) -m venv .venv-audit
 	$(AUDIT)/python $(INSTALL) --require-hashes -r requirements-audit.lock
 	@touch $@
+
+# docs/licenses.md: what each locked package states, as it is installed on Linux with Python 3.11.
+licenses licences: $(INSTALLED)
+	$(BIN)/python .ci/licenses.py requirements.lock docs/licenses.md
 
 # The same bytes whenever it is made, and wherever without CUDA; what an earlier build left would be in it as well.
 wheel: build
