@@ -222,12 +222,18 @@ struct Range {
   int64_t start, count;
 };
 
-DIETNERF_HD Range range_of(const int64_t* ray_offsets, int64_t ray) {
-  const int64_t start = ray_offsets[ray], end = ray_offsets[ray + 1];
+struct RayOffsets {
+  const int64_t* ends;  // (n_rays + 1,)
+  int64_t n_samples;
+
+  DIETNERF_HD Range operator[](int64_t ray) const {
+    const int64_t start = ends[ray], end = ends[ray + 1];
 #if defined(__CUDA_ARCH__)
-  assert(0 <= start && start <= end);  // checked_offsets() has not looked at offsets on the GPU
+    // checked_offsets() has not looked at offsets on the GPU.
+    assert(0 <= start && start <= end && end <= n_samples);
 #endif
-  return {start, end - start};
-}
+    return {start, end - start};
+  }
+};
 
 }  // namespace dietnerf

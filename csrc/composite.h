@@ -22,12 +22,12 @@ DIETNERF_HD int block_size(const Range& range, int64_t begin) {
 template <typename T>
 struct Composite {
   const T *sigmas, *rgbs, *deltas, *ts;  // (n_samples,), (n_samples, 3), (n_samples,), (n_samples,)
-  const int64_t* ray_offsets;            // (n_rays + 1,)
+  RayOffsets ray_offsets;
   T early_stop;
   T *weights, *rgb, *opacity, *depth, *trans;  // (n_samples,), (n_rays, 3), then (n_rays,) each
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const Range range = range_of(ray_offsets, ray);
+    const Range range = ray_offsets[ray];
     T red = 0, green = 0, blue = 0, total = 0, distance = 0;
     T left = 1;
     int64_t begin = 0;
@@ -85,13 +85,13 @@ struct CompositeBackward {
   const T *grad_weights, *grad_rgb, *grad_opacity, *grad_depth, *grad_trans;
   const T *weights, *trans;  // outputs of the forward
   const T *sigmas, *rgbs, *deltas, *ts;
-  const int64_t* ray_offsets;
+  RayOffsets ray_offsets;
   T early_stop;
   // Null where not wanted: (n_samples,), (n_samples, 3), (n_samples,), (n_samples,)
   T *grad_sigmas, *grad_rgbs, *grad_deltas, *grad_ts;
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const Range range = range_of(ray_offsets, ray);
+    const Range range = ray_offsets[ray];
     const T g_red = grad_rgb ? grad_rgb[3 * ray] : T(0);
     const T g_green = grad_rgb ? grad_rgb[3 * ray + 1] : T(0);
     const T g_blue = grad_rgb ? grad_rgb[3 * ray + 2] : T(0);
@@ -183,10 +183,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite(const Spread& sprea
   const Tensor trans = empty_sized(in.sigmas, {in.n_rays});
   with_floating_type("composite", in.sigmas, [&](auto zero) {
     using T = decltype(zero);
-    spread(Composite<T>{readable<T>(in.sigmas), readable<T>(in.rgbs), readable<T>(in.deltas),
-                        readable<T>(in.ts), readable<int64_t>(in.ray_offsets),
-                        static_cast<T>(early_stop), writable<T>(weights), writable<T>(rgb),
-                        writable<T>(opacity), writable<T>(depth), writable<T>(trans)},
+    spread(Composite<T>{readable<T>(in.sigmas),
+                        readable<T>(in.rgbs),
+                        readable<T>(in.deltas),
+                        readable<T>(in.ts),
+                        {readable<int64_t>(in.ray_offsets), in.n_samples},
+                        static_cast<T>(early_stop),
+                        writable<T>(weights),
+                        writable<T>(rgb),
+                        writable<T>(opacity),
+                        writable<T>(depth),
+                        writable<T>(trans)},
            in.n_rays);
   });
   return {weights, rgb, opacity, depth, trans};
@@ -218,14 +225,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite_backward(
   const Tensor grad_deltas = gradient(2, {n}), grad_ts = gradient(3, {n});
   with_floating_type(op, in.sigmas, [&](auto zero) {
     using T = decltype(zero);
-    spread(CompositeBackward<T>{readable<T>(grad_weights), readable<T>(grad_rgb),
-                                readable<T>(grad_opacity), readable<T>(grad_depth),
-                                readable<T>(grad_trans), readable<T>(weights), readable<T>(trans),
-                                readable<T>(in.sigmas), readable<T>(in.rgbs),
-                                readable<T>(in.deltas), readable<T>(in.ts),
-                                readable<int64_t>(in.ray_offsets), static_cast<T>(early_stop),
-                                writable<T>(grad_sigmas), writable<T>(grad_rgbs),
-                                writable<T>(grad_deltas), writable<T>(grad_ts)},
+    spread(CompositeBackward<T>{readable<T>(grad_weights),
+                                readable<T>(grad_rgb),
+                                readable<T>(grad_opacity),
+                                readable<T>(grad_depth),
+                                readable<T>(grad_trans),
+                                readable<T>(weights),
+                                readable<T>(trans),
+                                readable<T>(in.sigmas),
+                                readable<T>(in.rgbs),
+                                readable<T>(in.deltas),
+                                readable<T>(in.ts),
+                                {readable<int64_t>(in.ray_offsets), in.n_samples},
+                                static_cast<T>(early_stop),
+                                writable<T>(grad_sigmas),
+                                writable<T>(grad_rgbs),
+                                writable<T>(grad_deltas),
+                                writable<T>(grad_ts)},
            n ? n_rays : 0);
   });
   return {grad_sigmas, grad_rgbs, grad_deltas, grad_ts};

@@ -12,11 +12,11 @@ namespace dietnerf {
 template <typename T>
 struct Distortion {
   const T *weights, *ts, *deltas;  // (n_samples,) each
-  const int64_t* ray_offsets;      // (n_rays + 1,)
-  T* distortion;                   // (n_rays,)
+  RayOffsets ray_offsets;
+  T* distortion;  // (n_rays,)
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const Range range = range_of(ray_offsets, ray);
+    const Range range = ray_offsets[ray];
     T between = 0, within = 0, mass = 0, moment = 0;
     for (int64_t i = range.start; i < range.start + range.count; ++i) {
       const T w = weights[i], t = ts[i] - ts[range.start];
@@ -33,11 +33,11 @@ template <typename T>
 struct DistortionBackward {
   const T* grad;  // (n_rays,)
   const T *weights, *ts, *deltas;
-  const int64_t* ray_offsets;
+  RayOffsets ray_offsets;
   T *grad_weights, *grad_ts, *grad_deltas;  // (n_samples,) each
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const Range range = range_of(ray_offsets, ray);
+    const Range range = ray_offsets[ray];
     T mass = 0, moment = 0;
     for (int64_t i = range.start; i < range.start + range.count; ++i) {
       mass += weights[i];
@@ -80,8 +80,11 @@ Tensor distortion(const Spread& spread, const DistortionInputs& in) {
   const Tensor found = empty_sized(in.weights, {in.n_rays});
   with_floating_type("distortion", in.weights, [&](auto zero) {
     using T = decltype(zero);
-    spread(Distortion<T>{readable<T>(in.weights), readable<T>(in.ts), readable<T>(in.deltas),
-                         readable<int64_t>(in.ray_offsets), writable<T>(found)},
+    spread(Distortion<T>{readable<T>(in.weights),
+                         readable<T>(in.ts),
+                         readable<T>(in.deltas),
+                         {readable<int64_t>(in.ray_offsets), in.n_samples},
+                         writable<T>(found)},
            in.n_rays);
   });
   return found;
@@ -99,9 +102,13 @@ std::tuple<Tensor, Tensor, Tensor> distortion_backward(const Spread& spread, int
   const Tensor grad_deltas = of_samples(in.weights, in.ray_offsets, {in.n_samples});
   with_floating_type(op, in.weights, [&](auto zero) {
     using T = decltype(zero);
-    spread(DistortionBackward<T>{readable<T>(grad), readable<T>(in.weights), readable<T>(in.ts),
-                                 readable<T>(in.deltas), readable<int64_t>(in.ray_offsets),
-                                 writable<T>(grad_weights), writable<T>(grad_ts),
+    spread(DistortionBackward<T>{readable<T>(grad),
+                                 readable<T>(in.weights),
+                                 readable<T>(in.ts),
+                                 readable<T>(in.deltas),
+                                 {readable<int64_t>(in.ray_offsets), in.n_samples},
+                                 writable<T>(grad_weights),
+                                 writable<T>(grad_ts),
                                  writable<T>(grad_deltas)},
            in.n_rays);
   });

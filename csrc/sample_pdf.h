@@ -14,12 +14,12 @@ constexpr double kMinProbability = 1e-5;
 // float would move samples near an edge.
 template <typename T>
 struct Cumulate {
-  const T* weights;            // (n_samples,)
-  const int64_t* ray_offsets;  // (n_rays + 1,)
-  T *cdf, *masses;             // (n_samples,), (n_rays,)
+  const T* weights;  // (n_samples,)
+  RayOffsets ray_offsets;
+  T *cdf, *masses;  // (n_samples,), (n_rays,)
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const Range range = range_of(ray_offsets, ray);
+    const Range range = ray_offsets[ray];
     double mass = 0, reached = 0;
     for (int64_t i = 0; i < range.count; ++i) mass += weights[range.start + i] + kWeightPadding;
     for (int64_t i = range.start; i < range.start + range.count; ++i) {
@@ -64,14 +64,14 @@ DIETNERF_HD Hit<T> find(const T* cdf, const T* weights, const Range& range, T ma
 template <typename T>
 struct SamplePdf {
   const T *t_starts, *t_ends, *weights;
-  const int64_t* ray_offsets;
+  RayOffsets ray_offsets;
   const T *u, *cdf, *masses;  // (n_rays, n_new), (n_samples,), (n_rays,)
   int64_t n_new;
   T* ts;  // (n_rays, n_new)
 
   DIETNERF_HD void operator()(int64_t i) const {
     const int64_t ray = i / n_new;
-    const Range range = range_of(ray_offsets, ray);
+    const Range range = ray_offsets[ray];
     ts[i] = 0;
     if (range.count <= 0) return;
     const Hit<T> hit = find(cdf, weights, range, masses[ray], u[i]);
@@ -87,14 +87,14 @@ template <typename T>
 struct SamplePdfBackward {
   const T* grad_ts;  // (n_rays, n_new)
   const T *t_starts, *t_ends, *weights;
-  const int64_t* ray_offsets;
+  RayOffsets ray_offsets;
   const T *u, *cdf, *masses;
   int64_t n_new;
   T* in_front;  // scratch, (n_samples,)
   T *grad_starts, *grad_ends, *grad_weights, *grad_u;
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const Range range = range_of(ray_offsets, ray);
+    const Range range = ray_offsets[ray];
     const int64_t end = range.start + range.count;
     for (int64_t i = range.start; i < end; ++i) {
       in_front[i] = grad_starts[i] = grad_ends[i] = grad_weights[i] = 0;
@@ -149,7 +149,7 @@ Tensor sample_pdf(const Spread& spread, const SamplePdfInputs& in) {
   const Tensor masses = empty_sized(in.u, {in.n_rays});
   with_floating_type("sample_pdf", in.u, [&](auto zero) {
     using T = decltype(zero);
-    const int64_t* ray_offsets = readable<int64_t>(in.ray_offsets);
+    const RayOffsets ray_offsets{readable<int64_t>(in.ray_offsets), in.n_samples};
     spread(Cumulate<T>{readable<T>(in.weights), ray_offsets, writable<T>(cdf), writable<T>(masses)},
            in.n_rays);
     spread(SamplePdf<T>{readable<T>(in.t_starts), readable<T>(in.t_ends), readable<T>(in.weights),
@@ -177,7 +177,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sample_pdf_backward(const Spread& spr
   const Tensor grad_u = empty_sized(in.u, {in.n_rays, in.n_new});
   with_floating_type(op, in.u, [&](auto zero) {
     using T = decltype(zero);
-    const int64_t* ray_offsets = readable<int64_t>(in.ray_offsets);
+    const RayOffsets ray_offsets{readable<int64_t>(in.ray_offsets), in.n_samples};
     spread(Cumulate<T>{readable<T>(in.weights), ray_offsets, writable<T>(cdf), writable<T>(masses)},
            in.n_rays);
     spread(

@@ -22,9 +22,9 @@ DIETNERF_HD Distance<T> between(const Distance<T>& a, const Distance<T>& b, T sh
 
 template <typename T>
 struct Stratification {
-  const T *near, *far;         // (n_rays,), (n_rays,)
-  const int64_t* ray_offsets;  // (n_rays + 1,)
-  const T* jitter;             // (n_samples,) or null
+  const T *near, *far;  // (n_rays,), (n_rays,)
+  RayOffsets ray_offsets;
+  const T* jitter;  // (n_samples,) or null
   bool lindisp;
 
   DIETNERF_HD Distance<T> even(int64_t ray, int64_t k, int64_t count) const {
@@ -52,7 +52,7 @@ struct SampleStratified {
   T* ts;  // (n_samples,)
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const Range range = range_of(of.ray_offsets, ray);
+    const Range range = of.ray_offsets[ray];
     for (int64_t k = 0; k < range.count; ++k) {
       const int64_t i = range.start + k;
       ts[i] = of.jitter ? between(of.lower(ray, k, range.count), of.upper(ray, k, range.count),
@@ -71,7 +71,7 @@ struct SampleStratifiedBackward {
   T* grad_jitter;           // (n_samples,), null where there is no jitter
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const Range range = range_of(of.ray_offsets, ray);
+    const Range range = of.ray_offsets[ray];
     T by_near = 0, by_far = 0;
     for (int64_t k = 0; k < range.count; ++k) {
       const int64_t i = range.start + k;
@@ -113,8 +113,11 @@ struct SampleStratifiedInputs {
 
   template <typename T>
   Stratification<T> as() const {
-    return {readable<T>(near), readable<T>(far), readable<int64_t>(ray_offsets),
-            readable<T>(jitter), lindisp};
+    return {readable<T>(near),
+            readable<T>(far),
+            {readable<int64_t>(ray_offsets), n_samples},
+            readable<T>(jitter),
+            lindisp};
   }
 };
 

@@ -160,7 +160,7 @@ class Backward {
                                        rgbs_.values.data(),
                                        lengths_.values.data(),
                                        ts_.values.data(),
-                                       offsets_.data(),
+                                       {offsets_.data(), offsets_.back()},
                                        scene_.in.early_stop,
                                        grad_sigmas_.values.data(),
                                        grad_rgbs_.values.data(),

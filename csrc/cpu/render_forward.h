@@ -168,7 +168,7 @@ class Forward {
                                rgbs_.values.data(),
                                lengths_.values.data(),
                                ts_.values.data(),
-                               offsets_.data(),
+                               {offsets_.data(), offsets_.back()},
                                scene_.in.early_stop,
                                weights,
                                out_.rgb + 3 * first,

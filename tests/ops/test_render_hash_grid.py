@@ -2,6 +2,8 @@
 wrong."""
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor
 from dietnerf.fields.hash_grid import level_rows
 from dietnerf.ops import render_hash_grid
 from dietnerf.ops.render_hash_grid import reference
+from tests.conftest import needs_cuda
 from tests.helpers import inward_rays
 from tests.ops.contract import COUNTS, offsets
 
@@ -216,3 +219,22 @@ def test_gradient_that_there_is_not_is_refused_by_name():
     args["ts"].requires_grad_()
     with pytest.raises(NotImplementedError, match="render_hash_grid has no gradient in ts: detach"):
         render_hash_grid(**args)[1].sum().backward()
+
+
+BEYOND = """
+import torch
+from dietnerf.ops import composite
+ones, ray_offsets = torch.ones(3, device="cuda"), torch.tensor([0, 70], device="cuda")
+try:
+    composite(ones, torch.ones(3, 3, device="cuda"), ones, ones, ray_offsets)
+    torch.cuda.synchronize()
+except RuntimeError as error:
+    raise SystemExit("device-side assert" not in str(error))
+raise SystemExit(1)
+"""
+
+
+@needs_cuda
+def test_offsets_beyond_the_samples_are_noticed_on_cuda() -> None:
+    """In a process of its own, which cannot use the GPU afterwards."""
+    subprocess.run([sys.executable, "-c", BEYOND], check=True, capture_output=True)
