@@ -171,8 +171,8 @@ def march_rays_kernels(scene: Scene) -> list[Kernel]:
     return [
         Kernel(
             "march_rays",
-            lambda: march_rays(*args)[2:],
-            lambda: march_rays_reference(*args, capacity=None)[2:],
+            lambda: march_rays(*args)[2:3],
+            lambda: march_rays_reference(*args, capacity=None)[2:3],
             n_bytes,
             n_flops,
         )

@@ -54,26 +54,35 @@ struct MarchPart {
   std::vector<MarchedSample<T>>* parts;  // (n_parts)
   int64_t* counts;                       // (n_rays,), zeros
   int64_t n_rays;
-  // Behind so many samples nothing is asked for: of a part, and of all that are done.
-  int64_t most_each, most_in_all;
-  std::atomic<int64_t>* n_found;
+  std::optional<int64_t> capacity;
+  std::atomic<int64_t>* n_found;  // in all parts that are done
 
   DIETNERF_HD void operator()(int64_t part) const {
-    if (*n_found > most_in_all) return;
     const Marching<T> marching = of;  // a copy that no write can alias
     const CellFrame<T> frame = marching.frame();
     const int64_t end = std::min(n_rays, (part + 1) * kRaysPerPart);
     std::vector<MarchedSample<T>> found;
-    for (int64_t ray = part * kRaysPerPart; ray < end && is_asked_for(found.size()); ++ray) {
-      const size_t before = found.size();
-      marching.march(frame, ray, [&](T t, T delta) { found.push_back({t, delta}); });
-      counts[ray] = static_cast<int64_t>(found.size() - before);
+    int64_t n = 0;
+    for (int64_t ray = part * kRaysPerPart; ray < end && is_asked_for(n); ++ray) {
+      const int64_t before = n;
+      if (has_room(n)) {
+        marching.march(frame, ray, [&](T t, T delta) { found.push_back({t, delta}); });
+        n = static_cast<int64_t>(found.size());
+      } else {
+        marching.march(frame, ray, [&](T, T) { ++n; });
+      }
+      counts[ray] = n - before;
     }
-    *n_found += static_cast<int64_t>(found.size());
+    *n_found += n;
     parts[part] = std::move(found);
   }
 
-  bool is_asked_for(size_t n) const { return static_cast<int64_t>(n) <= most_each; }
+  bool has_room(int64_t n) const { return !capacity || n <= *capacity; }
+
+  // Behind more than can be indexed, only what may find room.
+  bool is_asked_for(int64_t n) const {
+    return (capacity && has_room(n)) || *n_found + n <= std::numeric_limits<int32_t>::max();
+  }
 };
 
 template <typename T>
@@ -131,14 +140,16 @@ std::vector<uint8_t> leaps_of(const MarchRaysInputs& in) {
   return leaps;
 }
 
-std::tuple<Tensor, Tensor, Tensor> march_rays_cpu(Tensor rays_o, Tensor rays_d, Tensor near,
-                                                  Tensor far, Tensor bounds, Tensor occupied,
-                                                  int64_t resolution, double step,
-                                                  double cone_angle, OptionalTensor jitter,
-                                                  std::optional<int64_t> capacity) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> march_rays_cpu(Tensor rays_o, Tensor rays_d, Tensor near,
+                                                          Tensor far, Tensor bounds,
+                                                          Tensor occupied, int64_t resolution,
+                                                          double step, double cone_angle,
+                                                          OptionalTensor jitter,
+                                                          std::optional<int64_t> capacity) {
   const MarchRaysInputs in(rays_o, rays_d, near, far, bounds, occupied, resolution, step,
                            cone_angle, jitter, capacity);
   const Tensor ray_offsets = torch::stable::new_zeros(in.near, {in.n_rays + 1}, ScalarType::Long);
+  const Tensor n_wanted = torch::stable::new_empty(ray_offsets, {});
   int64_t* offsets = writable<int64_t>(ray_offsets);
   const int64_t n_parts = (in.n_rays + kRaysPerPart - 1) / kRaysPerPart;
   const std::vector<uint8_t> leaps = leaps_of(in);
@@ -147,13 +158,11 @@ std::tuple<Tensor, Tensor, Tensor> march_rays_cpu(Tensor rays_o, Tensor rays_d, 
     using T = decltype(zero);
     std::vector<std::vector<MarchedSample<T>>> parts(n_parts);
     std::atomic<int64_t> n_found{0};
-    // More than can be indexed are refused below; with a capacity they may be in later rays.
-    const int64_t refused = std::numeric_limits<int32_t>::max();
     spread_parts(MarchPart<T>{in.as<T>(leaps.data()), parts.data(), offsets + 1, in.n_rays,
-                              capacity.value_or(refused),
-                              capacity ? std::numeric_limits<int64_t>::max() : refused, &n_found},
+                              capacity, &n_found},
                  n_parts);
     for (int64_t ray = 0; ray < in.n_rays; ++ray) offsets[ray + 1] += offsets[ray];
+    *n_wanted.mutable_data_ptr<int64_t>() = offsets[in.n_rays];
     if (capacity) {
       const int64_t last = Fitting{*capacity}.last(offsets, in.n_rays);
       for (int64_t ray = 0; ray <= in.n_rays; ++ray) offsets[ray] = std::min(offsets[ray], last);
@@ -165,7 +174,7 @@ std::tuple<Tensor, Tensor, Tensor> march_rays_cpu(Tensor rays_o, Tensor rays_d, 
         PlacePart<T>{parts.data(), offsets, writable<T>(ts), writable<T>(deltas), in.n_rays},
         n_parts);
   });
-  return {ts, deltas, ray_offsets};
+  return {ts, deltas, ray_offsets, n_wanted};
 }
 
 }  // namespace

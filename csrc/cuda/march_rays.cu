@@ -40,11 +40,12 @@ struct FitOffsets {
   const int64_t* wanted;  // (n_rays + 1,)
   int64_t n_rays;
   Fitting fitting;
-  int64_t* ray_offsets;  // (n_rays + 1,)
+  int64_t *ray_offsets, *n_wanted;  // (n_rays + 1,), ()
 
   DIETNERF_HD void operator()(int64_t ray) const {
     const int64_t last = fitting.last(wanted, n_rays);
     ray_offsets[ray] = wanted[ray] < last ? wanted[ray] : last;
+    if (ray == n_rays) *n_wanted = wanted[n_rays];
   }
 };
 
@@ -59,44 +60,43 @@ Tensor cumulated(const Tensor& counts) {
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-int64_t last_of(Tensor offsets) {
-  const Tensor last = torch::stable::narrow(offsets, 0, offsets.size(0) - 1, 1);
+int64_t number_in(const Tensor& scalar) {
   const torch::stable::Device cpu(torch::headeronly::DeviceType::CPU);
-  return *torch::stable::to(last, cpu).const_data_ptr<int64_t>();
+  return *torch::stable::to(scalar, cpu).const_data_ptr<int64_t>();
 }
 
-std::tuple<Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d, Tensor near,
-                                                   Tensor far, Tensor bounds, Tensor occupied,
-                                                   int64_t resolution, double step,
-                                                   double cone_angle, OptionalTensor jitter,
-                                                   std::optional<int64_t> capacity) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d,
+                                                           Tensor near, Tensor far, Tensor bounds,
+                                                           Tensor occupied, int64_t resolution,
+                                                           double step, double cone_angle,
+                                                           OptionalTensor jitter,
+                                                           std::optional<int64_t> capacity) {
   const MarchRaysInputs in(rays_o, rays_d, near, far, bounds, occupied, resolution, step,
                            cone_angle, jitter, capacity);
   const SpreadOverThreads spread{in.near};
   const Tensor counts = torch::stable::new_zeros(in.near, {in.n_rays + 1}, ScalarType::Long);
-  Tensor ts, deltas, ray_offsets;
+  const Tensor ray_offsets = torch::stable::new_empty(counts, {in.n_rays + 1});
+  const Tensor n_wanted = torch::stable::new_empty(counts, {});
+  Tensor ts, deltas;
   with_floating_type("march_rays", in.near, [&](auto zero) {
     using T = decltype(zero);
     const Marching<T> of = in.as<T>(nullptr);
     spread(MarchSamples<T>{of, writable<int64_t>(counts) + 1, nullptr, nullptr, nullptr},
            in.n_rays);
-    ray_offsets = cumulated(counts);
-    if (capacity) {
-      const Tensor wanted = ray_offsets;
-      ray_offsets = torch::stable::new_empty(counts, {in.n_rays + 1});
-      spread(FitOffsets{readable<int64_t>(wanted), in.n_rays, Fitting{*capacity},
-                        writable<int64_t>(ray_offsets)},
-             in.n_rays + 1);
-    }
+    const Tensor wanted = cumulated(counts);
+    const Fitting fitting{capacity.value_or(std::numeric_limits<int64_t>::max())};
+    spread(FitOffsets{readable<int64_t>(wanted), in.n_rays, fitting, writable<int64_t>(ray_offsets),
+                      writable<int64_t>(n_wanted)},
+           in.n_rays + 1);
     // Without a capacity the host waits to hear how many there are.
-    const MarchedSamples out(in.near, capacity ? *capacity : last_of(ray_offsets), capacity);
+    const MarchedSamples out(in.near, capacity ? *capacity : number_in(n_wanted), capacity);
     ts = out.ts;
     deltas = out.deltas;
     spread(MarchSamples<T>{of, nullptr, readable<int64_t>(ray_offsets), writable<T>(ts),
                            writable<T>(deltas)},
            in.n_rays);
   });
-  return {ts, deltas, ray_offsets};
+  return {ts, deltas, ray_offsets, n_wanted};
 }
 
 }  // namespace

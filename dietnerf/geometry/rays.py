@@ -71,7 +71,8 @@ class Samples:
         ray_offsets: int64, (n_rays + 1,), from 0 to at most n_samples. What lies behind the last
             ray's samples belongs to none: ts and deltas are 0 there.
         n_per_ray: samples of a ray, where all have the same number.
-        is_padded: whether there may be any of those, which `ray_indices` counts to the last ray.
+        n_wanted: where there may be any of those, which `ray_indices` counts to the last ray: how
+            many samples the rays would have if there were room for all, int64, ().
     """
 
     rays: Rays
@@ -79,7 +80,7 @@ class Samples:
     deltas: Tensor
     ray_offsets: Tensor
     n_per_ray: int | None = None
-    is_padded: bool = False
+    n_wanted: Tensor | None = None
 
     @classmethod
     def dense(cls, rays: Rays, ts: Tensor, last_delta: float | None = None) -> Self:
@@ -131,7 +132,7 @@ class Samples:
         ray_ids = torch.arange(len(self.rays), device=self.ray_offsets.device)
         if self.n_per_ray is not None:  # an XLA device would compile anew for other counts
             return ray_ids.repeat_interleave(self.n_per_ray)
-        if self.is_padded:
+        if self.n_wanted is not None:
             places = torch.arange(len(self), device=self.ray_offsets.device)
             found = torch.searchsorted(self.ray_offsets, places, right=True) - 1
             return found.clamp(max=len(self.rays) - 1)

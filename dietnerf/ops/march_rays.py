@@ -22,7 +22,7 @@ def march_rays(
     cone_angle: float = 0.0,
     jitter: Tensor | None = None,
     capacity: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Divide each ray into intervals and keep those in occupied cells (instant-ngp, appendix E).
 
     Level k of the grid has resolution^3 cells in `bounds` enlarged 2^k times about its centre. A
@@ -62,6 +62,8 @@ def march_rays(
         ts: places of the samples in units of t, (n_samples,), ascending within a ray.
         deltas: lengths of their intervals in units of t, (n_samples,).
         ray_offsets: int64, (n_rays + 1,), from 0 to n_samples, with a capacity to at most that.
+        n_wanted: how many samples there are, also those that find no room, int64, (); on a CPU at
+            least 2^31 where there are more.
     """
     floats = {"rays_o": rays_o, "rays_d": rays_d, "near": near, "far": far, "bounds": bounds}
     if jitter is not None:
@@ -80,10 +82,10 @@ def march_rays(
         raise ValueError(f"march_rays: cone_angle must not be negative, got {cone_angle}")
     if capacity is not None and capacity < 0:
         raise ValueError(f"march_rays: capacity must not be negative, got {capacity}")
-    ts, deltas, ray_offsets = _op(
+    ts, deltas, ray_offsets, n_wanted = _op(
         rays_o, rays_d, near, far, bounds, occupied, resolution, step, cone_angle, jitter, capacity
     )
-    return ts, deltas, ray_offsets
+    return ts, deltas, ray_offsets, n_wanted
 
 
 def _check_sizes(floats: dict[str, Tensor], occupied: Tensor, resolution: int) -> None:
@@ -112,7 +114,7 @@ def reference(
     cone_angle: float,
     jitter: Tensor | None,
     capacity: int | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     low, high = bounds
     cells_per_unit = resolution / (high - low)
     origins = (rays_o - (low + high) / 2) * cells_per_unit  # from the centre, in cells of level 0
@@ -140,12 +142,13 @@ def reference(
         ts.append(places[is_kept])
         deltas.append(intervals[is_kept])
     ray_offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    n_wanted = ray_offsets[-1].clone()
     if capacity is None:
-        return torch.cat(ts), torch.cat(deltas), ray_offsets
+        return torch.cat(ts), torch.cat(deltas), ray_offsets, n_wanted
     last = int(ray_offsets[ray_offsets <= capacity].amax())
     spare = near.new_zeros(capacity - last)
     kept_ts, kept_deltas = (torch.cat([torch.cat(v)[:last], spare]) for v in (ts, deltas))
-    return kept_ts, kept_deltas, ray_offsets.clamp(max=last)
+    return kept_ts, kept_deltas, ray_offsets.clamp(max=last), n_wanted
 
 
 def _clip(
@@ -211,16 +214,17 @@ def _fake(
     cone_angle: float,
     jitter: Tensor | None,
     capacity: int | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n_samples = torch.library.get_ctx().new_dynamic_size() if capacity is None else capacity
     ray_offsets = near.new_empty(len(near) + 1, dtype=torch.int64)
-    return near.new_empty(n_samples), near.new_empty(n_samples), ray_offsets
+    ts, deltas = near.new_empty(n_samples), near.new_empty(n_samples)
+    return ts, deltas, ray_offsets, ray_offsets.new_empty(())
 
 
 _op = define(
     "march_rays",
     reference,
     fake=_fake,
-    outputs=("ts", "deltas", "ray_offsets"),
+    outputs=("ts", "deltas", "ray_offsets", "n_wanted"),
     differentiable=(),
 )

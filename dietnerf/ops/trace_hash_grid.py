@@ -109,7 +109,7 @@ def reference(
     is_unbounded: bool,
     early_stop: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    ts, deltas, ray_offsets = marched(
+    ts, deltas, ray_offsets, _ = marched(
         rays_o, rays_d, near, far, grid_bounds, occupied, resolution, step, cone_angle, None, None
     )
     _, rgb, opacity, depth, *_ = rendered(

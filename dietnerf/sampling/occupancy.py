@@ -182,10 +182,12 @@ class Occupancy(AbstractSampler):
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
         step = self.step if jitter is not None else self._still_step
         capacity = self.capacity if generator is not None else None
-        ts, deltas, ray_offsets = self._march(rays, step, jitter, capacity)
+        ts, deltas, ray_offsets, n_wanted = self._march(rays, step, jitter, capacity)
         if generator is not None and capacity is None and len(rays) > 0:
             self.note_samples(len(ts), len(rays))
-        return Samples(rays, ts, deltas, ray_offsets, is_padded=capacity is not None), None
+        if capacity is None:
+            return Samples(rays, ts, deltas, ray_offsets), None
+        return Samples(rays, ts, deltas, ray_offsets, n_wanted=n_wanted), None
 
     def note_samples(self, n_samples: int, n_rays: int) -> None:
         """Learn how many samples a ray has from those of random rays."""
@@ -210,7 +212,7 @@ class Occupancy(AbstractSampler):
 
     def _march(
         self, rays: Rays, step: float, jitter: Tensor | None, capacity: int | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         try:
             return march_rays(
                 rays.rays_o,

@@ -111,8 +111,9 @@ def on(device: str, args: tuple[Any, ...]) -> list[Any]:
 def test_has_the_samples_of_the_reference(device: str) -> None:
     n_samples = 0
     for args in cases(torch.float64):
-        ts, deltas, ray_offsets = march_rays(*on(device, args))
+        ts, deltas, ray_offsets, n_wanted = march_rays(*on(device, args))
         expected = reference(*on(device, args))
+        assert n_wanted == len(ts)
         assert torch.equal(ray_offsets, expected[2]), args[5:9]
         torch.testing.assert_close((ts, deltas), expected[:2], rtol=1e-12, atol=1e-12)
         n_samples += len(ts)
@@ -124,8 +125,8 @@ def test_has_nearly_the_samples_of_the_reference_in_float32(device: str) -> None
     # samples and three walls each that is expected a few times.
     n_flips = n_samples = 0
     for args in cases(torch.float32):
-        _, _, ray_offsets = march_rays(*on(device, args))
-        _, _, expected = reference(*on(device, args))
+        _, _, ray_offsets, _ = march_rays(*on(device, args))
+        _, _, expected, _ = reference(*on(device, args))
         n_flips += int((ray_offsets.diff() - expected.diff()).abs().sum())
         n_samples += int(expected[-1])
     assert n_flips <= 1e-4 * n_samples
@@ -135,11 +136,12 @@ def test_has_nearly_the_samples_of_the_reference_in_float32(device: str) -> None
 def test_capacity_keeps_the_first_rays_that_fit(share: float, device: str) -> None:
     for args in itertools.islice(cases(torch.float32), 0, None, 11):
         args = on(device, args)
-        ts, deltas, ray_offsets = march_rays(*args)
+        ts, deltas, ray_offsets, n_wanted = march_rays(*args)
         capacity = int(share * len(ts))
         found = march_rays(*args[:-1], capacity)
         last = int(ray_offsets[ray_offsets <= capacity].max())
         assert torch.equal(found[2], ray_offsets.clamp(max=last))
+        assert found[3] == n_wanted == len(ts)
         for got, wanted in zip(found[:2], (ts, deltas), strict=True):
             assert len(got) == capacity
             assert torch.equal(got[:last], wanted[:last]) and (got[last:] == 0).all()
@@ -152,7 +154,7 @@ def test_full_grid_gives_the_whole_lattice(device: str) -> None:
     near, far = rays_o.new_tensor([0.0]), rays_o.new_tensor([9.0])
     bounds = rays_o.new_tensor([[-1.0] * 3, [1.0] * 3])
     full = torch.full((1, 64), 255, dtype=torch.uint8, device=device)
-    ts, deltas, ray_offsets = march_rays(rays_o, rays_d, near, far, bounds, full, 8, 0.2)
+    ts, deltas, ray_offsets, _ = march_rays(rays_o, rays_d, near, far, bounds, full, 8, 0.2)
     torch.testing.assert_close(ts, rays_o.new_tensor([1.05 + 0.1 * k for k in range(10)]))
     torch.testing.assert_close(deltas, torch.full_like(ts, 0.1))
     assert ray_offsets.tolist() == [0, 10]
@@ -164,7 +166,7 @@ def test_intervals_grow_with_distance(device: str) -> None:
     bounds = torch.tensor([[-1.0] * 3, [1.0] * 3], device=device)
     full = torch.full((6, 64), 255, dtype=torch.uint8, device=device)
     jitter = torch.zeros(1, device=device)
-    ts, deltas, _ = march_rays(rays_o, rays_d, near, far, bounds, full, 8, 0.06, 0.1, jitter)
+    ts, deltas, *_ = march_rays(rays_o, rays_d, near, far, bounds, full, 8, 0.06, 0.1, jitter)
     torch.testing.assert_close(deltas, (0.1 * ts).clamp(min=0.02))
     torch.testing.assert_close(ts[1:], ts[:-1] + deltas[:-1])
     assert ts[0] == 0.1 and ts[-1] < 8 <= ts[-1] + deltas[-1]
@@ -178,7 +180,7 @@ def test_one_cell_of_each_level(level: int, device: str) -> None:
     rays_o, rays_d = torch.tensor([[-9.0, 0.01, 0.01]]), torch.tensor([[1.0, 0, 0]])
     args = rays_o, rays_d, torch.zeros(1), torch.full((1,), 99.0)
     bounds = torch.tensor([[-1.0] * 3, [1.0] * 3])
-    ts, _, _ = march_rays(*on(device, (*args, bounds, pack(bits), 8, 0.003)))
+    ts, *_ = march_rays(*on(device, (*args, bounds, pack(bits), 8, 0.003)))
     edge = 2**level
     torch.testing.assert_close(
         (ts - 9).aminmax(), (ts.new_tensor(edge * 0.75), ts.new_tensor(edge * 1.0)),
@@ -215,7 +217,7 @@ def test_memory_goes_with_the_samples_kept() -> None:
     rays_o, rays_d = rays_towards(BOX, n_rays, torch.float32)
     near, far = torch.zeros(n_rays), torch.full((n_rays,), 9.0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
-    ts, _, ray_offsets = march_rays(rays_o, rays_d, near, far, BOX, bits, resolution, 0.002)
+    ts, _, ray_offsets, _ = march_rays(rays_o, rays_d, near, far, BOX, bits, resolution, 0.002)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert 0 < len(ts) == ray_offsets[-1] < 10 * n_rays
     assert grown < 200_000

@@ -360,7 +360,7 @@ def test_a_ray_that_t_cannot_follow_has_no_samples(cone_angle: float) -> None:
     bounds = torch.tensor([[-1e5, -1.0, -1.0], [1e5, 1.0, 1.0]])
     occupied = torch.full((1, 64), 255, dtype=torch.uint8)
     grid = (bounds, occupied, 8, 1.0, cone_angle)
-    ts, _, _ = torch.ops.dietnerf.march_rays(rays_o, rays_d, near, far, *grid, None, None)
+    ts, *_ = torch.ops.dietnerf.march_rays(rays_o, rays_d, near, far, *grid, None, None)
     assert len(ts) == 0
 
 
@@ -371,7 +371,7 @@ near, far = torch.full((1,), -3.0), torch.full((1,), 3.0)
 bounds = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
 occupied = torch.zeros(2, 64, dtype=torch.uint8)
 grid = (bounds, occupied, 8, 1.0, 1.0)
-ts, _, _ = torch.ops.dietnerf.march_rays(rays_o, rays_d, near, far, *grid, None, None)
+ts, *_ = torch.ops.dietnerf.march_rays(rays_o, rays_d, near, far, *grid, None, None)
 assert len(ts) == 0
 """
 
@@ -385,7 +385,7 @@ def test_a_ray_of_no_direction_does_not_march_backwards_for_ever() -> None:
 def test_a_ray_whose_samples_would_stand_elsewhere_has_none(share: float) -> None:
     arguments = fresh("march_rays") | {"jitter": torch.tensor([0.5, 0.5, share, 0.5])}
     arguments["occupied"].fill_(255)
-    _, _, ray_offsets = call("march_rays", arguments | {"capacity": None})
+    _, _, ray_offsets, _ = call("march_rays", arguments | {"capacity": None})
     assert ray_offsets[2] == ray_offsets[3] < ray_offsets[4]
 
 
@@ -397,7 +397,7 @@ def test_a_capacity_bounds_the_march() -> None:
     near, far = torch.zeros(n_rays), torch.full((n_rays,), 9.0)
     occupied = torch.full((1, 64), 255, dtype=torch.uint8)
     grid = (BOX, occupied, 8, 2**-18, 0.0)
-    ts, _, ray_offsets = torch.ops.dietnerf.march_rays(
+    ts, _, ray_offsets, _ = torch.ops.dietnerf.march_rays(
         rays_o, rays_d, near, far, *grid, None, 2**19 + 2**18
     )
     assert len(ts) == 2**19 + 2**18
