@@ -7,6 +7,9 @@
 // in the tests.
 #pragma once
 
+#include <cmath>
+#include <limits>
+
 #include "render_hash_grid.h"
 
 namespace dietnerf {
@@ -26,6 +29,15 @@ constexpr int kMaxLayers = 8;
 constexpr int kStagingRow = 20;  // floats; 16 and a gap, against bank conflicts
 
 DIETNERF_HD int to_16(int n) { return (n + 15) / 16 * 16; }
+// The nearest number in half precision. What lies beyond its last one becomes that, so that sums
+// stay finite; what is not finite stays so, for others to notice.
+DIETNERF_HD Half to_half(float value) {
+  constexpr float kMost = 65504.0f;
+  const float size = std::fabs(value);
+  const bool is_beyond = size > kMost && size < std::numeric_limits<float>::infinity();
+  return static_cast<Half>(is_beyond ? std::copysign(kMost, value) : value);
+}
+
 // Elements from one row to the next: the gap puts rows into different banks.
 DIETNERF_HD int row_of(int n) { return to_16(n) + 8; }
 
@@ -148,8 +160,7 @@ struct TileMLP {
         for (int i = thread; i < to_16(n_out) * row; i += kTileThreads) {
           const int o = i / row, k = i % row;
           const bool is_there = o < n_out && k < n_in;
-          weights(l)[i] =
-              static_cast<Half>(is_there ? in.network[in.layers.flat[l] + o * n_in + k] : 0.0f);
+          weights(l)[i] = to_half(is_there ? in.network[in.layers.flat[l] + o * n_in + k] : 0.0f);
         }
       }
     });
@@ -164,7 +175,7 @@ struct TileMLP {
         const int sample = i / n_columns, k = i % n_columns;
         const bool is_there = first + sample < in.n_samples && k < n_in;
         inputs(0)[sample * row + k] =
-            static_cast<Half>(is_there ? in.encoded[(first + sample) * n_in + k] : 0.0f);
+            to_half(is_there ? in.encoded[(first + sample) * n_in + k] : 0.0f);
       }
       const int n_told = row_of(in.layers.n_in[2]), from = in.layers.n_geometry;
       const int n_free = to_16(in.layers.n_in[2]) - from;
@@ -173,7 +184,7 @@ struct TileMLP {
         const int64_t ray = first + sample < in.n_samples ? in.rays[first + sample] : -1;
         const bool is_there = ray >= 0 && k < in.layers.n_directions;
         inputs(2)[sample * n_told + from + k] =
-            static_cast<Half>(is_there ? in.directions[ray * in.layers.n_directions + k] : 0.0f);
+            to_half(is_there ? in.directions[ray * in.layers.n_directions + k] : 0.0f);
       }
     });
     answer();
@@ -207,9 +218,9 @@ struct TileMLP {
           return;
         }
         if (l == 1 && n == 0 && k == 0) logits()[warp * 16 + sample] = value;
-        const float kept = in.layers.takes_relu(l + 1) && !(value > 0.0f) ? 0.0f : value;
+        const float kept = in.layers.takes_relu(l + 1) && value < 0.0f ? 0.0f : value;  // or NaN
         inputs(l + 1)[(warp * 16 + sample) * row_of(in.layers.n_in[l + 1]) + 16 * n + k] =
-            static_cast<Half>(kept);
+            to_half(kept);
       });
     }
   }
@@ -239,8 +250,9 @@ struct TileForward {
 // The gradients of the networks, which every block sums up on its own, and of encoded samples and
 // directions.
 //
-// Half precision has few small numbers, so a tile's gradients are multiplied by the power of two
-// that makes its largest about 1000.
+// Half precision has few numbers, so a tile's gradients are multiplied by the power of two that
+// makes its largest 16 to 32: down to 2^-14 nothing is lost, and what the layers make of it on the
+// way may be 2000 times as much.
 struct TileBackward {
   TileInputs in;
   const float *grad_sigmas, *grad_rgbs;  // (n_samples,), (n_samples, 3)
@@ -300,7 +312,7 @@ struct TileBackward {
     if (!(most > 1e-30f && most < 1e30f)) return 1;
     int exponent;
     frexpf(most, &exponent);
-    return ldexpf(1.0f, 10 - exponent);
+    return ldexpf(1.0f, 5 - exponent);
   }
 
   template <typename Block>
@@ -310,7 +322,7 @@ struct TileBackward {
       for (int i = thread; i < kTile * 16; i += kTileThreads) {
         const int sample = i / 16, k = i % 16;
         mlp.grads(last)[sample * row + k] =
-            static_cast<Half>(k < 3 ? scale * mlp.answers()[4 * sample + k] : 0.0f);
+            to_half(k < 3 ? scale * mlp.answers()[4 * sample + k] : 0.0f);
       }
     });
   }
@@ -364,7 +376,7 @@ struct TileBackward {
           return;
         }
         if (in.layers.takes_relu(l) &&
-            !(static_cast<float>(mlp.inputs(l)[place * row + column]) > 0.0f)) {
+            static_cast<float>(mlp.inputs(l)[place * row + column]) <= 0.0f) {
           value = 0;
         }
         if (l == 2) {
@@ -378,7 +390,7 @@ struct TileBackward {
           }
           if (column == 0) value += scale * mlp.logits()[place];
         }
-        mlp.grads(l - 1)[place * grad_row + column] = static_cast<Half>(value);
+        mlp.grads(l - 1)[place * grad_row + column] = to_half(value);
       });
     }
   }

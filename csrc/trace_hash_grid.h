@@ -156,7 +156,7 @@ struct TraceHashGrid {
       Half* to = mlp.inputs(0) + place * row + level * n_features;
       DIETNERF_UNROLL
       for (int f = 0; f < kMostFeatures; ++f) {
-        if (f < n_features) to[f] = static_cast<Half>(found[f]);
+        if (f < n_features) to[f] = to_half(found[f]);
       }
     }
     const int n_empty = to_16(n_encoded) - n_encoded;
@@ -169,7 +169,7 @@ struct TraceHashGrid {
       const int place = i / n_free, k = i % n_free;
       const bool is_there = rays[place].ray >= 0 && k < n_directions;
       mlp.inputs(2)[place * n_told + from + k] =
-          static_cast<Half>(is_there ? in.directions[rays[place].ray * n_directions + k] : 0.0f);
+          to_half(is_there ? in.directions[rays[place].ray * n_directions + k] : 0.0f);
     }
   }
 

@@ -115,12 +115,12 @@ DIETNERF_CLONES static void clear(float* values, int64_t n) {
 
 DIETNERF_CLONES static void relu(float* values, int64_t n) {
   DIETNERF_SIMD
-  for (int64_t i = 0; i < n; ++i) values[i] = values[i] > 0 ? values[i] : 0;
+  for (int64_t i = 0; i < n; ++i) values[i] = values[i] < 0 ? 0 : values[i];  // or NaN
 }
 
 DIETNERF_CLONES static void relu_backward(const float* values, float* grads, int64_t n) {
   DIETNERF_SIMD
-  for (int64_t i = 0; i < n; ++i) grads[i] = values[i] > 0 ? grads[i] : 0;
+  for (int64_t i = 0; i < n; ++i) grads[i] = values[i] <= 0 ? 0 : grads[i];
 }
 
 }  // namespace dietnerf

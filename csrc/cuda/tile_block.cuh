@@ -90,9 +90,15 @@ int64_t tile_blocks(const Tensor& like, const TileInputs& in) {
   check_cuda(cudaFuncSetAttribute(run_tiles<Job>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   in.memory.total),
              "render_hash_grid");
+  // Or the driver may leave room for one block only.
+  check_cuda(cudaFuncSetAttribute(run_tiles<Job>, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared),
+             "render_hash_grid");
   check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, run_tiles<Job>,
                                                            kTileThreads, in.memory.total),
              "render_hash_grid");
+  STD_TORCH_CHECK(per_multiprocessor > 0, "render_hash_grid: this GPU has no room for a block of ",
+                  kTileThreads, " threads with ", in.memory.total, " bytes of shared memory");
   check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
              "render_hash_grid");
   return std::min<int64_t>(in.n_tiles(), int64_t{per_multiprocessor} * multiprocessors);

@@ -221,6 +221,16 @@ def test_gradient_that_there_is_not_is_refused_by_name():
         render_hash_grid(**args)[1].sum().backward()
 
 
+def test_a_broken_table_is_seen(device: str) -> None:
+    """In what the loss is made of and in the gradients, which is where the guard looks."""
+    args = make([40] * 20, device)
+    with torch.no_grad():
+        args["table"][::3] = torch.nan
+    found = render_hash_grid(**args)
+    assert found[1].isnan().any()
+    assert gradients(found, args)[1].isnan().any()
+
+
 BEYOND = """
 import torch
 from dietnerf.ops import composite

@@ -19,6 +19,9 @@ SHAPES = [
 ]
 
 
+INPUTS = ("network", "encoded", "directions")
+
+
 class Arguments(ctypes.Structure):
     _fields_ = [
         *((name, c_int64) for name in ["n_encoded", "width", "n_geometry", "n_directions"]),
@@ -49,13 +52,15 @@ class Networks:
         n_geometry: int = 16,
         n_directions: int = 4,
         colour_layers: int = 2,
+        size: float = 1.0,
     ) -> None:
+        """Weights that keep the size of what goes through them, times `size`."""
         torch.manual_seed(n_samples)
         n_inputs = n_geometry + n_directions
         sizes = [(width, n_encoded), (n_geometry, width), (width, n_inputs)]
         self.sizes = [*sizes, *[(width, width)] * (colour_layers - 1), (3, width)]
         self.network = torch.cat(
-            [torch.randn(n, m).flatten() * (2 / m) ** 0.5 for n, m in self.sizes]
+            [size * torch.randn(n, m).flatten() * (2 / m) ** 0.5 for n, m in self.sizes]
         )
         self.encoded = torch.randn(n_samples, n_encoded)
         self.directions = torch.randn(7, n_directions)
@@ -88,18 +93,41 @@ class Networks:
         colours = F.linear(told, weights[-1]).sigmoid()
         return self.scales * geometry[:, 0].exp(), colours
 
+    def gradients(self, grads: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Of INPUTS, in float64."""
+        double = [getattr(self, name).double().requires_grad_() for name in INPUTS]
+        return torch.autograd.grad(self.reference(*double), double, [g.double() for g in grads])
 
-def close(found: Tensor, expected: Tensor) -> bool:
+
+def forward(tiles: ctypes.CDLL, given: Networks) -> tuple[Tensor, Tensor]:
+    """Densities and colours of the tiles."""
+    n = len(given.encoded)
+    sigmas, rgbs = torch.full((n,), torch.nan), torch.full((n, 3), torch.nan)
+    tiles.tile_forward(ctypes.byref(given.arguments), pointer(sigmas), pointer(rgbs))
+    return sigmas, rgbs
+
+
+def backward(tiles: ctypes.CDLL, given: Networks, grads: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """The tiles' gradients of INPUTS."""
+    found = [torch.zeros_like(getattr(given, name)) for name in INPUTS]
+    of_network, *of_inputs = (pointer(t) for t in found)
+    tiles.tile_backward.restype = c_int64
+    arguments = ctypes.byref(given.arguments)
+    n_weights = tiles.tile_backward(arguments, *map(pointer, grads), *of_inputs, of_network)
+    assert n_weights == len(given.network)
+    return found
+
+
+def close(found: Tensor, expected: Tensor, within: float = 3e-2) -> bool:
     """Half precision has 11 bits, some ReLUs open in one only, gradients of a ray cancel out."""
-    return float((found - expected).norm() / expected.norm().clamp(min=1e-12)) < 3e-2
+    return float((found - expected).norm() / expected.norm().clamp(min=1e-12)) < within
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 64, 150])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_densities_and_colours(tiles: ctypes.CDLL, shape: dict[str, int], n_samples: int):
     given = Networks(n_samples, **shape)
-    sigmas, rgbs = torch.full((n_samples,), torch.nan), torch.full((n_samples, 3), torch.nan)
-    tiles.tile_forward(ctypes.byref(given.arguments), pointer(sigmas), pointer(rgbs))
+    sigmas, rgbs = forward(tiles, given)
     double = (t.double() for t in (given.network, given.encoded, given.directions))
     expected = given.reference(*double)
     assert close(sigmas, expected[0]) and close(rgbs, expected[1])
@@ -111,26 +139,46 @@ def test_gradients(tiles: ctypes.CDLL, shape: dict[str, int], size: float):
     given = Networks(**shape)
     n = len(given.encoded)
     grads = size * torch.randn(n), size * torch.randn(n, 3)
-    inputs = given.network, given.encoded, given.directions
-    found = [torch.zeros_like(t) for t in inputs]
-    of_network, of_encoded, of_directions = (pointer(t) for t in found)
-    tiles.tile_backward.restype = c_int64
-    n_weights = tiles.tile_backward(
-        ctypes.byref(given.arguments),
-        *(pointer(grad) for grad in grads),
-        of_encoded,
-        of_directions,
-        of_network,
-    )
-    assert n_weights == len(given.network)
-    double = [t.double().requires_grad_() for t in inputs]
-    expected = torch.autograd.grad(
-        given.reference(*double), double, [grad.double() for grad in grads]
-    )
-    for name, got, wanted in zip(
-        ("network", "encoded", "directions"), found, expected, strict=True
-    ):
+    found, expected = backward(tiles, given, grads), given.gradients(grads)
+    for name, got, wanted in zip(INPUTS, found, expected, strict=True):
         assert close(got, wanted), name
+
+
+@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
+def test_weights_eight_times_as_large(tiles: ctypes.CDLL, shape: dict[str, int]):
+    """Each layer makes what comes back eight times as large: where that begins high, half precision
+    has no room for it. Inputs are so small that colours are neither black nor white, and so are
+    rounded to fewer bits."""
+    given = Networks(**shape, size=8.0)
+    given.encoded *= 8.0 ** -(len(given.sizes) - 1)
+    given.directions *= 8.0 ** (3 - len(given.sizes))
+    n = len(given.encoded)
+    grads = torch.randn(n), torch.randn(n, 3)
+    found, expected = backward(tiles, given, grads), given.gradients(grads)
+    for name, got, wanted in zip(INPUTS, found, expected, strict=True):
+        assert close(got, wanted, within=0.1), name
+
+
+def test_weights_so_large_that_sums_leave_half_precision(tiles: ctypes.CDLL):
+    given = Networks(size=64.0)
+    n = len(given.encoded)
+    sigmas, rgbs = forward(tiles, given)
+    assert sigmas.isfinite().all() and rgbs.isfinite().all()
+    assert all(g.isfinite().all() for g in backward(tiles, given, (sigmas, torch.randn(n, 3))))
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf], ids=str)
+def test_what_is_not_finite_stays_so(tiles: ctypes.CDLL, broken: float):
+    """The guard must hear of it: a ReLU that takes it for nothing would hide a broken table."""
+    given = Networks()
+    given.encoded[100] = broken
+    n = len(given.encoded)
+    sigmas, rgbs = forward(tiles, given)
+    is_sound = torch.arange(n) != 100
+    assert sigmas[is_sound].isfinite().all() and rgbs[is_sound].isfinite().all()
+    assert not rgbs[100].isfinite().all()
+    grads = torch.randn(n), torch.randn(n, 3)
+    assert not backward(tiles, given, grads)[0].isfinite().all()
 
 
 def test_the_widest_presets_fit_into_shared_memory(tiles: ctypes.CDLL):
