@@ -195,7 +195,7 @@ def render_hash_grid_kernels(scene: Scene) -> list[Kernel]:
 
     def theirs() -> tuple[Tensor, ...]:
         with scene.autocast():
-            return render_hash_grid_reference(*args, keeps_encoded=False)[:4]
+            return render_hash_grid_reference(*args, keeps_samples=False)[:4]
 
     # A sample is 2 numbers in, its weight and its encoding out (backwards: all in); a ray 6 numbers
     # and its direction's features in, 5 and an offset out; the table is read, or its gradient

@@ -9,11 +9,11 @@ namespace {
 
 using namespace rendering;
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cpu(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cpu(
     Tensor table, Tensor levels, Tensor level_weights, Tensor network, Tensor directions,
     Tensor rays_o, Tensor rays_d, Tensor ts, Tensor deltas, Tensor ray_offsets, Tensor bounds,
     int64_t width, int64_t n_geometry, int64_t colour_layers, bool is_unbounded, double early_stop,
-    bool keeps_encoded) {
+    bool keeps_samples) {
   const RenderHashGridInputs in("render_hash_grid", table, levels, level_weights, network,
                                 directions, rays_o, rays_d, ts, deltas, ray_offsets, bounds, width,
                                 n_geometry, colour_layers, is_unbounded, early_stop);
@@ -22,7 +22,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cpu(
   const Tensor opacity = empty_sized(in.ts, {in.n_rays});
   const Tensor depth = empty_sized(in.ts, {in.n_rays});
   const Tensor trans = empty_sized(in.ts, {in.n_rays});
-  const Tensor encoded = keeps_encoded
+  const Tensor encoded = keeps_samples
                              ? of_samples(in.ts, in.ray_offsets, {in.n_samples, in.shape.n_encoded})
                              : empty_sized(in.ts, {0, in.shape.n_encoded});
   const TinyMLPs mlps(in.network.const_data_ptr<float>(), in.shape);
@@ -30,19 +30,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cpu(
   const std::vector<Group> groups = cut(scene.ray_offsets, in.n_rays, kForwardGroup);
   const Outputs out{writable<float>(weights), writable<float>(rgb),
                     writable<float>(opacity), writable<float>(depth),
-                    writable<float>(trans),   keeps_encoded ? writable<float>(encoded) : nullptr};
+                    writable<float>(trans),   keeps_samples ? writable<float>(encoded) : nullptr};
   take_turns(groups.size(), [&] { return Forward(scene, groups, out); });
-  return {weights, rgb, opacity, depth, trans, encoded};
+  return {weights, rgb, opacity, depth, trans, encoded, empty_sized(in.ts, {0, 3})};
 }
 
 std::tuple<Tensor, Tensor, Tensor> render_hash_grid_backward_cpu(
     int64_t wanted, OptionalTensor grad_weights, OptionalTensor grad_rgb,
     OptionalTensor grad_opacity, OptionalTensor grad_depth, OptionalTensor grad_trans,
-    OptionalTensor /*grad_encoded*/, Tensor weights, Tensor trans, Tensor encoded, Tensor table,
-    Tensor levels, Tensor level_weights, Tensor network, Tensor directions, Tensor rays_o,
-    Tensor rays_d, Tensor ts, Tensor deltas, Tensor ray_offsets, Tensor bounds, int64_t width,
-    int64_t n_geometry, int64_t colour_layers, bool is_unbounded, double early_stop,
-    bool keeps_encoded) {
+    OptionalTensor /*grad_encoded*/, OptionalTensor /*grad_rgbs*/, Tensor weights, Tensor trans,
+    Tensor encoded, Tensor rgbs, Tensor table, Tensor levels, Tensor level_weights, Tensor network,
+    Tensor directions, Tensor rays_o, Tensor rays_d, Tensor ts, Tensor deltas, Tensor ray_offsets,
+    Tensor bounds, int64_t width, int64_t n_geometry, int64_t colour_layers, bool is_unbounded,
+    double early_stop, bool keeps_samples) {
   const char* op = "render_hash_grid_backward";
   const RenderHashGridInputs in(op, table, levels, level_weights, network, directions, rays_o,
                                 rays_d, ts, deltas, ray_offsets, bounds, width, n_geometry,
@@ -60,6 +60,7 @@ std::tuple<Tensor, Tensor, Tensor> render_hash_grid_backward_cpu(
   const Tensor trans_ = checked(op, "trans", trans, in.ts, {in.n_rays});
   const Tensor encoded_ =
       checked(op, "encoded", encoded, in.ts, {in.n_samples, in.shape.n_encoded});
+  checked(op, "rgbs", rgbs, in.ts, {0, 3});  // they are computed again, in the cache
 
   Kept kept;
   kept.offsets = count_kept(scene, weights_.const_data_ptr<float>());

@@ -107,18 +107,13 @@ struct Answers {
                           writable<float>(rgbs)};
     spread_tiles(in.ts, job, tile_blocks<TileForward>(in.ts, job.in));
   }
-
-  CompositeInputs composited(const char* op, const RenderHashGridInputs& in,
-                             const Placed& placed) const {
-    return CompositeInputs(op, sigmas, rgbs, placed.lengths, in.ts, in.ray_offsets);
-  }
 };
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cuda(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cuda(
     Tensor table, Tensor levels, Tensor level_weights, Tensor network, Tensor directions,
     Tensor rays_o, Tensor rays_d, Tensor ts, Tensor deltas, Tensor ray_offsets, Tensor bounds,
     int64_t width, int64_t n_geometry, int64_t colour_layers, bool is_unbounded, double early_stop,
-    bool keeps_encoded) {
+    bool keeps_samples) {
   const char* op = "render_hash_grid";
   const RenderHashGridInputs in(op, table, levels, level_weights, network, directions, rays_o,
                                 rays_d, ts, deltas, ray_offsets, bounds, width, n_geometry,
@@ -132,20 +127,28 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cuda
            kOneByOne.count(in.n_samples, in.n_levels));
   });
   const Answers answers(in, placed, encoded);
-  const auto [weights, rgb, opacity, depth, trans] =
-      composite(spread, answers.composited(op, in, placed), early_stop);
-  const Tensor kept = keeps_encoded ? encoded : empty_sized(in.ts, {0, in.shape.n_encoded});
-  return {weights, rgb, opacity, depth, trans, kept};
+  const auto [weights, rgb, opacity, depth, trans] = composite(
+      spread,
+      CompositeInputs(op, answers.sigmas, answers.rgbs, placed.lengths, in.ts, in.ray_offsets),
+      early_stop);
+  if (keeps_samples) return {weights, rgb, opacity, depth, trans, encoded, answers.rgbs};
+  return {weights,
+          rgb,
+          opacity,
+          depth,
+          trans,
+          empty_sized(in.ts, {0, in.shape.n_encoded}),
+          empty_sized(in.ts, {0, 3})};
 }
 
 std::tuple<Tensor, Tensor, Tensor> render_hash_grid_backward_cuda(
     int64_t wanted, OptionalTensor grad_weights, OptionalTensor grad_rgb,
     OptionalTensor grad_opacity, OptionalTensor grad_depth, OptionalTensor grad_trans,
-    OptionalTensor /*grad_encoded*/, Tensor weights, Tensor trans, Tensor encoded, Tensor table,
-    Tensor levels, Tensor level_weights, Tensor network, Tensor directions, Tensor rays_o,
-    Tensor rays_d, Tensor ts, Tensor deltas, Tensor ray_offsets, Tensor bounds, int64_t width,
-    int64_t n_geometry, int64_t colour_layers, bool is_unbounded, double early_stop,
-    bool keeps_encoded) {
+    OptionalTensor /*grad_encoded*/, OptionalTensor /*grad_rgbs*/, Tensor weights, Tensor trans,
+    Tensor encoded, Tensor rgbs, Tensor table, Tensor levels, Tensor level_weights, Tensor network,
+    Tensor directions, Tensor rays_o, Tensor rays_d, Tensor ts, Tensor deltas, Tensor ray_offsets,
+    Tensor bounds, int64_t width, int64_t n_geometry, int64_t colour_layers, bool is_unbounded,
+    double early_stop, bool keeps_samples) {
   const char* op = "render_hash_grid_backward";
   const RenderHashGridInputs in(op, table, levels, level_weights, network, directions, rays_o,
                                 rays_d, ts, deltas, ray_offsets, bounds, width, n_geometry,
@@ -154,10 +157,11 @@ std::tuple<Tensor, Tensor, Tensor> render_hash_grid_backward_cuda(
   const Placed placed(in);
   const Tensor encoded_ =
       checked(op, "encoded", encoded, in.ts, {in.n_samples, in.shape.n_encoded});
-  const Answers answers(in, placed, encoded_);
+  // No gradient in the lengths is wanted, for which alone densities would be read.
+  const CompositeInputs composited(op, placed.lengths, rgbs, placed.lengths, in.ts, in.ray_offsets);
   const auto [grad_sigmas, grad_rgbs, grad_deltas, grad_ts] =
       composite_backward(spread, 3, {grad_weights, grad_rgb, grad_opacity, grad_depth, grad_trans},
-                         weights, trans, answers.composited(op, in, placed), early_stop);
+                         weights, trans, composited, early_stop);
 
   const TileInputs tiles = placed.tiles(in, encoded_, true);
   const int64_t n_blocks = tile_blocks<TileBackward>(in.ts, tiles);

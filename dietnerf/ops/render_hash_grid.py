@@ -83,10 +83,10 @@ def render_hash_grid(
     floats = {"ts": ts, "deltas": deltas, "rays_o": rays_o, "rays_d": rays_d, "bounds": bounds}
     check_types("render_hash_grid", ray_offsets, **floats)
     inputs = (table, network, directions)
-    keeps_encoded = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    keeps_samples = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     # The op's own autocast would make a float32 copy of the table.
     with torch.autocast(ts.device.type, enabled=False):
-        weights, rgb, opacity, depth, _, _ = _op(
+        weights, rgb, opacity, depth, _, _, _ = _op(
             table,
             levels,
             level_weights.float() if table.dtype != torch.float64 else level_weights,
@@ -103,7 +103,7 @@ def render_hash_grid(
             colour_layers,
             is_unbounded,
             early_stop,
-            keeps_encoded,
+            keeps_samples,
         )
     return weights, rgb, opacity, depth
 
@@ -125,10 +125,11 @@ def reference(
     colour_layers: int,
     is_unbounded: bool,
     early_stop: float,
-    keeps_encoded: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Also returns `trans` as `composite` does, and the encoded samples, (n_samples, n_encoded), or
-    none of them without `keeps_encoded`; on the CPU zeros where a sample was culled."""
+    keeps_samples: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Also returns `trans` as `composite` does, and what is kept of samples for the backward,
+    nothing without `keeps_samples`: encoded, (n_samples, n_encoded), on the CPU zeros where one was
+    culled; on a GPU their colors as well, (n_samples, 3)."""
     n_spare = len(ts) - int(ray_offsets[-1])
     ts, deltas = ts[: len(ts) - n_spare], deltas[: len(deltas) - n_spare]
     ray_indices = torch.arange(len(rays_o), device=ts.device).repeat_interleave(ray_offsets.diff())
@@ -150,11 +151,17 @@ def reference(
     found, rgb, opacity, depth, trans = composited(
         sigmas, rgbs, lengths, ts, ray_offsets, early_stop
     )
-    kept = encoded[:0]
-    if keeps_encoded:
+    kept, colors = encoded[:0], rgbs[:0]
+    if keeps_samples:
         kept = torch.where(_is_kept(found, ray_offsets)[:, None], encoded, 0.0)
         kept = F.pad(kept, (0, 0, 0, n_spare))
-    return F.pad(found, (0, n_spare)), rgb, opacity, depth, trans, kept
+        colors = F.pad(rgbs, (0, 0, 0, n_spare))[: _n_colors(ts.device, len(kept))]
+    return F.pad(found, (0, n_spare)), rgb, opacity, depth, trans, kept, colors
+
+
+def _n_colors(device: torch.device, n_kept: int) -> int:
+    """Of how many samples colors are kept: a CPU has them in the cache when it needs them."""
+    return n_kept if device.type == "cuda" else 0
 
 
 def _run(weights: list[Tensor], x: Tensor) -> Tensor:
@@ -189,20 +196,24 @@ def _fake(
     colour_layers: int,
     is_unbounded: bool,
     early_stop: float,
-    keeps_encoded: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    keeps_samples: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     n_rays, n_samples = rays_o.shape[0], ts.shape[0]
     n_encoded = levels.shape[0] * table.shape[1]
     opacity, depth, trans = (ts.new_empty(n_rays) for _ in range(3))
-    encoded = ts.new_empty((n_samples if keeps_encoded else 0, n_encoded))
-    return ts.new_empty(n_samples), ts.new_empty((n_rays, 3)), opacity, depth, trans, encoded
+    n_kept = n_samples if keeps_samples else 0
+    encoded, rgbs = (
+        ts.new_empty((n_kept, n_encoded)),
+        ts.new_empty((_n_colors(ts.device, n_kept), 3)),
+    )
+    return ts.new_empty(n_samples), ts.new_empty((n_rays, 3)), opacity, depth, trans, encoded, rgbs
 
 
 _op = define(
     "render_hash_grid",
     reference,
     fake=_fake,
-    outputs=("weights", "rgb", "opacity", "depth", "trans", "encoded"),
+    outputs=("weights", "rgb", "opacity", "depth", "trans", "encoded", "rgbs"),
     differentiable=("table", "network", "directions"),
-    kept=("weights", "trans", "encoded"),
+    kept=("weights", "trans", "encoded", "rgbs"),
 )

@@ -129,7 +129,7 @@ def reference(
         colour_layers,
         is_unbounded,
         early_stop,
-        keeps_encoded=False,
+        keeps_samples=False,
     )
     return rgb, opacity, depth
 

@@ -363,25 +363,25 @@ void fuzz_render_hash_grid(Case& of) {
                bounds = of.is_wrong() ? of.floats({2, 3}) : box(of);
   const int64_t width = of.integer(shape.width), n_geometry = of.integer(shape.n_geometry);
   const int64_t colour_layers = of.integer(shape.colour_layers);
-  const bool is_unbounded = of.bytes.ConsumeBool(), keeps_encoded = of.bytes.ConsumeBool();
+  const bool is_unbounded = of.bytes.ConsumeBool(), keeps_samples = of.bytes.ConsumeBool();
   const double early_stop = of.number(1e-4);
   if (of.bytes.ConsumeBool()) {
     render_hash_grid_cpu(table, levels, level_weights, network, directions, rays_o, rays_d, ts,
                          deltas, ray_offsets, bounds, width, n_geometry, colour_layers,
-                         is_unbounded, early_stop, keeps_encoded);
+                         is_unbounded, early_stop, keeps_samples);
     return;
   }
   const OptionalTensor grad_weights = of.perhaps({n}), grad_rgb = of.perhaps({n_rays, 3});
   const OptionalTensor grad_opacity = of.perhaps({n_rays}), grad_depth = of.perhaps({n_rays});
   const OptionalTensor grad_trans = of.perhaps({n_rays});
   const Tensor weights = of.floats({n}), trans = of.floats({n_rays});
-  const Tensor encoded = of.floats({n, shape.n_encoded});
+  const Tensor encoded = of.floats({n, shape.n_encoded}), rgbs = of.floats({0, 3});
   const int64_t wanted = of.integer(of.upto(15));
   render_hash_grid_backward_cpu(wanted, grad_weights, grad_rgb, grad_opacity, grad_depth,
-                                grad_trans, std::nullopt, weights, trans, encoded, table, levels,
-                                level_weights, network, directions, rays_o, rays_d, ts, deltas,
-                                ray_offsets, bounds, width, n_geometry, colour_layers, is_unbounded,
-                                early_stop, keeps_encoded);
+                                grad_trans, std::nullopt, std::nullopt, weights, trans, encoded,
+                                rgbs, table, levels, level_weights, network, directions, rays_o,
+                                rays_d, ts, deltas, ray_offsets, bounds, width, n_geometry,
+                                colour_layers, is_unbounded, early_stop, keeps_samples);
 }
 
 void fuzz_sample_pdf(Case& of) {
