@@ -17,10 +17,11 @@ from dietnerf.geometry.cells import Cells
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import hash_encode, is_compiled, render_hash_grid, trace_hash_grid
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
+from dietnerf.ops._tiles import fits_block
 
 EARLY_STOP = 1e-4  # transmittance behind which nothing is asked
 MOST_LEVELS = 64
-WIDEST_ON_GPU = 64  # units of layers whose gradients find room in shared memory
+WIDEST_ON_GPU = 64  # units of layers; cuBLAS takes wider ones
 
 
 @final
@@ -174,7 +175,16 @@ class HashGrid(AbstractField):
             return False
         # On a GPU the op's networks are in half precision, which is for the user to ask for.
         return device.type == "cpu" or (
-            torch.is_autocast_enabled(device.type) and self.width <= WIDEST_ON_GPU
+            torch.is_autocast_enabled(device.type)
+            and self.width <= WIDEST_ON_GPU
+            and fits_block(
+                device,
+                len(self.levels) * self.table.shape[1],
+                self.width,
+                self.n_geometry,
+                self.encode_direction.n_features,
+                len(self.colour_net) - 1,
+            )
         )
 
     def _stored_table(self, device: torch.device) -> Tensor:

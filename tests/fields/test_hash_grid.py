@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
-from dietnerf.fields import AbstractField, HashGrid
+from dietnerf.fields import AbstractField, HashGrid, hash_grid
 from dietnerf.fields.hash_grid import level_rows
 from dietnerf.geometry.rays import Rays, Samples
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
@@ -207,6 +208,29 @@ def test_the_fused_and_the_composed_path_are_one_field(is_half: bool):
     for name, expected in grads.items():
         assert expected.norm() > 0, name
         assert (fused_grads[name] - expected).norm() < share * expected.norm(), name
+
+
+@pytest.mark.parametrize(
+    ("options", "n_bytes", "is_fused"),
+    [
+        ({"width": 64, "colour_layers": 2}, 101376, True),
+        ({"width": 64, "colour_layers": 2}, 49152, False),
+        ({"width": 64, "n_levels": 16, "n_features": 8}, 101376, False),
+        ({"width": 64, "n_levels": 16, "n_features": 8}, 232448, True),
+        ({"width": 128}, 232448, False),
+        ({"colour_layers": 6}, 232448, False),
+    ],
+    ids=str,
+)
+def test_networks_that_a_gpu_has_no_room_for_are_composed(
+    options: dict[str, Any], n_bytes: int, is_fused: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """As a GeForce card has 99 KiB for a block, and an H100 227: known before the first kernel."""
+    card = SimpleNamespace(shared_memory_per_block_optin=n_bytes)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(hash_grid, "is_compiled", lambda op, device: True)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: True)
+    assert HashGrid(**{**SMALL, **options})._is_fused(torch.device("cuda")) == is_fused
 
 
 @pytest.mark.parametrize("name", ["rays_o", "rays_d"])

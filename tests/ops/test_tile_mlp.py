@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dietnerf.ops._tiles import shared_memory
 from tests.ops.harness import compiled
 
 SHAPES = [
@@ -179,6 +180,16 @@ def test_what_is_not_finite_stays_so(tiles: ctypes.CDLL, broken: float):
     assert not rgbs[100].isfinite().all()
     grads = torch.randn(n), torch.randn(n, 3)
     assert not backward(tiles, given, grads)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, {"width": 64, "n_encoded": 128}], ids=str)
+def test_python_knows_how_much_memory_a_block_takes(tiles: ctypes.CDLL, shape: dict[str, int]):
+    arguments = Networks(1, **shape).arguments
+    tiles.tile_memory.restype = c_int64
+    sizes = ("n_encoded", "width", "n_geometry", "n_directions", "colour_layers")
+    found = shared_memory(*(getattr(arguments, name) for name in sizes))
+    assert found == tiles.tile_memory(ctypes.byref(arguments), True)
+    assert found >= tiles.tile_memory(ctypes.byref(arguments), False)
 
 
 def test_the_widest_presets_fit_into_shared_memory(tiles: ctypes.CDLL):
