@@ -17,7 +17,6 @@ from statistics import fmean
 
 import torch
 import torchmetrics
-from kornia.metrics import ssim as gaussian_ssim_map
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VGG16_Weights, vgg16
@@ -90,6 +89,8 @@ def ssim_gauss11(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         Scalar, the mean over windows and channels.
     """
+    from kornia.metrics import ssim as gaussian_ssim_map  # a second, for this alone
+
     _check_images("ssim_gauss11", prediction, target, min_side=11)
     x, y = _as_batch(prediction), _as_batch(target)
     ssim_map: Tensor = gaussian_ssim_map(x, y, window_size=11, eps=0.0, padding="valid")

@@ -3,9 +3,12 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -75,6 +78,29 @@ def test_frameworks_stay_in_their_rooms(path: Path):
         assert "pytorch_lightning" not in found
     if here == "ops":
         assert not found & {"numpy", "scipy", "imageio"}
+
+
+# What the machines that are lent with a GPU lack, and whatever only single features use.
+LACKING = (
+    "docstring_parser", "jsonargparse", "kornia", "kornia_rs", "open_clip", "typeshed_client",
+)  # fmt: skip
+COLLECTING = f"""
+import sys, pytest
+sys.modules.update(dict.fromkeys({LACKING}))  # each import of them fails
+sys.exit(pytest.main(["-q", "--collect-only", "-p", "no:cacheprovider", *sys.argv[1:]]))
+"""
+
+
+def test_kernels_can_be_tested_with_little_more_than_torch():
+    tests = ("tests/ops", "tests/fields", "tests/sampling", "tests/test_renderer.py")
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTING, *tests], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_tests_that_do_not_name_a_gpu_find_none():
+    assert not torch.cuda.is_available() and torch.cuda.device_count() == 0
 
 
 FOR_A_GPU = {"csrc/cpu/trace_hash_grid.cpp"}  # a CPU marches and renders as fast

@@ -105,7 +105,7 @@ def test_pictures_on_a_cpu_are_as_exact_as_training():
 
 
 @needs_cuda
-def test_pictures_on_a_gpu_are_in_half_precision():
+def test_pictures_on_cuda_are_in_half_precision():
     with picture_precision(torch.device("cuda")):
         assert torch.is_autocast_enabled("cuda")
         assert torch.get_autocast_dtype("cuda") == torch.float16

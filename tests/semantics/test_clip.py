@@ -78,7 +78,7 @@ def test_gradients_reach_the_image_and_nothing_of_the_tower(tower):
 
 
 @needs_cuda
-def test_a_recorded_tower_answers_alike(tower):
+def test_a_tower_recorded_on_cuda_answers_alike(tower):
     image = torch.rand(2, 3, 40, 40, device="cuda", requires_grad=True)
     found = []
     for records_tower in (False, True):
