@@ -1,5 +1,7 @@
 """Which networks the GPU kernels of the fused ops have room for: csrc/tile_mlp.h, in Python."""
 
+from typing import Any
+
 import torch
 
 TILE = 64  # samples
@@ -18,7 +20,8 @@ def fits_block(
     if color_layers > MAX_COLOR_LAYERS:
         return False
     needed = shared_memory(n_encoded, width, n_geometry, n_directions, color_layers)
-    return needed <= torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    card: Any = torch.cuda.get_device_properties(device)  # torch's stubs lack the number
+    return bool(needed <= card.shared_memory_per_block_optin)
 
 
 def shared_memory(
