@@ -20,6 +20,7 @@ from dietnerf.randomness import step_generator
 from dietnerf.training.devices import gathered, n_processes, own_share
 
 MAX_RAYS = 1 << 18  # in a step, however few samples they have
+SLACK = 1.12  # by which steps of few sizes may have more or fewer samples than they shall
 N_REDRAWS = 8  # of pixels that do not count, before those that do are listed
 Background = Literal["white", "black", "random", "auto"]
 
@@ -247,7 +248,7 @@ class RandomRays(Iterable[RayBatch | Undrawn]):
     def undrawn(self, first: int, last: int) -> Undrawn:
         """Those of batches `first` to `last`, not drawn yet; of few different sizes, as each must
         be recorded."""
-        n_rays = _one_of_few(self.settings.share(self.trainer.world_size))
+        n_rays = one_of_few(self.settings.share(self.trainer.world_size))
         return Undrawn(self.source, n_rays, self._share(first), last, last - first + 1)
 
     def _share(self, index: int) -> float:
@@ -255,9 +256,9 @@ class RandomRays(Iterable[RayBatch | Undrawn]):
         return self.settings.precrop_fraction if step < self.settings.precrop_steps else 1.0
 
 
-def _one_of_few(n_rays: int) -> int:
-    """The next lower of numbers of which four come on each doubling."""
-    return max(1, math.floor(2 ** (math.floor(4 * math.log2(n_rays) + 1e-9) / 4)))
+def one_of_few(n_rays: float) -> int:
+    """The nearest of numbers of which four come on each doubling; of one of them, itself."""
+    return round(2 ** (round(4 * math.log2(n_rays)) / 4))
 
 
 def _central(size: int, share: float) -> tuple[int, int]:
@@ -391,7 +392,11 @@ class SceneDataModule(pl.LightningDataModule):
             return
         fitting = self.samples_per_step * n_rays / max(n_samples, 1)
         # What a batch shows of the mean is noisy, and a grid that is just being emptied runs away.
-        self.n_rays = round(min(max(fitting, 0.5 * self.n_rays, 1), 2 * self.n_rays, MAX_RAYS))
+        fitting = min(max(fitting, 0.5 * self.n_rays, 1), 2 * self.n_rays, MAX_RAYS)
+        if self.last_together is None:
+            self.n_rays = round(fitting)
+        elif not 1 / SLACK <= fitting / self.n_rays <= SLACK:  # each size must be recorded
+            self.n_rays = one_of_few(fitting)
 
     def state_dict(self) -> dict[str, Any]:
         return {"n_rays": self.n_rays, "n_rays_of_each": gathered([self.n_rays])}

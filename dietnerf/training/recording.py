@@ -16,7 +16,7 @@ from dietnerf.training.datamodule import RaySource, Undrawn
 
 LOSS_SCALE = 2.0**12  # in half precision, which has few small numbers
 MAX_TOGETHER = 16  # steps; the number of rays stays the same in them
-MAX_RECORDINGS = 4  # each holds the gradients of all parameters
+MAX_RECORDINGS = 8  # each holds the gradients of all parameters; two for a number of rays
 SPARE = 1.25  # room for samples, as a share of those that a step shall come to
 
 
@@ -74,12 +74,12 @@ class Recording:
 
 @dataclass(frozen=True)
 class Found:
-    """What a recorded step found; overwritten by the next one.
+    """What a recorded step found.
 
     Args:
-        loss: differentiable in the parameters.
+        loss: differentiable in the parameters, until the next step.
         results: of the work, behind its loss.
-        n_samples: of the rays that found room.
+        n_samples: of the rays, also of those that found no room.
     """
 
     loss: Tensor
@@ -124,7 +124,8 @@ class RecordedSteps:
         for."""
         loss, n_samples, *rest = self._replayed(batch, weights, False)
         n_results = len(rest) - len(self._parameters)
-        results, gradients = rest[:n_results], rest[n_results:]
+        # Any recording overwrites what another has left, as they share their memory.
+        results, gradients = [result.clone() for result in rest[:n_results]], rest[n_results:]
         return Found(attach(loss, gradients, self._parameters), results, int(n_samples))
 
     def _replayed(self, batch: Undrawn, weights: list[float], is_ended: bool) -> Sequence[Tensor]:

@@ -152,7 +152,7 @@ class RecordedTraining:
         assert rendering.samples is not None, "training rays are rendered with their samples"
         seen = Seen.of(rendering, batch)
         stats = torch.cat([terms.detach(), seen.mse()[None]])
-        return terms.sum(), rendering.samples.ray_offsets[-1], [stats, *seen.tensors()]
+        return terms.sum(), rendering.samples.n_sampled, [stats, *seen.tensors()]
 
     def _end(self, gradients: Sequence[Tensor], results: Sequence[Tensor]) -> None:
         """What is recorded of the end of a step."""

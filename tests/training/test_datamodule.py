@@ -6,7 +6,13 @@ import torch
 
 from dietnerf.data import AbstractReader, ExplicitViews, FirstViews, Procedural
 from dietnerf.errors import UserError
-from dietnerf.training.datamodule import MAX_RAYS, RandomRays, RaySource, SceneDataModule
+from dietnerf.training.datamodule import (
+    MAX_RAYS,
+    RandomRays,
+    RaySource,
+    SceneDataModule,
+    one_of_few,
+)
 
 READER = Procedural(resolution=16, n_train=6, n_val=3, n_test=2)
 
@@ -151,6 +157,20 @@ def test_capture_knows_the_test_cameras_without_their_photographs():
     assert capture.view_ids["train"] == [0, 1, 2]
     restored = type(capture).from_dict(capture.to_dict())
     assert torch.equal(restored.cameras["test"].c2w, capture.cameras["test"].c2w)
+
+
+def test_recorded_steps_have_few_sizes():
+    """Each is recorded, so noise of a tenth must not change it, and what is chosen stays chosen."""
+    data = module(rays_per_step=4096, samples_per_step=40960)
+    data.last_together = lambda first: first
+    sizes = set()
+    for per_ray in (10, 10.9, 9.1, 10.5, 15, 15.5, 13, 12.8, 14.9, 15.2):
+        data.adapt(data.n_rays, round(per_ray * data.n_rays))
+        assert one_of_few(data.n_rays) == data.n_rays
+        assert data.n_rays * per_ray < 1.12 * 40960 * (1 + 1e-3)
+        sizes.add(data.n_rays)
+    assert sizes == {4096, 2896}
+    assert all(one_of_few(one_of_few(n)) == one_of_few(n) for n in range(1, 3000))
 
 
 def test_the_number_of_rays_is_adapted_at_most_twofold_and_never_ends_at_none():
