@@ -76,7 +76,8 @@ def judge_in_chunks(
 
     Deferred back-propagation (Zhang et al., ARF, 2022, section 3.4): everything is rendered without
     a graph, the loss is differentiated in the colours, and then chunk after chunk is rendered again
-    with a graph to take that gradient on to the parameters. A single chunk is rendered once.
+    with a graph to take that gradient on to the parameters. A single chunk is rendered once, with
+    its graph.
 
     Args:
         render: the colours of a chunk, (n_rays, n_channels), the same whenever it is asked.
@@ -88,21 +89,20 @@ def judge_in_chunks(
         The loss, a scalar, differentiable in the parameters of `module` and in nothing else;
         under `torch.no_grad` the value alone.
     """
-    if len(chunks) == 1:
-        return loss_of(render(chunks[0]))
-    with torch.no_grad():
+    is_single = len(chunks) == 1
+    with torch.set_grad_enabled(is_single and torch.is_grad_enabled()):
         parts = [render(chunk) for chunk in chunks]
     if not torch.is_grad_enabled():
         return loss_of(torch.cat(parts))
-    colours = torch.cat(parts).requires_grad_()
+    colours = torch.cat(parts).detach().requires_grad_()
     loss = loss_of(colours)
     (gradient,) = torch.autograd.grad(loss, colours)
     # What comes back from an image is tiny. Half precision, where the field has it, would lose it.
     scale = torch.exp2(-gradient.abs().amax().clamp_min(TINY).log2().floor()) * LARGEST
     gradients = _Gradients(module)
-    sizes = [len(part) for part in parts]
-    for chunk, share in zip(chunks, (gradient * scale).split(sizes), strict=True):
-        gradients.add(render(chunk), share)
+    shares = (gradient * scale).split([len(part) for part in parts])
+    for chunk, part, share in zip(chunks, parts, shares, strict=True):
+        gradients.add(part if is_single else render(chunk), share)
     return gradients.attached_to(loss.detach(), 1 / scale)
 
 

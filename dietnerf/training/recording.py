@@ -173,16 +173,22 @@ class RecordedSteps:
                 source, n_rays, share, weights, *self._generators.values()
             )
             loss = loss * (1 + 0 * loss.detach())  # one that is not finite makes its gradient so
-            scale = LOSS_SCALE if is_half(source.device) else 1.0
-            found = torch.autograd.grad(scale * loss, self._parameters, allow_unused=True)
-            pairs = zip(found, self._parameters, strict=True)
-            gradients = [torch.zeros_like(p) if g is None else g / scale for g, p in pairs]
+            gradients = scaled_gradients(loss, self._parameters)
             if is_ended:
                 self._end(gradients, results)
                 return [loss.detach()]
             return [loss.detach(), n_samples, *results, *gradients]
 
         return work
+
+
+def scaled_gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient of each parameter, zeros where the loss does not depend on it. In float16 the
+    loss is scaled meanwhile, as its gradients would be too small."""
+    scale = LOSS_SCALE if is_half(loss.device) else 1.0
+    found = torch.autograd.grad(scale * loss, parameters, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return [torch.zeros_like(p) if g is None else g / scale for g, p in pairs]
 
 
 def is_half(device: torch.device) -> bool:

@@ -246,7 +246,9 @@ class DietNeRF(pl.LightningModule):
         else:
             loss, stats, n_samples = self.recorded.judge(batch)
         scene_terms = self._judge_scene(batch)
-        loss = loss + sum(scene_terms.values())
+        if scene_terms:
+            of_scene = torch.stack([*scene_terms.values()]).sum()
+            loss = loss + (self.recorded.scaled(of_scene) if self.records_steps else of_scene)
         self.note_terms(stats, scene_terms)
         self.trainer.datamodule.adapt(len(batch), n_samples)  # type: ignore[attr-defined]
         if logged:

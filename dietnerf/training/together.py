@@ -8,12 +8,19 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
+from dietnerf.chunks import attach
 from dietnerf.errors import UserError
 from dietnerf.fields import Ensemble
 from dietnerf.sampling import Occupancy
 from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.datamodule import RaySource, SceneDataModule, Undrawn
-from dietnerf.training.recording import MAX_TOGETHER, RecordedSteps, capacity_for
+from dietnerf.training.recording import (
+    MAX_TOGETHER,
+    RecordedSteps,
+    capacity_for,
+    is_half,
+    scaled_gradients,
+)
 from dietnerf.training.seen import Seen
 
 if TYPE_CHECKING:
@@ -97,6 +104,14 @@ class RecordedTraining:
         if isinstance(system.sampler, Occupancy):
             system.sampler.note_samples(found.n_samples, len(batch))
         return found.loss, stats, found.n_samples
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """A loss of the scene as it is, or in half precision with its gradients known already, for
+        there is no scaler that would keep them from becoming zero."""
+        if not (is_half(loss.device) and loss.requires_grad):
+            return loss
+        parameters = self._parameters()
+        return attach(loss.detach(), scaled_gradients(loss, parameters), parameters)
 
     def _take(self, batch: Undrawn) -> None:
         system, trainer = self._system, self._system.trainer
