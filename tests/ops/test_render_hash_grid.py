@@ -83,7 +83,13 @@ def composed(args: dict[str, Any]) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
 def test_equals_the_composition(counts: list[int], shape: dict[str, Any], device: str) -> None:
     args = make(counts, device, **shape)
-    found = render_hash_grid(**args)
+    equals_the_composition(render_hash_grid(**args), args, is_half=device != "cpu")
+
+
+def equals_the_composition(
+    found: tuple[Tensor, ...], args: dict[str, Any], is_half: bool = False
+) -> None:
+    """Outputs of the op, or of what stands for it, and their gradients."""
     double = {
         name: value.detach().double().requires_grad_(value.requires_grad)
         if isinstance(value, Tensor) and value.is_floating_point()
@@ -93,12 +99,11 @@ def test_equals_the_composition(counts: list[int], shape: dict[str, Any], device
     expected = composed(double)
     # float32 positions are off by 1e-7, times 64 cells, times weights of size one; a sample whose
     # transmittance is all but 1e-4 may fall on either side. On a GPU the networks are in half
-    # precision.
-    is_half = device != "cpu"
+    # precision; tests/ops/test_tile_mlp.py holds the same code to the same tolerances.
     for got, wanted in zip(found, expected, strict=True):
         close = {"rtol": 3e-2, "atol": 1e-2} if is_half else {"rtol": 1e-3, "atol": 2e-4}
         torch.testing.assert_close(got.double(), wanted, **close)
-    if sum(counts) == 0:
+    if len(args["ts"]) == 0:
         return
     for got, wanted in zip(gradients(found, args), gradients(expected, double), strict=True):
         # A ReLU may open in one and not in the other: few elements differ, by little.

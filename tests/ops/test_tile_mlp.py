@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dietnerf.ops import composite, hash_encode
+from dietnerf.ops._hash_grid import unit_cube
 from dietnerf.ops._tiles import shared_memory
+from tests.ops import test_render_hash_grid
+from tests.ops.contract import COUNTS
 from tests.ops.harness import compiled
 
 SHAPES = [
@@ -69,18 +73,15 @@ class Networks:
         self.rays[::9] = -1  # these belong to none
         self.scales = (torch.rand(n_samples) > 0.2).float()
         self.n_geometry = n_geometry
-        floats = ("network", "encoded", "directions", "scales")
-        self.arguments = Arguments(
-            n_encoded,
-            width,
-            n_geometry,
-            n_directions,
-            colour_layers,
-            n_samples,
-            2,
-            *(pointer(getattr(self, name)) for name in floats),
-            pointer(self.rays, c_int32),
-        )
+        shape = (n_encoded, width, n_geometry, n_directions, colour_layers)
+        self.arguments = Arguments(*shape, n_samples, 2)
+        self.set()
+
+    def set(self, **values: Tensor) -> None:
+        """Take these values instead of random ones."""
+        vars(self).update({name: value.detach().contiguous() for name, value in values.items()})
+        for name, kind in Arguments._fields_[-5:]:
+            setattr(self.arguments, name, pointer(getattr(self, name), kind._type_))
 
     def reference(self, network: Tensor, encoded: Tensor, directions: Tensor):
         """Densities and colours in the dtype of the arguments."""
@@ -117,6 +118,47 @@ def backward(tiles: ctypes.CDLL, given: Networks, grads: tuple[Tensor, Tensor]) 
     n_weights = tiles.tile_backward(arguments, *map(pointer, grads), *of_inputs, of_network)
     assert n_weights == len(given.network)
     return found
+
+
+class TileNetworks(torch.autograd.Function):
+    """Densities and colours of the tiles, differentiable in INPUTS."""
+
+    @staticmethod
+    def forward(ctx: Any, tiles: ctypes.CDLL, given: Networks, *_: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.tiles, ctx.given = tiles, given
+        return forward(tiles, given)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return None, None, *backward(ctx.tiles, ctx.given, tuple(g.contiguous() for g in grads))
+
+
+def rendered(tiles: ctypes.CDLL, args: dict[str, Any]) -> tuple[Tensor, ...]:
+    """What render_hash_grid does on a GPU, whose arguments are given."""
+    rays_d, ray_offsets = args["rays_d"], args["ray_offsets"]
+    rays = torch.arange(len(rays_d)).repeat_interleave(ray_offsets.diff())
+    positions = args["rays_o"][rays] + args["ts"][:, None] * rays_d[rays]
+    unit, is_outside = unit_cube(positions, args["bounds"], args["is_unbounded"])
+    encoded = hash_encode(args["table"], unit, args["levels"], args["level_weights"])
+    given = Networks(
+        len(encoded),
+        encoded.shape[1],
+        *(args[name] for name in ("width", "n_geometry")),
+        args["directions"].shape[1],
+        args["colour_layers"],
+    )
+    density_scale = (2 / args["bounds"].diff(dim=0)).amin()
+    given.set(
+        network=args["network"],
+        encoded=encoded,
+        directions=args["directions"],
+        rays=rays.int(),
+        scales=torch.where(is_outside, 0.0, density_scale),
+    )
+    inputs = args["network"], encoded, args["directions"]
+    sigmas, rgbs = TileNetworks.apply(tiles, given, *inputs)
+    lengths = args["deltas"] * rays_d.norm(dim=1)[rays]
+    return composite(sigmas, rgbs, lengths, args["ts"], ray_offsets, args["early_stop"])
 
 
 def close(found: Tensor, expected: Tensor, within: float = 3e-2) -> bool:
@@ -190,6 +232,15 @@ def test_python_knows_how_much_memory_a_block_takes(tiles: ctypes.CDLL, shape: d
     found = shared_memory(*(getattr(arguments, name) for name in sizes))
     assert found == tiles.tile_memory(ctypes.byref(arguments), True)
     assert found >= tiles.tile_memory(ctypes.byref(arguments), False)
+
+
+@pytest.mark.parametrize("shape", test_render_hash_grid.SHAPES, ids=str)
+@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
+def test_the_fused_op_in_half_precision_equals_the_composition(
+    tiles: ctypes.CDLL, counts: list[int], shape: dict[str, Any]
+):
+    args = test_render_hash_grid.make(counts, **shape)
+    test_render_hash_grid.equals_the_composition(rendered(tiles, args), args, is_half=True)
 
 
 def test_the_widest_presets_fit_into_shared_memory(tiles: ctypes.CDLL):
