@@ -24,16 +24,19 @@ def module(**settings) -> SceneDataModule:
     return data
 
 
-def rays(data: SceneDataModule, **trainer) -> RandomRays:
+def rays(data: SceneDataModule, device: str = "cpu", **trainer) -> RandomRays:
     state = {"max_steps": 10, "global_step": 0, "accumulate_grad_batches": 1}
     state |= {"global_rank": 0, "world_size": 1}
-    return RandomRays(RaySource(data.scenes["train"], data), SimpleNamespace(**state | trainer))
+    source = RaySource(data.scenes["train"], data, device)
+    return RandomRays(source, SimpleNamespace(**state | trainer))
 
 
-def test_colours_belong_to_their_rays():
+def test_colours_belong_to_their_rays(device: str):
     """Every ray's colour is found in the photographs at the pixel that the ray goes through."""
     data = module()
-    scene, batch = data.scenes["train"], rays(data).batch(0)
+    scene, batch = data.scenes["train"], rays(data, device).batch(0)
+    assert batch.rgb.device.type == device
+    batch = batch.to("cpu")
     for i in range(3):
         on_this = (batch.rays.rays_o == scene.cameras.positions[i]).all(dim=1)
         everything = scene.cameras.image_rays(i).rays_d
