@@ -24,7 +24,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,7 +38,8 @@ from dietnerf.losses import Step
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import render_rays
 from dietnerf.training.cli import main as dietnerf
-from dietnerf.training.datamodule import RayBatch, Undrawn
+from dietnerf.training.datamodule import RayBatch, SceneDataModule, Undrawn
+from dietnerf.training.recording import capacity_for
 from dietnerf.training.system import DietNeRF
 
 RESULTS = "windows.json"
@@ -57,8 +58,9 @@ class Windows(pl.Callback):
         self.warmup = warmup
         self.window = window
         self.n_rays: list[int] = []
-        self.n_marched: list[int] = []
-        self.n_counted: list[Tensor] = []  # to be read at the end: that would wait for a GPU
+        # To be read at the end: that would wait for a GPU.
+        self.n_marched: list[int | Tensor] = []
+        self.n_counted: list[Tensor] = []
         self.rounds: list[dict[str, float]] = []
         self.memory, self.started = 0.0, 0.0  # MB; seconds
         self.bare_index = FIRST_BARE
@@ -94,9 +96,9 @@ class Windows(pl.Callback):
         (Path(trainer.default_root_dir) / RESULTS).write_text(json.dumps(found))
 
     def _count(self, loss: Any, args: tuple[Step], value: Tensor) -> None:
-        weights = args[0].rendering.weights
-        self.n_marched.append(len(weights))
-        self.n_counted.append(weights.detach().count_nonzero())
+        rendering = args[0].rendering
+        self.n_marched.append(rendering.samples.n_sampled)
+        self.n_counted.append(rendering.weights.detach().count_nonzero())
 
     def _end_round(self, trainer: Any, system: Any, fit_seconds: float) -> None:
         data = trainer.train_dataloader
@@ -109,10 +111,12 @@ class Windows(pl.Callback):
         batches = [data.batch(index).to(system.device) for index in indices]
         synchronize()
         started = time.perf_counter()
-        for batch in batches:
-            bare_step(system, trainer, batch)
+        with marching_like(system, data.settings):
+            for batch in batches:
+                bare_step(system, trainer, batch)
         synchronize()
         bare_seconds = time.perf_counter() - started
+        self.n_marched = [int(number) for number in self.n_marched]
         data.settings.adapt(len(batches[-1]), self.n_marched[-1])
         n_counted = [int(count) for count in self.n_counted]
         self.rounds.append(
@@ -127,6 +131,16 @@ class Windows(pl.Callback):
                 "bare_counted": sum(n_counted[n:]),
             }
         )
+
+
+@contextlib.contextmanager
+def marching_like(system: DietNeRF, data: SceneDataModule) -> Iterator[None]:
+    """Let bare steps march into tensors of a fixed size where recorded steps do: without, a GPU is
+    waited for in each of them."""
+    if system.records_steps:
+        system.sampler.capacity = capacity_for(data.samples_per_step, system.sampler, 1)
+    yield
+    system.sampler.capacity = None
 
 
 def bare_step(system: DietNeRF, trainer: Any, batch: RayBatch) -> None:

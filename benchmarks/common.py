@@ -128,10 +128,16 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
+def lego() -> Path | None:
+    """The folder of the scene of configs/fast.yaml, if it is there."""
+    places = (str(ROOT / "data"), os.environ.get("DIETNERF_DATA"))  # as the reader looks for it
+    folders = (Path(place).expanduser() / "nerf_synthetic/lego" for place in places if place)
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
 def has_lego() -> bool:
     """Whether the scene of configs/fast.yaml is there; what cannot do without takes quickstart."""
-    places = (os.environ.get("DIETNERF_DATA"), str(ROOT / "data"))
-    return any(p and (Path(p).expanduser() / "nerf_synthetic/lego").is_dir() for p in places)
+    return lego() is not None
 
 
 def device_name(device: torch.device | str = "cpu") -> str:

@@ -32,7 +32,7 @@ import gpu_card
 import op_cases
 import ray_cases
 import torch
-from common import ROOT, has_lego
+from common import ROOT, lego
 from gpu_rivals import find_nerfacc, nerfacc_runs
 from gpu_steps import Steps
 from gpu_tables import Row, line, tables
@@ -196,9 +196,17 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(
             "--device cuda: torch sees no GPU here; `--device cpu --small` tries the script out"
         )
-    if "quality" in args.parts and not has_lego() and not args.small:
+    if "quality" not in args.parts or args.small:
+        return
+    folder = lego()
+    if folder is None:
         raise UserError(
             "--lego: nerf_synthetic/lego is not in data/; set DIETNERF_DATA to where it is"
+        )
+    if not (folder / "transforms_val.json").is_file():  # else it is heard of after all steps
+        raise UserError(
+            f"--lego: {folder} has no transforms_val.json, whose views say how good training is; "
+            "add one, with some of the test views where there are no others"
         )
 
 

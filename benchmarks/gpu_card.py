@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from statistics import median
 from typing import Any
 
@@ -63,6 +64,7 @@ class Clock:
 def describe(device: torch.device) -> dict[str, Any]:
     """Name and state of the device, as far as they can be had."""
     found: dict[str, Any] = {
+        "date": date.today().isoformat(),
         "device": device_name(device),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,

@@ -76,6 +76,7 @@ class Steps:
         fast["data.samples_per_step"] = n_samples
         if device.type == "cuda":
             fast |= {"trainer.precision": "16-mixed", "model.records_steps": "true"}
+            fast["data.rays_per_step"] = 4096  # as configs/gpu.yaml: few sizes to be recorded
         self.scene = ["--config", "fast", "--config", "dense"] if has_lego() and not small else []
         self.scene = self.scene or ["--config", "quickstart"]
         self.fast = [*self.scene, *options(fast | (TINY if small else {})), *words]

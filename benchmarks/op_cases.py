@@ -29,7 +29,6 @@ from dietnerf.ops.march_rays import reference as march_rays_reference
 from dietnerf.ops.render_hash_grid import reference as render_hash_grid_reference
 from dietnerf.ops.trace_hash_grid import reference as trace_hash_grid_reference
 
-TOUCHED = 0.05  # share of the table's entries that a step sees
 LINE = 64  # bytes that memory moves at a time
 N_CORNERS = 8  # of a cell, each with an entry of the table
 
@@ -264,8 +263,8 @@ def trace_hash_grid_kernels(scene: Scene) -> list[Kernel]:
 
 def adam_step_kernels(scene: Scene) -> list[Kernel]:
     table = scene.field.table.detach()
-    is_touched = torch.rand(len(table), 1, device=scene.device) < TOUCHED
-    grad = torch.randn_like(table) * is_touched
+    is_touched = touched(scene)
+    grad = torch.randn_like(table) * is_touched[:, None]
     rates = (0.9, 0.99, 1e-15)  # beta1, beta2, eps
     rule = adam_rule(1, 1e-2, 0.9, 0.99).to(scene.device)
 
@@ -280,7 +279,7 @@ def adam_step_kernels(scene: Scene) -> list[Kernel]:
 
     n_touched = int(is_touched.sum()) * table.shape[1]
     entries_per_line = LINE // (4 * table.shape[1])
-    share_of_lines = 1 - (1 - TOUCHED) ** entries_per_line
+    share_of_lines = float(is_touched.view(-1, entries_per_line).any(dim=1).float().mean())
     # The gradient is read; of parameter and moments the lines that hold a touched entry are read
     # and written.
     n_bytes = 4 * table.numel() * (1 + 6 * share_of_lines)
@@ -294,6 +293,14 @@ def adam_step_kernels(scene: Scene) -> list[Kernel]:
             13 * n_touched,
         )
     ]
+
+
+def touched(scene: Scene) -> Tensor:
+    """Which entries of the table the samples see, those with a gradient: bool, (n_entries,)."""
+    field, table = scene.field, scene.field.table.detach().requires_grad_()
+    positions, _ = unit_cube(scene.samples.positions, field.box, False)
+    total = hash_encode(table, positions, field.levels, field.level_weights).sum()
+    return (torch.autograd.grad(total, table)[0] != 0).any(dim=1)
 
 
 def error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

@@ -1,6 +1,7 @@
 """The GPU benchmark, at the tiny size that a CPU runs through."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ ROOT = Path(__file__).parents[2]
 PARTS = {"ceilings", "ops", "large", "step", "frame", "semantic", "paper", "quality"}
 
 
-def measure(*options: str) -> subprocess.CompletedProcess[str]:
+def measure(*options: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), *options]
-    return subprocess.run(command, capture_output=True, text=True)
+    env = os.environ | ({} if data is None else {"DIETNERF_DATA": str(data)})
+    return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,29 @@ def test_a_step_that_fails_does_not_hide_the_rest(tmp_path: Path):
     assert done.stderr.splitlines()[-1].startswith("error: 1 of 10 rows failed: training step")
     rows = json.loads(out.read_text())["rows"]
     assert [row["part"] for row in rows if "failed" in row] == ["step"]
+
+
+def test_time_to_quality_is_refused_without_validation_views(tmp_path: Path):
+    """Before any step: after all of them is late."""
+    lego = tmp_path / "nerf_synthetic/lego"
+    lego.mkdir(parents=True)
+    (lego / "transforms_train.json").write_text("{}")
+    done = measure("--device", "cpu", "--parts", "quality", data=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --lego: {lego} has no transforms_val.json, whose views")
+
+
+def test_bytes_of_the_optimiser_are_those_of_entries_that_are_seen(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import op_cases
+
+    sizes = {"n_levels": 2, "log2_table_size": 8, "finest_resolution": 32, "width": 16}
+    few, many = (op_cases.Scene(n_rays, **sizes) for n_rays in (1, 400))
+    n_seen = [int(op_cases.touched(scene).sum()) for scene in (few, many)]
+    assert 0 < n_seen[0] < n_seen[1] <= len(few.table)
+    (a,), (b,) = map(op_cases.adam_step_kernels, (few, many))
+    assert (a.n_flops, b.n_flops) == (13 * 4 * n_seen[0], 13 * 4 * n_seen[1])
+    assert 4 * few.table.numel() < a.n_bytes < b.n_bytes <= 7 * 4 * few.table.numel()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -191,7 +191,7 @@ def pictures(run: Path) -> torch.Tensor:
     )
 
 
-def are_alike(found: Path, expected: Path, most: float = 0.01) -> None:
+def are_alike(found: Path, expected: Path, most: float = 0.03) -> None:
     """Runs whose sums come in another order. Weights are not compared one by one: of a gradient
     that is all but zero SkippingAdam takes only the sign, and half precision loses some of them."""
     assert (pictures(found) - pictures(expected)).abs().max() < most
