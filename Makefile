@@ -14,7 +14,8 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build lock audit licenses licences wheel test test-reliability test-xla soak fuzz lint format bench demo app clean
+.PHONY: build lock audit licenses licences wheel test test-reliability test-xla soak fuzz lint format bench \
+  gpu-pack demo app clean
 
 build: $(BUILT)
 
@@ -104,6 +105,10 @@ format: build
 
 bench: build
 	@set -e; for script in benchmarks/bm_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# .gpu/, for a machine with a GPU and without a network; the kernels are then built for that GPU alone. docs/gpu-todo.md.
+gpu-pack: build
+	$(BIN)/python benchmarks/gpu/pack.py
 
 demo: build
 	rm -rf $(DEMO)

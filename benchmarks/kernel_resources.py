@@ -35,6 +35,7 @@ INSTRUCTIONS = {
     "of them vectors": r"(RED|ATOM)G?\..*\.B?F\d+x\d",
 }
 COLUMNS = ("registers", "shared", "stack", *INSTRUCTIONS)
+MEASURED = "## Measured on a GPU\n"  # from here on a page has figures: benchmarks/gpu/report.py
 SAID = {"REG": "registers", "SHARED": "shared", "STACK": "stack"}  # as cuobjdump names them
 
 
@@ -193,6 +194,18 @@ what the kernels of the networks (`Tile...`) are given when they are launched is
 """
 
 
+def with_measured(page: str, measured: str) -> str:
+    """A page whose last part, the figures of a GPU, is replaced, or added where there is none."""
+    before = page.partition(MEASURED)[0].rstrip()
+    return f"{before}\n\n{measured}" if measured else f"{before}\n"
+
+
+def measured_in(page: Path) -> str:
+    """The last part of a page, empty where there is none."""
+    _, mark, rest = (page.read_text() if page.exists() else "").partition(MEASURED)
+    return mark + rest
+
+
 @exit_on_user_error
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -205,7 +218,8 @@ def main() -> None:
     rows = table(args.library, args.float64)
     print(markdown(rows))
     if args.out is not None:
-        args.out.write_text(page(rows, build_of(args.library)))
+        made = page(rows, build_of(args.library))
+        args.out.write_text(with_measured(made, measured_in(args.out)))
 
 
 if __name__ == "__main__":
