@@ -9,6 +9,7 @@ from dietnerf.geometry.rays import Rendering
 FINER = 4  # times as many pixels along each side from one picture to the next
 FIRST_GUESS = 1e-3  # seconds of a pixel before anything was rendered: a slow field
 PROBE = 16  # pixels along a side of the first rendering
+FEWEST = 128  # pixels that are worth rendering, however slow the field
 
 
 class Preview:
@@ -32,22 +33,24 @@ class Preview:
         """The image of one camera, (height * width) rays row by row."""
         start = time.perf_counter()
         rendering = self._render(cameras)
-        n_pixels = cameras.width * cameras.height
-        if n_pixels >= PROBE**2:  # fewer tell more of the call than of the pixels
-            self.seconds_per_pixel = (time.perf_counter() - start) / n_pixels
+        n = n_pixels(cameras, 1)
+        seconds = (time.perf_counter() - start) / n
+        # Few pixels take longer each, as the call itself takes time; but the last picture may have
+        # met a machine that was busy or asleep.
+        if n >= PROBE**2 or seconds < self.seconds_per_pixel:
+            self.seconds_per_pixel = seconds
         return rendering
 
     def shrink(self, cameras: Cameras, seconds: float) -> int:
         """By which power of two both sides must be divided to be rendered within `seconds`."""
         shrink = 1
-        while self.seconds_of(cameras, shrink) > seconds and min(shrunk_size(cameras, shrink)) > 8:
+        while self.seconds_of(cameras, shrink) > seconds and n_pixels(cameras, shrink) > FEWEST:
             shrink *= 2
         return shrink
 
     def seconds_of(self, cameras: Cameras, shrink: int) -> float:
         """What a picture is expected to take."""
-        width, height = shrunk_size(cameras, shrink)
-        return self.seconds_per_pixel * width * height
+        return self.seconds_per_pixel * n_pixels(cameras, shrink)
 
     def shrinks(self, cameras: Cameras, seconds: float) -> Iterator[int]:
         """Coarse to fine: the first picture within `seconds`, the last one at full size."""
@@ -61,6 +64,12 @@ class Preview:
 def shrunk_size(cameras: Cameras, shrink: int) -> tuple[int, int]:
     """Width and height divided, at least one pixel each."""
     return max(1, cameras.width // shrink), max(1, cameras.height // shrink)
+
+
+def n_pixels(cameras: Cameras, shrink: int) -> int:
+    """Of one shrunk picture."""
+    width, height = shrunk_size(cameras, shrink)
+    return width * height
 
 
 def shrunk(cameras: Cameras, shrink: int) -> Cameras:

@@ -42,3 +42,19 @@ def test_pixels_stay_however_slow_the_scene():
     preview.seconds_per_pixel = 1e3
     small = shrunk(CAMERAS, preview.shrink(CAMERAS, 0.01))
     assert (small.width, small.height) == (8, 8)
+
+
+def test_one_slow_picture_does_not_make_all_others_small():
+    """A machine can be asleep while it renders."""
+    preview, _ = drawn(0.0)
+    preview.seconds_per_pixel = 1e3
+    for _ in range(3):
+        preview.render(shrunk(CAMERAS, preview.shrink(CAMERAS, 0.5)))
+    assert preview.shrink(CAMERAS, 0.5) == 1
+
+
+def test_a_long_thin_picture_is_small_as_well():
+    preview, _ = drawn(0.0)
+    preview.seconds_per_pixel = 1e3
+    thin = shrunk(CAMERAS.resized(4096, 1), preview.shrink(CAMERAS.resized(4096, 1), 0.01))
+    assert thin.width * thin.height <= 128
