@@ -1,6 +1,7 @@
 """The viewer while a scene trains."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class LiveViewer(Callback):
 
     Between two steps it renders as long as its share of the time allows, and nothing while no
     browser is open. It draws no random numbers: a run that was watched ends with the same weights.
+    Should the viewer itself fail, the run goes on without it.
 
     Args:
         host, port: where browsers find it; 0.0.0.0 lets the whole network look.
@@ -55,8 +57,11 @@ class LiveViewer(Callback):
         )
         # Other processes would wait for a step that does not come, and give up.
         can_pause = trainer.world_size == 1
-        self.progress = Progress(self.viewer.server, trainer.max_steps, can_pause)
-        print(f"The scene is at {self.viewer.address} while it trains.", flush=True)
+        self.progress = Progress(
+            self.viewer.server, trainer.max_steps, self.viewer.notices, can_pause
+        )
+        way = self.viewer.way
+        print(f"The scene is at {self.viewer.address} while it trains.{way}", flush=True)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -66,19 +71,23 @@ class LiveViewer(Callback):
         if not self.viewer.is_watched:
             self._since = None
             return
+        try:
+            self._attend(self.viewer)
+        except Exception as error:  # nothing of the viewer is worth a run
+            self.viewer.notices.say("it failed, and the run goes on without it", error)
+            self._close()
+
+    def _attend(self, viewer: Viewer) -> None:
         now = time.perf_counter()
         if self._since is not None:
             self._saved = min(self._saved + SHARE * (now - self._since), STILL)
-        self.viewer.field_changed()
+        viewer.field_changed()
         self.progress.draw()
-        self._paint(self.viewer)
-        self._since = time.perf_counter()
-        self._saved -= self._since - now
-        self._wait_while_paused(self.viewer)
-
-    def _paint(self, viewer: Viewer) -> None:
         if self._saved > -OVERDRAFT:
             viewer.paint(STILL, only_moved=self._saved < 0)
+        self._since = time.perf_counter()
+        self._saved -= self._since - now
+        self._wait_while_paused(viewer)
 
     def _wait_while_paused(self, viewer: Viewer) -> None:
         while self.progress.is_paused:
@@ -106,9 +115,13 @@ class LiveViewer(Callback):
             )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self.viewer is not None:
-            self.viewer.close()
-            self.viewer = None
+        self._close()
+
+    def _close(self) -> None:
+        viewer, self.viewer = self.viewer, None
+        if viewer is not None:
+            with suppress(Exception):  # by then it has served
+                viewer.close()
 
 
 def thumbnails(scene: Scene, background: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def main(args: list[str] | None = None) -> None:
     options = parse(args)
     prepare_process()
     viewer = open_run(options)
-    print(f"The scene is at {viewer.address}. Ctrl-C ends.", flush=True)
+    print(f"The scene is at {viewer.address}. Ctrl-C ends.{viewer.way}", flush=True)
     try:
         viewer.serve()
     except KeyboardInterrupt:

@@ -1,6 +1,8 @@
 """Views put in a row by hand, for `render.py --path interpolate --poses`."""
 
+import html
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dietnerf.errors import UserError
 from dietnerf.files import replace_file
 from dietnerf.geometry.poses import interpolate
+from dietnerf.plain import printable
+from dietnerf.viewer.notices import Notices
 from dietnerf.viewer.views import pose, quaternion
 
 ORANGE = (230, 120, 30)
 FRAMES_PER_STOP, FPS = 30, 15  # of the preview
 PIECES = 20  # of the drawn line from one view to the next
+MOST_VIEWS = 200  # in a path
 
 
 def write_path(poses: list[Tensor], path: Path) -> None:
@@ -32,37 +38,59 @@ class CameraPath:
         server: viser's.
         run: folder that `path.json` is written into.
         size: of a drawn camera, scene units.
+        notices: where failures are said.
     """
 
-    def __init__(self, server: Any, run: Path, size: float) -> None:
+    def __init__(self, server: Any, run: Path, size: float, notices: Notices) -> None:
         self.poses: list[Tensor] = []
+        self._editing = threading.Lock()  # viser calls back in threads
+        self._flying: set[int] = set()  # browsers that are led along the path
         self._server, self._run, self._size = server, run, size
         self._drawn: list[Any] = []
         with server.gui.add_folder("Camera path", expand_by_default=False):
-            server.gui.add_button("Add this view").on_click(self._add)
-            server.gui.add_button("Remove the last").on_click(self._remove)
-            server.gui.add_button("Fly along").on_click(self._fly)
-            server.gui.add_button("Write path.json").on_click(self._write)
-            self._note = server.gui.add_markdown("No views yet.")
+            for label, press in (
+                ("Add this view", self._add),
+                ("Remove the last", self._remove),
+                ("Fly along", self._fly),
+                ("Write path.json", self._write),
+            ):
+                server.gui.add_button(label).on_click(notices.catch(press))
+            self._note = server.gui.add_html("")
+        self._tell("No views yet.")
 
     def _add(self, event: Any) -> None:
         camera = event.client.camera
-        self.poses.append(pose(camera.wxyz, camera.position))
-        self._draw(camera.fov, camera.aspect)
+        with self._editing:
+            if len(self.poses) == MOST_VIEWS:
+                self._tell(f"A path has {MOST_VIEWS} views at most.")
+                return
+            self.poses.append(pose(camera.wxyz, camera.position))
+            self._draw(camera)
 
     def _remove(self, event: Any) -> None:
-        if self.poses:
-            self.poses.pop()
-            self._draw(event.client.camera.fov, event.client.camera.aspect)
+        with self._editing:
+            if self.poses:
+                self.poses.pop()
+                self._draw(event.client.camera)
 
     def _fly(self, event: Any) -> None:
-        if not self.poses:
+        visitor = event.client.client_id
+        if not self.poses or visitor in self._flying:
             return
-        camera = event.client.camera
-        for frame in interpolate(torch.stack(self.poses), FRAMES_PER_STOP * len(self.poses)):
-            with event.client.atomic():
-                camera.wxyz = quaternion(frame)
-                camera.position = frame[:, 3].double().numpy()
+        self._flying.add(visitor)
+        try:
+            self._lead(event.client)
+        finally:
+            self._flying.discard(visitor)
+
+    def _lead(self, client: Any) -> None:
+        poses = torch.stack(self.poses)
+        for frame in interpolate(poses, FRAMES_PER_STOP * len(poses)):
+            if client.client_id not in self._server.get_clients():  # it has left
+                return
+            with client.atomic():
+                client.camera.wxyz = quaternion(frame)
+                client.camera.position = frame[:, 3].double().numpy()
             time.sleep(1 / FPS)
 
     def _write(self, event: Any) -> None:
@@ -71,21 +99,26 @@ class CameraPath:
         path = self._run / "path.json"
         try:
             write_path(self.poses, path)
-        except OSError as error:
-            self._note.content = f"{path} cannot be written: {error.strerror}"
+        except (UserError, OSError) as error:
+            self._tell(f"{path} was not written: {error}")
             return
         command = f"python render.py {self._run} --path interpolate --poses {path}"
-        self._note.content = f"{path} has {len(self.poses)} views. Next:\n\n`{command}`"
+        self._tell(f"{path} has {len(self.poses)} views. Next:", command)
 
-    def _draw(self, fov: float, aspect: float) -> None:
+    def _tell(self, sentence: str, command: str = "") -> None:
+        """Show plain text: the name of a run can be anything."""
+        sentence, command = (html.escape(printable(text)) for text in (sentence, command))
+        self._note.content = f"<p>{sentence}</p><code>{command}</code>"
+
+    def _draw(self, camera: Any) -> None:
         for node in self._drawn:
             node.remove()
         scene, n = self._server.scene, len(self.poses)
         self._drawn = [
             scene.add_camera_frustum(
                 f"/path/{i}",
-                fov,
-                aspect,
+                camera.fov,
+                max(1, camera.image_width) / max(1, camera.image_height),
                 scale=self._size,
                 thickness=0.02 * self._size,
                 color=ORANGE,
@@ -100,4 +133,4 @@ class CameraPath:
             self._drawn.append(
                 scene.add_line_segments("/path/line", pieces, ORANGE, thickness=0.03 * self._size)
             )
-        self._note.content = f"{n} views, not written yet." if n else "No views yet."
+        self._tell(f"{n} views, not written yet." if n else "No views yet.")

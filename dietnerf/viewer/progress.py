@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from dietnerf.viewer.notices import Notices
+
 MOST_POINTS = 600  # of a curve; then every other one goes
 SECONDS_BETWEEN = 1.0  # drawings
 
@@ -15,10 +17,13 @@ class Progress:
     Args:
         server: viser's.
         max_steps: of the run.
+        notices: where failures are said.
         can_pause: whether there is a button for it.
     """
 
-    def __init__(self, server: Any, max_steps: int, can_pause: bool = True) -> None:
+    def __init__(
+        self, server: Any, max_steps: int, notices: Notices, can_pause: bool = True
+    ) -> None:
         self.is_paused = False
         self.points: list[tuple[int, float, float]] = []
         self._max_steps, self._every, self._seen = max_steps, 1, 0
@@ -27,7 +32,7 @@ class Progress:
             self._note = server.gui.add_markdown("It begins.")
             if can_pause:
                 self._button = server.gui.add_button("Pause")
-                self._button.on_click(self._pause)
+                self._button.on_click(notices.catch(self._pause))
             self._plots = [_plot(server, name) for name in ("loss", "PSNR")]
 
     def record(self, step: int, loss: float, psnr: float) -> None:

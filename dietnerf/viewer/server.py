@@ -1,9 +1,9 @@
 """Serves a scene to browsers: coarse pictures while somebody moves, fine ones where they stay."""
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +16,27 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Rendering
 from dietnerf.pictures import Mode, depth_range, picture, surface_depth
-from dietnerf.preview import FINER, Preview, shrunk
+from dietnerf.preview import Preview, shrunk
 from dietnerf.renderer import picture_precision, render_image
 from dietnerf.sampling.base import AbstractSampler
 from dietnerf.viewer.camera_path import CameraPath
-from dietnerf.viewer.listening import serve_at
+from dietnerf.viewer.listening import address_of, serve_at, way_from_elsewhere
+from dietnerf.viewer.notices import Notices
 from dietnerf.viewer.views import field_of_view, pyramid_depth, quaternion, seen_by
+from dietnerf.viewer.watcher import Watcher
 
-MOVING = 0.05  # seconds of a picture while somebody moves
-STILL = 0.5  # and of the finest one: whoever moves has to wait for it
+STILL = 0.5  # seconds of the finest picture: whoever moves has to wait for it
 SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}
 BEYOND = 1.05  # the photograph of a drawn camera that one stands in
 FARTHEST = 160.0  # depth that viser can say
 BLUE = (43, 98, 184)
 
 
-@dataclass
-class Watcher:
-    """A browser, and what it has seen.
-
-    Args:
-        client: viser's handle.
-        wanted: counts its moves; a picture of an earlier one is stale.
-        shrink: of the picture that it shows; None before the first one of this view.
-        version: of the field that the picture shows.
-    """
-
-    client: Any
-    wanted: int = 0
-    shrink: int | None = None
-    version: int = -1
-
-    def look_anew(self) -> None:
-        self.wanted += 1
-        self.shrink = None
-
-
 class Viewer:
     """A viser server that shows a field.
 
     Nothing is rendered but by `paint`, in its caller's thread: it never meets an optimiser's step.
+    Nothing that a browser does reaches that thread as an exception.
 
     Args:
         field: what is seen.
@@ -86,13 +67,22 @@ class Viewer:
         self.preview = Preview(self._render)
         self.wake = threading.Event()
         self.version = 0
+        self._turns = itertools.count(1)
         self._watchers: dict[int, Watcher] = {}
-        self.server = serve_at(host, port)
-        self.address = f"http://{host}:{self.server.get_port()}"
+        self.notices = Notices()
+        self.server = serve_at(host, port, self.notices)
+        port = self.server.get_port()
+        self.address, self.way = address_of(host, port), way_from_elsewhere(host, port)
         self._prepare_scene(photos)
         self._prepare_panel(run)
-        self.server.on_client_connect(self._welcome)
-        self.server.on_client_disconnect(self._part)
+
+        @self.server.on_client_connect
+        async def welcome(client: Any) -> None:  # in the order of events, as threads would not be
+            self._welcome(client)
+
+        @self.server.on_client_disconnect
+        async def part(client: Any) -> None:
+            self._part(client)
 
     @property
     def is_watched(self) -> bool:
@@ -110,17 +100,29 @@ class Viewer:
             still_seconds: what the finest picture may take.
             only_moved: leave finer and newer pictures of the same view for later.
         """
-        for watcher in sorted(self._watchers.values(), key=self._urgency):
-            cameras = seen_by(watcher.client.camera, self.cameras, self.around)
-            shrink = self._next_shrink(watcher, cameras, still_seconds)
-            if shrink is None or (only_moved and watcher.shrink is not None):
-                continue
-            wanted, version = watcher.wanted, self.version
-            self._show(watcher.client, shrunk(cameras, shrink))
-            if watcher.wanted == wanted:
-                watcher.shrink, watcher.version = shrink, version
-            return True
+        for watcher in sorted(self._watchers.values(), key=Watcher.urgency):
+            wanted = watcher.wanted
+            try:
+                if self._paint_for(watcher, still_seconds, only_moved):
+                    return True
+            except Exception as error:  # of this view, or of a device without room for it
+                watcher.is_lost = watcher.wanted == wanted
+                self.notices.say("a picture could not be made, and was left out", error)
         return False
+
+    def _paint_for(self, watcher: Watcher, still_seconds: float, only_moved: bool) -> bool:
+        if watcher.is_lost or (only_moved and watcher.shrink is not None):
+            return False
+        wanted, version = watcher.wanted, self.version
+        cameras = seen_by(watcher.client.camera, self.cameras, self.around)
+        shrink = watcher.next_shrink(self.preview, cameras, still_seconds, version)
+        if shrink is None:
+            return False
+        watcher.turn = next(self._turns)
+        self._show(watcher.client, shrunk(cameras, shrink))
+        if watcher.wanted == wanted:
+            watcher.shrink, watcher.version = shrink, version
+        return True
 
     def serve(self) -> None:
         """Show a finished field until the process is interrupted."""
@@ -131,19 +133,8 @@ class Viewer:
                 pass
 
     def close(self) -> None:
+        self.notices.end()
         self.server.stop()
-
-    def _urgency(self, watcher: Watcher) -> tuple[bool, int, int]:
-        return watcher.shrink is not None, watcher.version, -(watcher.shrink or 0)
-
-    def _next_shrink(self, watcher: Watcher, cameras: Cameras, still_seconds: float) -> int | None:
-        """Of the next picture; None where it shows all there is."""
-        if watcher.shrink is None:
-            return self.preview.shrink(cameras, MOVING)
-        finest = self.preview.shrink(cameras, still_seconds)
-        if watcher.shrink > finest:
-            return max(finest, watcher.shrink // FINER)
-        return finest if watcher.version < self.version else None
 
     def _render(self, cameras: Cameras) -> Rendering:
         with _evaluated(self.field, self.sampler), picture_precision(self.background.device):
@@ -151,8 +142,10 @@ class Viewer:
 
     def _show(self, client: Any, cameras: Cameras) -> None:
         rendering = self.preview.render(cameras)
-        mode = SHOWN[self._shown.value]
+        mode = SHOWN[self._choice]
         drawn = picture(rendering, mode, cameras.height, depth_range(rendering)).cpu().numpy()
+        if client.client_id not in self._watchers:  # it has left meanwhile
+            return
         client.scene.set_background_image(
             drawn, format="jpeg", jpeg_quality=90, depth=_occluding(rendering, cameras.height)
         )
@@ -187,6 +180,7 @@ class Viewer:
         )
 
         @frustum.on_click
+        @self.notices.catch
         def go_there(event: Any) -> None:
             with event.client.atomic():
                 event.client.camera.wxyz = frustum.wxyz
@@ -198,18 +192,24 @@ class Viewer:
         gui = self.server.gui
         gui.configure_theme(show_logo=False, show_share_button=False)
         gui.set_panel_label("dietnerf")
+        self._choice = "colour"
         self._shown = gui.add_dropdown("Show", tuple(SHOWN))
-        self._shown.on_update(lambda event: self._look_anew())
+        self._shown.on_update(self.notices.catch(self._choose))
         cameras = gui.add_checkbox("Training cameras", True)
 
         @cameras.on_update
+        @self.notices.catch
         def draw(event: Any) -> None:
             for frustum in self._frusta:
                 frustum.visible = cameras.value
 
-        self.path = CameraPath(self.server, run, 0.8 * self._size)
+        self.path = CameraPath(self.server, run, 0.8 * self._size, self.notices)
 
-    def _look_anew(self) -> None:
+    def _choose(self, event: Any) -> None:
+        if self._shown.value not in SHOWN:  # viser takes any text for a choice
+            self._shown.value = self._choice
+            return
+        self._choice = self._shown.value
         for watcher in list(self._watchers.values()):
             watcher.look_anew()
         self.wake.set()
@@ -218,6 +218,7 @@ class Viewer:
         watcher = self._watchers[client.client_id] = Watcher(client)
 
         @client.camera.on_update
+        @self.notices.catch
         def moved(camera: Any) -> None:
             watcher.look_anew()
             self.wake.set()

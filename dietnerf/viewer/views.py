@@ -14,6 +14,7 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings, fly
 
 FLIP = np.diag([1.0, -1.0, -1.0])  # y and z point the other way
+LONGEST_SIDE = 4096  # of a picture; a larger window stretches it
 
 
 def quaternion(c2w: Tensor) -> np.ndarray:
@@ -40,14 +41,16 @@ def pyramid_depth(cameras: Cameras, scale: float) -> float:
 
 
 def seen_by(camera: Any, train: Cameras, around: Surroundings) -> Cameras:
-    """What a browser looks through: a pinhole as large as its window.
+    """What a browser looks through: a pinhole as large as its window, up to `LONGEST_SIDE`.
 
     Args:
         camera: viser's handle.
         train: the training cameras; near and far follow from the first one's.
         around: how they stand.
     """
-    width, height = max(1, camera.image_width), max(1, camera.image_height)
+    longest = max(camera.image_width, camera.image_height, 1)
+    scale = min(1.0, LONGEST_SIDE / longest)
+    width, height = (max(1, round(scale * n)) for n in (camera.image_width, camera.image_height))
     moved = fly(train, pose(camera.wxyz, camera.position)[None], around)
     focal = height / 2 / math.tan(camera.fov / 2)
     return replace(

@@ -16,6 +16,8 @@ from tests.viewer.client import Client
 
 pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
 
+from tests.viewer import hostile
+
 
 class Visit:
     """Opens a stand-in for a browser as soon as the viewer is there."""
@@ -52,6 +54,58 @@ def test_a_watched_run_shows_pictures_and_ends_with_the_same_weights(
     assert (alike[0] != alike[-1]).any(), "the field goes on"
     mine, others = (weights(run / "checkpoints" / "last.ckpt") for run in (tmp_path, finished_run))
     assert all((mine[name] == others[name]).all() for name in others)
+
+
+def attackers_of(viewer: Viewer) -> list[hostile.ClientConnection]:
+    """One that sends all there is, and one that sends nothing wrong, but reads nothing either."""
+    both = [hostile.visit(viewer.server.get_port()) for _ in range(2)]
+    controls = viewer.server.gui._gui_input_handle_from_uuid
+    touched = [name for name, handle in controls.items() if handle.label != "Pause"]
+    for content in (
+        *hostile.BROKEN.values(),
+        *hostile.ODD.values(),
+        *(hostile.update(name, value="nope") for name in touched),
+        *(hostile.upload(name) for name in controls),
+        hostile.camera(fov=0.7),
+    ):
+        both[0].send(content)
+    both[1].send(hostile.camera(image_width=2000, image_height=2000))
+    wait_for(lambda: {w.client.camera.fov for w in viewer._watchers.values()} == {0.7, 0.8})
+    return both
+
+
+def test_a_run_that_is_attacked_ends_with_the_same_weights(
+    finished_run: Path, tmp_path: Path, monkeypatch, capfd
+):
+    monkeypatch.setattr(live, "SHARE", 10.0)  # a picture after every step
+    step, attackers = LiveViewer.on_train_batch_start, []
+
+    def attack(callback: LiveViewer, *args: object) -> None:
+        if not attackers:
+            attackers.extend(attackers_of(callback.viewer))
+        step(callback, *args)
+
+    monkeypatch.setattr(LiveViewer, "on_train_batch_start", attack)
+    watched(tmp_path)
+    assert attackers
+    mine, others = (weights(run / "checkpoints" / "last.ckpt") for run in (tmp_path, finished_run))
+    assert all((mine[name] == others[name]).all() for name in others)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_viewer_that_fails_does_not_end_the_run(
+    finished_run: Path, tmp_path: Path, monkeypatch, capfd
+):
+    def fail(*args, **options) -> None:
+        raise ZeroDivisionError("of the viewer")
+
+    Visit(monkeypatch)
+    monkeypatch.setattr(Viewer, "paint", fail)
+    watched(tmp_path)
+    mine, others = (weights(run / "checkpoints" / "last.ckpt") for run in (tmp_path, finished_run))
+    assert all((mine[name] == others[name]).all() for name in others)
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "viewer:" in line)
+    assert "the run goes on without it (ZeroDivisionError" in line
 
 
 def test_the_curves_are_those_of_the_log(tmp_path: Path, monkeypatch):

@@ -23,7 +23,6 @@ class Client:
             fov=field_of_view(cameras),
             image_width=width,
             image_height=height,
-            aspect=width / height,
             on_update=self.moves.append,
         )
 

@@ -27,6 +27,8 @@ from tests.browser import (
 
 pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
 
+from websockets.sync.server import serve
+
 TOLERANCE = 2  # of 255, on average: the browser scales a JPEG
 PANELS = 170  # rows that controls cover
 
@@ -115,6 +117,23 @@ def test_who_stands_in_a_camera_sees_the_scene_and_not_its_photograph(shown_run:
     finally:
         viewer.close()
     assert (abs(middle - [255, 0, 0]).max(axis=-1) < 30).mean() < 0.05
+
+
+def test_the_page_cannot_be_led_to_another_server(finished_run: Path):
+    """By its address, which any site can link to; that server's scripts would run in the page."""
+    viewer = open_run(parse([str(finished_run), "--port", str(free_port())]))
+    visits = []
+    with serve(visits.append, "127.0.0.1", 0, process_request=visits.append) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{other.socket.getsockname()[1]}"
+        try:
+            with chromium(900, 600) as driver:
+                for option in (f"websocket=ws://{place}", f"playbackPath=http://{place}/a.viser"):
+                    driver.get(f"{viewer.address}/?{option}")
+                    wait_for(lambda: "Content Security Policy" in " ".join(console_errors(driver)))
+        finally:
+            viewer.close()
+    assert not visits
 
 
 def show_cameras(driver: Driver, viewer: Viewer) -> None:

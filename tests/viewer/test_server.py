@@ -8,13 +8,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from dietnerf.data import Procedural
 from dietnerf.errors import UserError
 from dietnerf.export import paths, render
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.pictures import to_uint8
 from dietnerf.training.checkpoints import find_checkpoint, load_system
-from dietnerf.viewer import Viewer
+from dietnerf.viewer import Viewer, camera_path
 from dietnerf.viewer.__main__ import main, open_run, parse
+from dietnerf.viewer.listening import address_of, way_from_elsewhere
 from dietnerf.viewer.views import seen_by
 from tests.browser import free_port
 from tests.viewer.client import Client
@@ -76,6 +78,80 @@ def test_a_changed_field_is_shown_anew(viewer: Viewer):
     assert viewer.paint() and not viewer.paint()
 
 
+@pytest.mark.parametrize("size", [(0, 0), (1, 0), (10**6, 10**6), (10**7, 1), (3, 10**7)])
+def test_a_picture_has_some_pixels_but_not_too_many(size: tuple[int, int]):
+    cameras = Procedural(resolution=16, n_test=1).cameras("test")
+    seen = seen_by(Client(cameras, *size).camera, cameras, Surroundings.of(cameras))
+    assert min(seen.width, seen.height) > 0 and max(seen.width, seen.height) <= 4096
+    assert (seen.focal > 0).all() and seen.focal.isfinite().all()
+
+
+def test_a_view_that_cannot_be_rendered_is_left_out(viewer: Viewer, monkeypatch, capsys):
+    client, other = Client(viewer.cameras), Client(viewer.cameras)
+    other.client_id = 1
+    viewer._welcome(client)
+    viewer._welcome(other)
+    render, calls = viewer._render, []
+
+    def fail_once(cameras):
+        calls.append(cameras)
+        if len(calls) == 1:
+            raise RuntimeError("no room \x1b[2J left")
+        return render(cameras)
+
+    monkeypatch.setattr(viewer.preview, "_render", fail_once)
+    while viewer.paint():
+        pass
+    assert not client.pictures and other.pictures
+    client.move(viewer.cameras[[1]])
+    while viewer.paint():
+        pass
+    assert client.pictures
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no room" in line and "\x1b" not in line
+
+
+def test_browsers_that_move_take_turns(viewer: Viewer):
+    clients = [Client(viewer.cameras) for _ in range(3)]
+    for client_id, client in enumerate(clients):
+        client.client_id = client_id
+        viewer._welcome(client)
+    for _ in range(9):
+        for client in clients:
+            client.move(viewer.cameras[[1]])
+        assert viewer.paint()
+    assert [len(client.pictures) for client in clients] == [3, 3, 3]
+
+
+def test_a_path_has_a_bound(viewer: Viewer, monkeypatch):
+    monkeypatch.setattr(camera_path, "MOST_VIEWS", 3)
+    event = SimpleNamespace(client=Client(viewer.cameras, 64, 0))
+    for _ in range(5):
+        viewer.path._add(event)
+    assert len(viewer.path.poses) == 3 and "3 views at most" in viewer.path._note.content
+
+
+@pytest.mark.parametrize(
+    "name", ["![x](http://evil.example)", "<img src=//evil.example>", "\udcff"]
+)
+def test_a_run_of_any_name_is_told_as_text(viewer: Viewer, tmp_path: Path, name: str):
+    viewer.path._run = tmp_path / name.replace("/", ":")
+    event = SimpleNamespace(client=Client(viewer.cameras))
+    viewer.path._add(event)
+    viewer.path._write(event)
+    told = viewer.path._note.content
+    assert "has 1 views" in told and "<img" not in told and "\udcff" not in told
+
+
+def test_a_path_that_cannot_be_written_is_told(viewer: Viewer, tmp_path: Path):
+    viewer.path._run = tmp_path / "file" / "run"
+    (tmp_path / "file").write_text("")
+    event = SimpleNamespace(client=Client(viewer.cameras))
+    viewer.path._add(event)
+    viewer.path._write(event)
+    assert "was not written" in viewer.path._note.content
+
+
 def test_nobody_there_costs_no_picture(viewer: Viewer):
     client = Client(viewer.cameras)
     assert not viewer.is_watched and not viewer.paint()
@@ -113,6 +189,19 @@ def test_a_taken_port_is_one_sentence(finished_run: Path, capsys):
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert f"cannot listen at 127.0.0.1:{port}" in line and "choose another port" in line
+
+
+@pytest.mark.parametrize("place", [("127.0.0.1", "70000"), ("nowhere.invalid", "0"), ("", "0")])
+def test_a_place_that_is_none_is_one_sentence(finished_run: Path, place: tuple[str, str]):
+    with pytest.raises(UserError, match="cannot listen at"):
+        open_run(parse([str(finished_run), "--host", place[0], "--port", place[1]]))
+
+
+def test_the_way_from_another_machine_is_told():
+    assert "ssh -L 8080:127.0.0.1:8080" in way_from_elsewhere("127.0.0.1", 8080)
+    assert not way_from_elsewhere("0.0.0.0", 8080)
+    assert address_of("::1", 80) == "http://[::1]:80"
+    assert "0.0.0.0" not in address_of("0.0.0.0", 80)
 
 
 def test_without_viser_the_extra_is_named(finished_run: Path, monkeypatch):
