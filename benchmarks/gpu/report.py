@@ -29,7 +29,7 @@ SPEED = {
     "frame": ("a frame of {side}x{side}, the median (the worst)", "{ms} ms ({worst_ms} ms)"),
     "quality": (
         "seconds of training to 30 / 35 dB on lego at 800x800",
-        "{seconds_to_30_db} s / {seconds_to_35_db} s; {psnr} dB after {seconds} s",
+        "{seconds_to_30_db} / {seconds_to_35_db}; {psnr} dB after {seconds} s",
     ),
     "semantic": ("a semantic step at {side}x{side} with ViT-B/32", "{ms} ms"),
     "paper": ("the paper's recipe, by its steps", "{projected_minutes} minutes"),

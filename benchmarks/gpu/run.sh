@@ -14,6 +14,7 @@ until=$((SECONDS + ${2:-$([ "$mode" = a ] && echo 545 || echo 330)}))
 site=/tmp/dietnerf-site
 export OUT=${OUT:-/tmp/dietnerf-out} DIETNERF_DATA=$PWD/.gpu/data PYTHONUNBUFFERED=1 PYTHONPYCACHEPREFIX=/tmp/dietnerf-pyc
 export PYTHONPATH=$site:$PWD:$PWD/benchmarks HF_HUB_OFFLINE=1
+export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive # threads that spin hold up the workers beside them
 mkdir -p "$OUT"
 log=$OUT/$mode.log
 : > "$log"
@@ -40,9 +41,11 @@ set_up() {
   nvidia-smi 2>&1 | head -15
   python3 -V
   python3 -m pip list 2> /dev/null | grep -iE '^(torch|triton|numpy|pytorch-lightning|torchmetrics|timm|pytest) '
+  local kernels
+  kernels=$(python3 -m dietnerf.ops)
+  echo "$kernels"
   # Libraries of another system may not load: then they are built here, in a minute.
-  python3 -m dietnerf.ops | tee /dev/stderr | grep -q 'CUDA kernels: yes' ||
-    TORCH_CUDA_ARCH_LIST=9.0 python3 setup.py -q build_ext --inplace
+  [[ $kernels == *'CUDA kernels: yes'* ]] || TORCH_CUDA_ARCH_LIST=9.0 python3 setup.py -q build_ext --inplace
 }
 
 nerfacc() { # its own setup compiles one file after the other
@@ -82,9 +85,10 @@ small=()
 python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || small=(--device cpu --small)
 
 if ((${#small[@]})); then # at least that the packed scene is read, and the preset's options go together
-  part 90 2 python3 train.py fit --config fast --config dense --config gpu --data.reader.init_args.downscale 8 --run "$OUT/run" \
-    --trainer.precision 32-true --trainer.max_steps 2 --trainer.val_check_interval 2 --data.samples_per_step 4096
-  rm -rf "$OUT/run"
+  part 90 2 python3 train.py fit --config fast --config dense --config gpu --run /tmp/dietnerf-run --trainer.precision 32-true \
+    --data.reader.init_args.downscale 32 --data.samples_per_step 4096 --trainer.max_steps 2 --trainer.val_check_interval 2 \
+    --trainer.enable_progress_bar false
+  rm -rf /tmp/dietnerf-run
 fi
 
 case $mode in
@@ -92,7 +96,7 @@ case $mode in
     building=
     if ((${#small[@]} == 0)) && needs nvcc; then (nerfacc > /tmp/nerfacc.log 2>&1) & building=$!; fi
     # A worker a file, each a process: an assert on the device ends one file, not all.
-    part 150 15 python3 -m pytest -v -n 6 --dist loadfile -p no:cacheprovider --junitxml "$OUT/ops.xml" -k cuda \
+    part 150 15 python3 -m pytest -v -n $(($(nproc) < 6 ? $(nproc) : 6)) --dist loadfile -p no:cacheprovider --junitxml "$OUT/ops.xml" -k cuda \
       tests/ops tests/sampling tests/test_renderer.py tests/training/test_datamodule.py
     part 90 8 python3 -m pytest -v -p no:cacheprovider -k cuda tests/training/test_recording.py
     part 75 12 python3 benchmarks/gpu.py "${small[@]}" --parts step frame --out "$OUT/steps.json"
