@@ -81,8 +81,8 @@ sanitizer() { # tool, seconds, arguments of every_kernel.py; of other kernels th
 export site
 export -f set_up
 part 240 25 bash -c set_up
-small=()
-python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || small=(--device cpu --small)
+small=() n_samples=2000
+python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || small=(--device cpu --small) n_samples=200
 
 if ((${#small[@]})); then # at least that the packed scene is read, and the preset's options go together
   part 90 2 python3 train.py fit --config fast --config dense --config gpu --run /tmp/dietnerf-run --trainer.precision 32-true \
@@ -106,14 +106,14 @@ case $mode in
     ;;
   b)
     part 130 6 python3 benchmarks/gpu.py "${small[@]}" --parts quality --out "$OUT/quality.json"
-    part 60 20 python3 benchmarks/gpu/every_kernel.py 2000 "${small[@]}"
+    part 60 20 python3 benchmarks/gpu/every_kernel.py $n_samples "${small[@]}"
     if needs ncu; then
       part 60 3 ncu --clock-control none --kernel-name 'regex:run_(each|tiles)' --section SpeedOfLight --section Occupancy \
         --section WarpStateStats --csv --log-file "$OUT/ncu.csv" python3 benchmarks/gpu/every_kernel.py 262144
     fi
     if needs compute-sanitizer; then
-      PYTORCH_NO_CUDA_MEMORY_CACHING=1 sanitizer memcheck 60 2000 # so that it sees the ends of tensors
-      for tool in racecheck synccheck initcheck; do sanitizer $tool 45 2000 --tiles; done
+      PYTORCH_NO_CUDA_MEMORY_CACHING=1 sanitizer memcheck 60 $n_samples # so that it sees the ends of tensors
+      for tool in racecheck synccheck initcheck; do sanitizer $tool 45 $n_samples --tiles; done
     fi
     part 90 6 python3 benchmarks/gpu.py "${small[@]}" --parts semantic paper --out "$OUT/semantic.json"
     ;;
