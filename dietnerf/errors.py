@@ -1,23 +1,44 @@
 """Mistakes that a user can mend: one sentence on the screen, a non-zero exit, and no traceback."""
 
 import functools
+import io
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec
 
 P = ParamSpec("P")
+LONGEST_LINE = 8000  # of a message, letters
+ITEM = "\n  - "  # before each further line of a message
 SECONDS_FOR_THE_FIRST = 2.0  # of many processes to say what all would say, which ends the others
 RANKS = ("LOCAL_RANK", "SLURM_PROCID")  # of a process, as torchrun, Lightning and SLURM tell it
+
+
+def printable(text: str) -> str:
+    """The same in one line that a terminal shows as it is: what would move its cursor, change its
+    colors or is no UTF-8, as in the names of files, as escapes; and not endless."""
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE // 2]} ... {text[-LONGEST_LINE // 2 :]}"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class UserError(Exception):
     """A wrong file or option; the message names it and says what to do.
 
     Not a `ValueError`: the command line's parser would take that for "try another type".
+
+    Args:
+        lines: of the message, mostly one sentence.
     """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+
+    def __str__(self) -> str:
+        return ITEM.join(printable(line) for line in self.args)
 
 
 class SharedError(UserError):
@@ -47,11 +68,28 @@ def mistake_behind(error: BaseException) -> UserError | None:
     return cause
 
 
+def _format_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """What Python prints of a warning: one line, without the place of those for users."""
+    is_for_users = issubclass(category, UserWarning)
+    place = "" if is_for_users else f"{filename}:{lineno}: {category.__name__}: "
+    return f"warning: {place}{printable(str(message))}\n"
+
+
 def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
     """Turn a `UserError` that leaves `main`, or caused what does, into its sentence and exit 2."""
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        warnings.formatwarning = _format_warning
+        warnings.filterwarnings("ignore", module="PIL")  # one for each odd tag of a photograph
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names that are no UTF-8
         try:
             main(*args, **kwargs)
         except Exception as error:

@@ -18,7 +18,7 @@ class Problems:
 
     def __init__(self, where: Path) -> None:
         self.where = where
-        self.sentences: list[str] = []
+        self.sentences: dict[str, None] = {}  # in their order, each once
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -29,8 +29,7 @@ class Problems:
             self.add(str(error))
 
     def add(self, sentence: str) -> None:
-        if sentence not in self.sentences:
-            self.sentences.append(sentence)
+        self.sentences[sentence] = None
 
     def stop(self) -> None:
         """Raise all that was collected.
@@ -40,9 +39,10 @@ class Problems:
         """
         if not self.sentences:
             return
-        if len(self.sentences) == 1:
-            raise UserError(self.sentences[0])
-        lines = [f"{self.where} has {len(self.sentences)} problems:", *self.sentences[:N_LISTED]]
-        if len(self.sentences) > N_LISTED:
-            lines.append(f"and {len(self.sentences) - N_LISTED} more")
-        raise UserError("\n  - ".join(lines))
+        sentences = list(self.sentences)
+        if len(sentences) == 1:
+            raise UserError(sentences[0])
+        lines = [f"{self.where} has {len(sentences)} problems:", *sentences[:N_LISTED]]
+        if len(sentences) > N_LISTED:
+            lines.append(f"and {len(sentences) - N_LISTED} more")
+        raise UserError(*lines)

@@ -15,7 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespa
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from dietnerf.errors import UserError, exit_on_user_error, naming_missing_packages
+from dietnerf.errors import ITEM, UserError, exit_on_user_error, naming_missing_packages
 from dietnerf.files import UNWRITABLE, check_writable
 from dietnerf.locks import FolderLock
 from dietnerf.look import look
@@ -276,7 +276,7 @@ class DietNeRFCLI(LightningCLI):
                 print(f"stopped; {self._how_to_go_on()}", file=sys.stderr)
             sys.exit(128 + (self.stop_on_signal.received or signal.SIGTERM))
         except UserError as error:
-            raise type(error)(f"{error}; {self._how_to_go_on()}") from error
+            raise type(error)(*f"{error}; {self._how_to_go_on()}".split(ITEM)) from error
         except OSError as error:
             if error.errno not in UNWRITABLE and error.filename is None:
                 raise

@@ -14,7 +14,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from dietnerf.errors import SharedError, UserError
+from dietnerf.errors import ITEM, SharedError, UserError
 
 Item = TypeVar("Item")
 HOOKS = {"ddp_bf16": bf16_compress_hook, "ddp_fp16": fp16_compress_hook}
@@ -113,7 +113,8 @@ def failing_together() -> Iterator[None]:
     for rank in range(n_ranks):
         mistake = store.get(f"mistake of {rank}").decode()  # waits for it
         if mistake:
-            raise SharedError(mistake if rank == 0 else f"process {rank}: {mistake}")
+            origin = "" if rank == 0 else f"process {rank}: "
+            raise SharedError(*(origin + mistake).split(ITEM))
 
 
 def n_processes() -> int:

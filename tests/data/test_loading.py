@@ -105,5 +105,5 @@ def test_mistakes_come_in_the_order_of_the_photos_and_threads_are_given_back(tmp
 
     problems, n_threads = Problems(tmp_path), torch.get_num_threads()
     in_parallel(read, 20, problems)
-    assert problems.sentences == [f"photo {i}" for i in range(1, 20, 2)]
+    assert list(problems.sentences) == [f"photo {i}" for i in range(1, 20, 2)]
     assert torch.get_num_threads() == n_threads
