@@ -1,11 +1,15 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files that are read only if they are files."""
 
 import errno
+import io
+import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from dietnerf.errors import UserError
 
@@ -14,6 +18,53 @@ UNWRITABLE = (
     *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR),
     *(errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO),  # of a disk that is gone
 )
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_regular(path: Path, most: float = math.inf) -> int:
+    """Refuse what is not a file on a disk before it is opened: a pipe may never answer, and a
+    device may never end.
+
+    Args:
+        path: to be read.
+        most: bytes that it may have.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        UserError: names the path, and says what it is instead.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} cannot be read: {reason}") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise UserError(f"{path} is {kind}, not a file: put the file itself there")
+    if found.st_size > most:
+        raise UserError(
+            f"{path} has {found.st_size / 1e9:.3g} GB, and {most / 1e9:.3g} GB are the most that "
+            "such a file may have: check whether it is the right one"
+        )
+    return found.st_size
+
+
+@contextmanager
+def open_regular(path: Path, most: float = math.inf) -> Iterator[BinaryIO]:
+    """A file to be read, as `check_regular` allows it.
+
+    One without a size is not opened but counts as empty: those of /proc may never answer.
+    """
+    with path.open("rb") if check_regular(path, most) else io.BytesIO() as file:
+        yield file
 
 
 @contextmanager

@@ -3,25 +3,20 @@
 import json
 import math
 import os
-import tokenize
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from dietnerf.errors import UserError
+from dietnerf.files import check_regular, open_regular
 
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif",
 )  # fmt: skip
 
-ARRAY_ERRORS = (  # what NumPy raises for broken files
-    *(OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError, RecursionError),
-    tokenize.TokenError,
-)
-LONGEST_NAME = 4096  # of a file with its folders; each of these is looked into
+LONGEST_NAME, MOST_FOLDERS = 4096, 64  # of a file; each of these is looked into
+MOST_JSON = 64 << 20  # bytes: a listing of some 60,000 views
 
 
 def find_folder(root: str, *needed: str) -> Path:
@@ -38,7 +33,7 @@ def find_folder(root: str, *needed: str) -> Path:
         if os.environ.get("DIETNERF_DATA"):
             places.append(Path(os.environ["DIETNERF_DATA"]).expanduser() / given)
     for place in places:
-        if any(is_file(place / name) or is_folder(place / name) for name in needed):
+        if any(exists(place / name) for name in needed):
             return place
     tried = ", ".join(str(place) for place in places)
     raise UserError(
@@ -54,7 +49,8 @@ def read_object(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        with open_regular(path, MOST_JSON) as file:
+            content = json.loads(file.read())
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): export it again") from error
     if not isinstance(content, dict):
@@ -62,31 +58,6 @@ def read_object(path: Path) -> dict[str, Any]:
             f"{path} must hold a JSON object in braces, got {_shorten(content)}: export it again"
         )
     return content
-
-
-def read_array(path: Path, most: int) -> np.ndarray:
-    """The numbers of a .npy file.
-
-    Raises:
-        UserError: it is broken, holds something else, or says that it has more than `most`.
-    """
-    try:
-        with path.open("rb") as file:
-            form = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                form, np.lib.format.read_array_header_2_0
-            )
-            shape, _, kind = read(file)
-        if kind.kind not in "biuf":
-            raise UserError(f"{path} must hold numbers, got {kind}: write it again")
-        if abs(math.prod(shape)) > most:
-            raise UserError(f"{path} has shape {shape}, more than {most} numbers: check it")
-        values: np.ndarray = np.load(path, allow_pickle=False)
-    except ARRAY_ERRORS as error:
-        raise UserError(
-            f"{path} cannot be read as a NumPy array, it may be truncated: copy it again"
-        ) from error
-    return values
 
 
 def entry(content: Any, key: str, types: tuple[type, ...], where: Path | str) -> Any:
@@ -113,21 +84,24 @@ def number(content: dict[str, Any], key: str, where: Path | str) -> float:
 
 
 def find_image(folder: Path, name: str) -> Path | None:
-    """The file that a listing in `folder` means by `name`, or None.
+    """What a listing in `folder` means by `name`, or None.
 
     The name may be absolute or relative, with slashes or backslashes, with or without its ending,
     or lack the folder images/. Of an absolute path that is not on this machine, the part below the
-    scene's folder counts. Accents may be written in either form of Unicode.
+    scene's folder counts. Accents may be written in either form of Unicode. Where there is no such
+    file, a pipe or folder of that name is found, for `check_regular` to refuse.
     """
-    if len(name) > LONGEST_NAME:
+    name = name.replace("\\", "/")
+    if len(name) > LONGEST_NAME or name.count("/") > MOST_FOLDERS:
         return None
-    for place in _places(folder, name.replace("\\", "/")):
-        for form in ("NFC", "NFD"):
-            path = place.with_name(unicodedata.normalize(form, place.name)) if place.name else place
-            for found in _with_endings(path):
-                if is_file(found):
-                    return found
-    return None
+    other = None
+    for place in _places(folder, name):
+        for found in _spellings(place) if is_folder(place.parent) else ():
+            if is_file(found):
+                return found
+            if other is None and exists(found):
+                other = found
+    return other
 
 
 def _places(folder: Path, name: str) -> Iterator[Path]:
@@ -139,6 +113,12 @@ def _places(folder: Path, name: str) -> Iterator[Path]:
         tail = PurePosixPath(*path.parts[start:])
         yield folder / tail
         yield folder / "images" / tail
+
+
+def _spellings(place: Path) -> Iterator[Path]:
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, place.name)
+        yield from _with_endings(place.with_name(name) if name else place)
 
 
 def _with_endings(path: Path) -> Iterator[Path]:
@@ -175,12 +155,27 @@ def check_stays(folder: Path, path: Path) -> None:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder by name, without hidden ones."""
-    return sorted(
+    """The image files of a folder by name, without hidden ones.
+
+    Raises:
+        UserError: the name of an image is that of a folder, a pipe or a device.
+    """
+    paths = sorted(
         path
         for path in folder.iterdir()
         if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
     )
+    for path in paths:
+        check_regular(path)
+    return paths
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something of that name; a name that cannot be one is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def is_file(path: Path) -> bool:

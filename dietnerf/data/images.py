@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dietnerf.data.files import read_array
+from dietnerf.data.arrays import read_array
 from dietnerf.errors import UserError
 
 ResizeAlpha = Literal["straight", "premultiplied"]

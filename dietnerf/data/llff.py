@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dietnerf.data.files import check_stays, find_folder, list_images, read_array
+from dietnerf.data.arrays import read_array
+from dietnerf.data.files import check_stays, find_folder, list_images
 from dietnerf.data.loading import Downscale
 from dietnerf.data.problems import Problems
 from dietnerf.data.scene import Split

@@ -11,6 +11,7 @@ from torch import Tensor
 from dietnerf.data.files import (
     check_stays,
     entry,
+    exists,
     find_folder,
     find_image,
     number,
@@ -109,12 +110,12 @@ class Transforms(AbstractShotReader):
 
     def _splits(self, problems: Problems) -> dict[Split, list[Shot]]:
         whole = self.folder / "transforms.json"
-        if not whole.is_file():
+        if not exists(whole):
             listings = {split: self.folder / f"transforms_{split}.json" for split in SPLITS}
             return {
                 split: self._read_listing(listing, problems)
                 for split, listing in listings.items()
-                if listing.is_file()
+                if exists(listing)
             }
         content = read_object(whole)
         shots = self._read_listing(whole, problems)
@@ -153,7 +154,7 @@ class Transforms(AbstractShotReader):
         depth = self._beside(values, ("depth_file_path", "depth_path"), where)
         mask = self._beside(values, ("mask_path",), where)
         dynamic = path.with_name(f"dynamic_mask_{path.stem}.png")
-        is_dynamic = mask is None and dynamic.is_file()
+        is_dynamic = mask is None and exists(dynamic)
         unit = self.depth_unit
         if "integer_depth_scale" in values:
             unit = number(values, "integer_depth_scale", where)

@@ -143,7 +143,8 @@ def photo_folder(root: Path, downscale: float) -> Path:
     Raises:
         UserError: there is none.
     """
-    copies = {int(p.name[7:]): p for p in root.glob("images_*") if p.name[7:].isdecimal()}
+    smaller = (p for p in root.glob("images_*") if p.name[7:].isdecimal() and is_folder(p))
+    copies = {int(p.name[7:]): p for p in smaller}
     if is_folder(root / "images"):
         copies[1] = root / "images"
     if not copies:

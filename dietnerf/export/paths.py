@@ -1,13 +1,13 @@
 """The command line that pictures, films and other exports share: a run, and cameras to see it."""
 
 import argparse
-import json
 import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dietnerf.data.files import read_object
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
@@ -154,10 +154,11 @@ def read_poses(path: Path) -> Tensor:
         UserError: the file is missing or holds no poses.
     """
     try:
-        frames = json.loads(path.read_text())["frames"]
-        matrices = [frame["transform_matrix"] for frame in frames]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        matrices = [frame["transform_matrix"] for frame in read_object(path)["frames"]]
+    except (KeyError, TypeError) as error:
         raise UserError(f"--poses {path}: no frames[].transform_matrix to read in it") from error
+    except UserError as error:
+        raise UserError(f"--poses: {error}") from error
     if not matrices:
         raise UserError(f"--poses {path}: its list of frames is empty")
     poses = [rigid(matrix, f"--poses {path}, frame {i}") for i, matrix in enumerate(matrices)]

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dietnerf.data.files import read_object
 from dietnerf.errors import UserError
+from dietnerf.files import check_regular
 from dietnerf.semantics.base import AbstractImageEncoder
 
+LOCAL = "local-dir:"  # open_clip's name for a folder with a model
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 SECONDS_TO_ANSWER = 5.0  # for the hub, before its weights count as out of reach
 WEIGHTS_FILES = (".pt", ".pth", ".bin", ".safetensors", ".npz")
@@ -85,7 +88,8 @@ class OpenCLIP(AbstractImageEncoder):
                 require_pretrained=True,
             )
         except Exception as error:  # whatever open_clip, the hub or the file system raises
-            raise UserError(f"{self._name()} cannot be loaded ({error}). {WAYS_OUT}") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self._name()} cannot be loaded ({reason}). {WAYS_OUT}") from error
         self.visual = model.visual.eval().requires_grad_(False)
 
     def features(self, images: Tensor) -> Tensor:
@@ -146,17 +150,25 @@ class OpenCLIP(AbstractImageEncoder):
         )
 
     def _check_files(self) -> None:
-        """Refuse a file that is not there, before it is taken for the name of something else."""
+        """Refuse what is no file, before it is taken for the name of something else or read."""
         named = [("model_config", self.model_config)]
         if self.pretrained is not None and _is_path(self.pretrained):
             named.append(("pretrained", self.pretrained))
         for option, path in named:
-            if path is not None and not Path(path).is_file():
+            if path is not None and not Path(path).exists():
                 raise UserError(f"{path}, the image encoder's {option}, is not there. {WAYS_OUT}")
+        files = [Path(path) for _, path in named if path is not None]
+        if self.model.startswith(LOCAL):
+            beside = Path(self.model.removeprefix(LOCAL)).glob("*")
+            files += (file for file in beside if file.suffix in (".json", *WEIGHTS_FILES))
+        for file in files:
+            check_regular(file)
+        if self.model_config is not None:  # a broken one would stay in open_clip's register
+            read_object(Path(self.model_config))
 
     def _check_names(self, open_clip: Any) -> None:
         """Refuse unknown names, and weights of the hub that are out of reach, within seconds."""
-        if self.model.startswith("local-dir:"):
+        if self.model.startswith(LOCAL):
             return
         if self.model.startswith("hf-hub:"):
             _check_hub(self.model.removeprefix("hf-hub:"), self._name())

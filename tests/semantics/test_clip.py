@@ -169,6 +169,15 @@ def test_file_that_holds_no_weights(tower, tmp_path: Path):
         OpenCLIP(**{**tower, "pretrained": str(broken)}).load(CPU)
 
 
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "[1]", "\0"])
+def test_a_broken_description_is_named_and_forgotten(tower, content: str, tmp_path: Path):
+    broken = tmp_path / "broken.json"
+    broken.write_text(content)
+    with pytest.raises(UserError, match=r"broken.json (is not valid JSON|must hold a JSON object)"):
+        loaded(**tower | {"model_config": str(broken)})
+    loaded(**tower)
+
+
 def test_weights_out_of_reach_say_which_file_and_where_it_was_looked_for(tmp_path: Path):
     """In a process of its own: the hub reads its settings once."""
     code = (
