@@ -14,15 +14,15 @@ from dietnerf.data.files import (
     IMAGE_SUFFIXES,
     check_stays,
     entry,
+    exists,
     find_folder,
     find_image,
-    is_file,
     read_object,
 )
 from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, shrink
 from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
 from dietnerf.data.problems import Problems
-from dietnerf.data.scene import AbstractReader, Listing, Scene, Split
+from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import rigid
@@ -98,7 +98,8 @@ class Blender(AbstractReader):
         angle, frames = listing
         header = self._common_header(frames)
         cameras = self._cameras(frames, angle, (header.width, header.height))
-        ids, names = torch.tensor([frame.position for frame in frames]), _names(frames)
+        ids = torch.tensor([frame.position for frame in frames])
+        names = view_names([f"{frame.path.parent.name}/{frame.path.name}" for frame in frames])
 
         def load(keep: list[int]) -> Scene:
             return Scene(
@@ -122,7 +123,7 @@ class Blender(AbstractReader):
     def _read_listing(self, split: Split) -> tuple[float, list[Frame]] | None:
         """The angle of view and the frames that are used, all of whose images exist."""
         listing = self.folder / f"transforms_{split}.json"
-        if not listing.is_file():
+        if not exists(listing):
             return None
         angle, frames = read_listing(listing)
         if split == "test":
@@ -182,7 +183,7 @@ class Blender(AbstractReader):
             images[i] = image
 
         problems = Problems(self.folder)
-        in_parallel(read, len(frames), problems)
+        in_parallel(read, len(frames), problems, header.width * header.height)
         problems.stop()
         return images
 
@@ -213,7 +214,9 @@ def read_listing(listing: Path) -> tuple[float, list[Frame]]:
     with problems.caught():
         angle = entry(content, "camera_angle_x", (int, float), listing)
         if not NARROWEST < angle < math.pi:
-            raise UserError(f"{listing}: camera_angle_x must be an angle in (0, pi), got {angle}")
+            raise UserError(
+                f"{listing}: camera_angle_x must be an angle in (0, pi), got {angle!r:.60}"
+            )
     with problems.caught():
         frames = entry(content, "frames", (list,), listing)
         if not frames:
@@ -241,19 +244,11 @@ def _read_frame(content: Any, position: int, listing: Path) -> Frame:
 
 
 def _check_file(frame: Frame, folder: Path) -> None:
-    if not is_file(frame.path):
+    if not exists(frame.path):
         raise UserError(
             f"{frame.path} is listed but does not exist: restore it or remove its frame"
         )
     check_stays(folder, frame.path)
-
-
-def _names(frames: list[Frame]) -> tuple[str, ...]:
-    """File names without their ending, with the folder where the same one comes twice."""
-    stems = [frame.path.stem for frame in frames]
-    if len(set(stems)) == len(stems):
-        return tuple(stems)
-    return tuple(f"{frame.path.parent.name}_{frame.path.stem}" for frame in frames)
 
 
 def _describe(header: Header) -> str:

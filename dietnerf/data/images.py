@@ -1,26 +1,21 @@
 """Image files in, 8-bit tensors out; and the one way in which images are made smaller."""
 
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import imageio.v3 as iio
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from dietnerf.data.arrays import read_array
+from dietnerf.data.arrays import array_shape, read_array
+from dietnerf.data.image_files import open_image
 from dietnerf.errors import UserError
 
 ResizeAlpha = Literal["straight", "premultiplied"]
-READ_ERRORS = (  # what Pillow raises for broken files
-    OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError,
-)  # fmt: skip
 MOST_NUMBERS = 200_000_000  # in an array: somewhat more than Pillow reads of pixels
-HEIC_SUFFIXES = (".heic", ".heif")
 EXIF_ORIENTATION = 0x0112
 
 
@@ -38,14 +33,26 @@ def read_image(path: Path, is_turned: bool = False) -> Tensor:
         UserError: the file is no image, is cut short, is animated, or holds no 8- or 16-bit
             integers.
     """
-    check_codec(path)
-    try:
-        with iio.imopen(path, "r", plugin="pillow") as file:  # decoded once: that takes long
-            mode = _decoded_mode(file.metadata())
-            pixels = file.read(mode=mode, rotate=is_turned)  # type: ignore[call-arg]
-    except READ_ERRORS as error:
-        raise _unreadable(path, error) from error
+    with open_image(path) as file:
+        clear = "transparency" in file.info  # one palette entry or colour that stands for it
+        pixels = _pixels(file, "RGBA" if clear else _plain_mode(file), is_turned)
     return torch.from_numpy(_to_colour(_to_8_bit(pixels, path), path))
+
+
+def _pixels(image: Image.Image, mode: str | None, is_turned: bool = False) -> np.ndarray:
+    """The picture in a mode of Pillow, or as it is, with (height, width) or another axis more."""
+    if mode is not None:
+        image = image.convert(mode)
+    if is_turned:
+        ImageOps.exif_transpose(image, in_place=True)
+    return np.asarray(image)
+
+
+def _plain_mode(image: Image.Image) -> str | None:
+    """What Pillow shall convert a picture to, if it is not one number or colour a pixel."""
+    if image.mode == "P" and image.palette is not None:
+        return image.palette.mode
+    return "RGB" if image.mode == "CMYK" else None
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,8 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """What an image file says of itself, without its pixels."""
-    check_codec(path)
-    try:
-        with Image.open(path) as file:
-            return Header(*file.size, 4 if file.has_transparency_data else 3)
-    except READ_ERRORS as error:
-        raise _unreadable(path, error) from error
+    with open_image(path, is_decoded=False) as file:
+        return Header(*file.size, 4 if file.has_transparency_data else 3)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -75,15 +78,26 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def is_stored_sideways(path: Path) -> bool:
     """Whether EXIF says that an image is to be turned by a quarter to stand upright."""
-    try:
-        with Image.open(path) as file:
-            return file.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    except READ_ERRORS as error:
-        raise _unreadable(path, error) from error
+    with open_image(path, is_decoded=False) as file:
+        return file.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
 
 
-def read_numbers(path: Path) -> Tensor:
-    """One channel as it is stored, 8 or 16 bit or float, or a NumPy array: (height, width), float.
+def map_size(path: Path) -> tuple[int, int]:
+    """Width and height of what `read_numbers` reads, from its header.
+
+    Raises:
+        UserError: as `read_numbers`.
+    """
+    if path.suffix.lower() != ".npy":
+        return image_size(path)
+    shape = array_shape(path, MOST_NUMBERS)
+    if len(shape) not in (2, 3) or not math.prod(shape):
+        raise _no_map(path, shape)
+    return shape[1], shape[0]
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """One channel as it is stored, 8 or 16 bit or float, or a NumPy array: (height, width).
 
     Raises:
         UserError: the file is broken, or holds something else.
@@ -91,10 +105,8 @@ def read_numbers(path: Path) -> Tensor:
     if path.suffix.lower() == ".npy":
         values = read_array(path, MOST_NUMBERS)
     else:
-        try:
-            values = iio.imread(path, plugin="pillow")
-        except READ_ERRORS as error:
-            raise _unreadable(path, error) from error
+        with open_image(path) as file:
+            values = _pixels(file, _plain_mode(file))
     if values.ndim == 3:
         values = values[:, :, 0]
     if (
@@ -102,43 +114,12 @@ def read_numbers(path: Path) -> Tensor:
         or not values.size
         or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool)
     ):
-        raise UserError(f"{path} has shape {values.shape}: export it with one number a pixel")
-    return torch.from_numpy(values.astype(np.float32))
+        raise _no_map(path, values.shape)
+    return values
 
 
-def check_codec(path: Path) -> None:
-    """Let Pillow read HEIC through pillow-heif.
-
-    Raises:
-        UserError: that is missing, and `path` ends in .heic.
-    """
-    if path.suffix.lower() not in HEIC_SUFFIXES:
-        return
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError as error:
-        raise UserError(
-            f"{path} is a HEIC photo, which needs the package pillow-heif: install it with "
-            "`pip install pillow-heif`, or export the photos as JPEG"
-        ) from error
-    register_heif_opener()
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    if isinstance(error, Image.DecompressionBombError):
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        return UserError(f"{path} has more than {most} million pixels: make it smaller")
-    return UserError(
-        f"{path} cannot be read as an image, it may be truncated or of another type: "
-        "copy or export it again"
-    )
-
-
-def _decoded_mode(metadata: dict[str, Any]) -> str | None:
-    """What Pillow shall convert the file to; None leaves it as it is."""
-    if "transparency" in metadata:  # one palette entry or colour that stands for "clear"
-        return "RGBA"
-    return "RGB" if metadata.get("mode") == "CMYK" else None
+def _no_map(path: Path, shape: tuple[int, ...]) -> UserError:
+    return UserError(f"{path} has shape {shape}: export it with one number a pixel")
 
 
 def _to_8_bit(pixels: np.ndarray, path: Path) -> np.ndarray:
@@ -157,7 +138,7 @@ def _to_colour(pixels: np.ndarray, path: Path) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 2, 3, 4):
         raise UserError(f"{path} has shape {pixels.shape}: export it as one RGB or RGBA image")
     grey = {1: [0, 0, 0], 2: [0, 0, 0, 1]}.get(pixels.shape[-1])
-    return np.ascontiguousarray(pixels if grey is None else pixels[:, :, grey])
+    return np.array(pixels if grey is None else pixels[:, :, grey])
 
 
 def resize_area(image: Tensor, width: int, height: int) -> Tensor:

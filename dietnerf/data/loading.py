@@ -18,6 +18,7 @@ from dietnerf.errors import UserError
 Downscale = float | Literal["auto"]
 
 MOST_THREADS = 8  # each holds one photograph at its full size
+BYTES_PER_PIXEL = 12  # of it: as it is stored, decoded, and as numbers
 SHARE = 0.5  # of free memory that photographs may take: training needs the rest
 AUTO_SIDE = 1600  # pixels, the longer side that `downscale: auto` leaves at most
 ROUNDED = 0.05  # by what a factor of smaller copies is off, whose sides are whole pixels
@@ -68,8 +69,15 @@ def check_memory(chosen: Sequence[tuple[Listing, list[int]]]) -> None:
     )
 
 
-def in_parallel(read: Callable[[int], None], n: int, problems: Problems) -> None:
-    """read(0) to read(n - 1) in several threads; their mistakes go to `problems` in this order."""
+def in_parallel(read: Callable[[int], None], n: int, problems: Problems, n_pixels: int = 0) -> None:
+    """read(0) to read(n - 1) in several threads; their mistakes go to `problems` in this order.
+
+    Args:
+        read: reads the photograph at a position.
+        n: how many there are.
+        problems: collects what is wrong with them.
+        n_pixels: of the largest file; no more are decoded at once than there is memory for.
+    """
 
     def attempt(i: int) -> UserError | None:
         try:
@@ -80,7 +88,9 @@ def in_parallel(read: Callable[[int], None], n: int, problems: Problems) -> None
 
     n_threads = torch.get_num_threads()
     single = partial(torch.set_num_threads, 1)  # in each of the threads that read
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), initializer=single) as pool:
+    n_fitting = SHARE * psutil.virtual_memory().available / max(1, BYTES_PER_PIXEL * n_pixels)
+    n_readers = max(1, min(MOST_THREADS, os.cpu_count() or 1, int(n_fitting)))
+    with ThreadPoolExecutor(n_readers, initializer=single) as pool:
         for error in pool.map(attempt, range(n)):
             if error is not None:
                 problems.add(str(error))

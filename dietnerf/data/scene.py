@@ -3,16 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from dietnerf.errors import UserError
+from dietnerf.errors import UserError, printable
 from dietnerf.geometry.cameras import Cameras, is_tensor
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+LONGEST_NAME = 100  # of a view, which names files, too
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,18 @@ class Listing:
             UserError: the file of one of them is broken.
         """
         return self.load(list(range(len(self))) if keep is None else keep)
+
+
+def view_names(files: list[str]) -> tuple[str, ...]:
+    """What views are called by the names of their files: without folders, or with them joined where
+    the same one comes twice."""
+    short = [Path(name).stem for name in files]
+    if len(set(short)) < len(short):
+        short = [str(Path(name).with_suffix("")).replace("/", "_") for name in files]
+    plain = [printable(name)[:LONGEST_NAME] for name in short]
+    if len(set(plain)) == len(plain):
+        return tuple(plain)
+    return tuple(f"{name}_{i}" for i, name in enumerate(plain))
 
 
 class AbstractReader(ABC):

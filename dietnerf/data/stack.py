@@ -6,24 +6,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from dietnerf.data.images import (
-    is_stored_sideways,
-    read_header,
-    read_image,
-    read_numbers,
-    resize_area,
-    shrink,
+from dietnerf.data.images import is_stored_sideways, read_header, read_image, shrink
+from dietnerf.data.loading import (
+    Downscale,
+    auto_downscale,
+    check_downscale,
+    check_memory,
+    in_parallel,
 )
-from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
+from dietnerf.data.maps import checked_size, read_depth, read_mask
 from dietnerf.data.problems import Problems
-from dietnerf.data.scene import AbstractReader, Listing, Scene, Split
+from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
 from dietnerf.data.shots import Intrinsics, Shot
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
-
-WHOLE = 0.999  # share of a new pixel that must count for it to count
 
 
 class AbstractShotReader(AbstractReader):
@@ -84,13 +81,14 @@ class AbstractShotReader(AbstractReader):
 
 @dataclass(frozen=True)
 class Size:
-    """Final width and height of a photograph, whether its file is turned before, and the channels
-    that it is read with."""
+    """Final width and height of a photograph, whether its file is turned before, the channels
+    that it is read with, and pixels of the largest of its files."""
 
     width: int
     height: int
     is_turned: bool
     n_channels: int
+    n_stored: int
 
 
 def _size_of(shot: Shot, downscale: float) -> Size:
@@ -116,7 +114,10 @@ def _size_of(shot: Shot, downscale: float) -> Size:
             f"{shot.path} is {width}x{height}, smaller than the {final[0]}x{final[1]} that "
             f"downscale={downscale:g} asks for: use downscale={full.width / width:.4g}"
         )
-    return Size(final[0], final[1], is_turned, header.n_channels)
+    photo = (max(width, full.width), max(height, full.height))
+    beside = [checked_size(path, photo) for path in (shot.mask, shot.depth) if path is not None]
+    n_stored = max(w * h for w, h in [(width, height), *beside])
+    return Size(final[0], final[1], is_turned, header.n_channels, n_stored)
 
 
 def _fits(width: int, height: int, full: Intrinsics) -> bool:
@@ -159,7 +160,7 @@ class _Stack:
         self.folder = folder
         self.sized = sized
         self.cameras = _cameras(sized)
-        self.names = _names([shot for shot, _ in sized])
+        self.names = view_names([shot.name for shot, _ in sized])
         shots, sizes = [shot for shot, _ in sized], [size for _, size in sized]
         self.n_channels = max(size.n_channels for size in sizes)
         is_uneven = len({(size.width, size.height) for size in sizes}) > 1
@@ -180,6 +181,7 @@ class _Stack:
 
     def load(self, keep: list[int]) -> Scene:
         """Each photograph is read straight to its place."""
+        check_memory([(self.listing(), keep)])
         shape = (len(keep), self.cameras.height, self.cameras.width)
         images = torch.zeros(*shape, self.n_channels, dtype=torch.uint8)
         masks = torch.zeros(shape, dtype=torch.bool) if self.has_masks else None
@@ -191,7 +193,10 @@ class _Stack:
             image = _read(shot, size)
             images[part][..., 3:] = 255
             images[part][..., : image.shape[-1]] = image
-            if depths is not None and (depth := _depth(shot, size)) is not None:
+            if (
+                depths is not None
+                and (depth := read_depth(shot, size.width, size.height)) is not None
+            ):
                 depths[part] = depth
             if masks is not None:
                 self._mark(masks[i], keep[i])
@@ -199,7 +204,8 @@ class _Stack:
         problems = Problems(self.folder)
         for i in keep:
             self._within_lens(i)  # once for all photographs of one camera, and not in threads
-        in_parallel(read, len(keep), problems)
+        largest = max((self.sized[i][1].n_stored for i in keep), default=0)
+        in_parallel(read, len(keep), problems, largest)
         problems.stop()
         return Scene(
             images=images,
@@ -213,7 +219,7 @@ class _Stack:
     def _mark(self, mask: Tensor, index: int) -> None:
         """Set those pixels of the canvas, (height, width), that count."""
         shot, size = self.sized[index]
-        counts = _mask(shot, size)
+        counts = read_mask(shot, size.width, size.height)
         mask[: size.height, : size.width] = True if counts is None else counts
         within_lens = self._within_lens(index)
         if within_lens is not None:
@@ -234,58 +240,3 @@ def _read(shot: Shot, size: Size) -> Tensor:
     if image.shape[:2] != (size.height, size.width):
         image = shrink(image, size.width, size.height, "straight")
     return image
-
-
-def _mask(shot: Shot, size: Size) -> Tensor | None:
-    """Which pixels of a photograph count, (height, width), or None where all do."""
-    if shot.mask is None:
-        return None
-    counts = (read_numbers(shot.mask) > 0) ^ shot.is_mask_inverted
-    _check_map(counts, size, shot.mask)
-    if counts.shape[0] >= size.height and counts.shape[1] >= size.width:
-        return resize_area(counts.float()[..., None], size.width, size.height)[..., 0] > WHOLE
-    return _nearest(counts.float(), size) > 0
-
-
-def _depth(shot: Shot, size: Size) -> Tensor | None:
-    """Distances along the axis, (height, width), 0 where unknown, or None where all are."""
-    if shot.depth is not None:
-        depth = read_numbers(shot.depth)
-        _check_map(depth, size, shot.depth)
-        return _nearest(depth.nan_to_num(0, 0, 0).clamp(min=0) * shot.depth_unit, size)
-    if shot.points is None:
-        return None
-    full = shot.intrinsics
-    columns = (shot.points[:, 0] * size.width / full.width).floor().long()
-    rows = (shot.points[:, 1] * size.height / full.height).floor().long()
-    inside = (columns >= 0) & (columns < size.width) & (rows >= 0) & (rows < size.height)
-    depth = torch.zeros(size.height, size.width)
-    depth[rows[inside], columns[inside]] = shot.points[inside, 2].float()
-    return depth
-
-
-def _nearest(values: Tensor, size: Size) -> Tensor:
-    shape = (size.height, size.width)
-    return F.interpolate(values[None, None], size=shape, mode="nearest-exact")[0, 0]
-
-
-def _check_map(values: Tensor, size: Size, path: Path | None) -> None:
-    height, width = values.shape
-    if abs(width * size.height - height * size.width) > max(
-        width + height, size.width + size.height
-    ):
-        raise UserError(
-            f"{path} is {width}x{height}, which does not fit its photo of "
-            f"{size.width}x{size.height}: export it at the photo's size"
-        )
-
-
-def _names(shots: list[Shot]) -> tuple[str, ...]:
-    """Names without folders, or with them joined where the same one comes twice."""
-    short = [Path(shot.name).stem for shot in shots]
-    if len(set(short)) == len(short):
-        return tuple(short)
-    long = [str(Path(shot.name).with_suffix("")).replace("/", "_") for shot in shots]
-    if len(set(long)) == len(long):
-        return tuple(long)
-    return tuple(f"{name}_{i}" for i, name in enumerate(long))

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from statistics import median
 
+from dietnerf.data.files import exists, is_folder
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.files import check_writable, new_folder
 from dietnerf.look import look
@@ -57,7 +58,7 @@ def prepare(photos: Path, scene: Path, n_frames: int = 40) -> Structure:
     Raises:
         UserError: photographs cannot be read, or too few could be placed.
     """
-    is_film = photos.suffix.lower() in video.SUFFIXES and photos.is_file()
+    is_film = photos.suffix.lower() in video.SUFFIXES and exists(photos) and not is_folder(photos)
     with new_folder(scene) as part:
         images, work = part / "images", part / "work"
         if is_film:

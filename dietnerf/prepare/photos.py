@@ -11,11 +11,14 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageOps
 
-from dietnerf.data.images import HEIC_SUFFIXES, check_codec, read_image
-from dietnerf.errors import UserError
+from dietnerf.data.files import IMAGE_SUFFIXES, exists, is_folder, list_images
+from dietnerf.data.image_files import HEIC_SUFFIXES, check_codec, open_image
+from dietnerf.data.images import read_image
+from dietnerf.data.problems import N_LISTED
+from dietnerf.errors import UserError, printable
 
 JPEG = (".jpg", ".jpeg", *HEIC_SUFFIXES)  # copied as JPEG, anything else as PNG
-SUFFIXES = (*JPEG, ".png", ".webp", ".tif", ".tiff", ".bmp")
+LONGEST = 200  # bytes of a copy's name, which gets further endings
 FULL_FRAME = math.hypot(36, 24)  # the diagonal that "35 mm equivalent" refers to, millimetres
 MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # of EXIF's FocalPlaneResolutionUnit
 PLAUSIBLE = (0.2, 20.0)  # focal length over the longer side of the picture
@@ -43,12 +46,12 @@ def find_photos(folder: Path) -> list[Path]:
     Raises:
         UserError: there is no such folder, or no photograph in it that can be read here.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist: give a folder of photos, or a video file")
-    paths = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
-    photos = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    if not is_folder(folder):
+        reason = "is not a folder" if exists(folder) else "does not exist"
+        raise UserError(f"{folder} {reason}: give a folder of photos, or a video file")
+    photos = list_images(folder)
     if not photos:
-        known = ", ".join(SUFFIXES)
+        known = ", ".join(IMAGE_SUFFIXES)
         raise UserError(f"{folder} holds no photos: it needs files that end in one of {known}")
     for path in photos:
         check_codec(path)
@@ -85,7 +88,8 @@ def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]
             continue
         digest = hashlib.sha256(picture.tobytes()).digest()
         if digest in seen:
-            notes.append(f"{path.name} is the same picture as {seen[digest]}: left out")
+            same = f"{path.name} is the same picture as {seen[digest]}: left out"
+            notes.append(printable(same))
             continue
         seen[digest] = path.name
         if is_kept:
@@ -94,18 +98,30 @@ def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]
             picture.save(images / name, quality=95, subsampling=0)
         photos.append(Photo(name, *picture.size, focal))
     if problems:
-        raise UserError("; ".join(problems))
+        more = [f"and {len(problems) - N_LISTED} more"] if len(problems) > N_LISTED else []
+        raise UserError("; ".join([*problems[:N_LISTED], *more]))
     return photos, notes + _on_sizes(photos)
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """What the copies are called: as the photographs, each name once."""
-    stems = Counter(path.stem for path in paths)
-    return [
-        (path.stem if stems[path.stem] == 1 else f"{path.stem}_{path.suffix[1:]}")
-        + (".jpg" if path.suffix.lower() in JPEG else ".png")
-        for path in paths
-    ]
+    """What the copies are called: as the photographs, as far as COLMAP and JSON can write it, each
+    name once."""
+    stems = Counter(_writable(path.stem) for path in paths)
+    names: dict[str, None] = {}
+    for path in paths:
+        stem = _writable(path.stem)
+        if stems[stem] > 1:
+            stem += f"_{path.suffix[1:]}"
+        ending = ".jpg" if path.suffix.lower() in JPEG else ".png"
+        while stem + ending in names:
+            stem += "_"
+        names[stem + ending] = None
+    return list(names)
+
+
+def _writable(stem: str) -> str:
+    plain = "".join(char if char.isprintable() else "_" for char in stem)
+    return plain.encode()[:LONGEST].decode(errors="ignore")
 
 
 def _on_sizes(photos: list[Photo]) -> list[str]:
@@ -127,15 +143,16 @@ def open_upright(path: Path) -> tuple[Image.Image, float | None, bool]:
         UserError: it cannot be read.
     """
     picture = Image.fromarray(read_image(path).numpy())
-    with Image.open(path) as file:
+    with open_image(path, is_decoded=False) as file:
         exif, mode, kind = file.getexif(), file.mode, file.format
         has_palette = "transparency" in file.info
-    focal = focal_of(exif, *picture.size)
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
+        focal = focal_of(exif, *picture.size)
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
     is_kept = orientation == 1 and kind in ("JPEG", "PNG") and mode in ("RGB", "RGBA")
     if path.suffix.lower() not in (".png" if kind == "PNG" else JPEG):
         is_kept = False  # the ending says another format
-    picture.getexif()[ExifTags.Base.Orientation] = orientation
+    if orientation in range(1, 9):
+        picture.getexif()[ExifTags.Base.Orientation] = orientation
     return ImageOps.exif_transpose(picture), focal, is_kept and not has_palette
 
 

@@ -89,7 +89,7 @@ def test_float_and_animated_images_are_refused(tmp_path):
         read_image(tmp_path / "light.tiff")
     frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(UserError, match=r"moving.gif has shape \(2, 2, 2, 3\): export it as one"):
+    with pytest.raises(UserError, match=r"moving.gif is an animation: export the frame that is"):
         read_image(tmp_path / "moving.gif")
 
 
@@ -124,7 +124,7 @@ def test_heic_without_its_codec_names_the_package(tmp_path, monkeypatch):
 def test_an_image_of_absurd_size_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     Image.new("RGB", (100, 100)).save(tmp_path / "large.png")
-    with pytest.raises(UserError, match=r"large.png cannot be read as an image"):
+    with pytest.raises(UserError, match=r"large.png has more than 0 million pixels"):
         read_image(tmp_path / "large.png")
 
 

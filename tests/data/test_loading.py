@@ -1,8 +1,11 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from dietnerf.data import LLFF, Blender, FirstViews, Procedural, SeededViews, Transforms, loading
 from dietnerf.data.loading import auto_downscale, in_parallel
@@ -107,3 +110,34 @@ def test_mistakes_come_in_the_order_of_the_photos_and_threads_are_given_back(tmp
     in_parallel(read, 20, problems)
     assert list(problems.sentences) == [f"photo {i}" for i in range(1, 20, 2)]
     assert torch.get_num_threads() == n_threads
+
+
+@pytest.mark.parametrize(("n_pixels", "n_threads"), [(0, 8), (10**6, 8), (10**8, 5), (10**10, 1)])
+def test_no_more_photos_are_decoded_at_once_than_fit(n_pixels, n_threads, tmp_path, monkeypatch):
+    """12 GB are free, half of them for photographs of 12 bytes a pixel."""
+    monkeypatch.setattr(loading.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=12 * 10**9))
+    begun = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, max_workers, **options):
+            begun.append(max_workers)
+            super().__init__(1, **options)
+
+    monkeypatch.setattr(loading, "ThreadPoolExecutor", Pool)
+    in_parallel(lambda i: None, 3, Problems(tmp_path), n_pixels)
+    assert begun == [n_threads]
+
+
+def test_a_canvas_that_two_odd_photos_span_is_refused(small_scene, tmp_path):
+    """One is long, the other high, and each has few pixels."""
+    write_transforms(small_scene, tmp_path)
+    listing = tmp_path / "transforms.json"
+    content = json.loads(listing.read_text())
+    for frame, size in zip(content["frames"], [(300_000, 1), (1, 300_000)], strict=False):
+        Image.new("L", size).save(tmp_path / frame["file_path"])
+        frame |= {"w": size[0], "h": size[1], "cx": size[0] / 2, "cy": size[1] / 2}
+        frame |= {"fl_x": 1000, "fl_y": 1000, "depth_file_path": None}
+    listing.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"4 views of 300000x300000 take \d+.\d GB of memory"):
+        Transforms(str(tmp_path), hold_every=0).read("train")

@@ -139,7 +139,7 @@ def test_without_pycolmap(tmp_path: Path, capsys, monkeypatch):
     ("photos", "options", "sentence"),
     [
         ("nowhere", [], "nowhere does not exist: give a folder of photos, or a video file"),
-        ("empty", [], "empty holds no photos: it needs files that end in one of .jpg"),
+        ("empty", [], "empty holds no photos: it needs files that end in one of .png"),
         ("notes.mp4", [], "notes.mp4 cannot be read as a video"),
         ("empty", ["--frames", "2"], "--frames is 2; a scene needs at least 3"),
     ],

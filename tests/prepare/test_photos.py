@@ -1,7 +1,9 @@
 """Copies of photographs as users have them."""
 
 import builtins
+import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,60 @@ def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:900])
     with pytest.raises(UserError, match=r"cut.jpg cannot be read.*text.png cannot be read"):
         copy_photos(find_photos(tmp_path), tmp_path / "images")
+
+
+def test_of_many_that_cannot_be_read_some_are_named(tmp_path: Path):
+    for i in range(50):
+        (tmp_path / f"{i}.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"19\.png cannot be read.*; and 30 more$"):
+        copy_photos(find_photos(tmp_path), tmp_path / "images")
+
+
+def test_copies_have_names_that_colmap_and_json_can_write(tmp_path: Path):
+    names = [
+        b"\xff.png",
+        b"\xfe.png",
+        b"\x1b[31m\n.png",
+        b"-rf.jpg",
+        b"con.png",
+        "Übung 2.png".encode(),
+    ]
+    for i, name in enumerate([*names, b"a" * 251 + b".png", b"a" * 250 + b"b.png"]):
+        try:
+            picture(seed=i).save(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        except OSError:
+            pytest.skip("no such names on this disk")
+    photos, _ = copy_photos(find_photos(tmp_path), tmp_path / "images")
+    copies = [photo.name for photo in photos]
+    assert {path.name for path in (tmp_path / "images").iterdir()} == set(copies)
+    assert len(copies) == 8 and all(name.isprintable() for name in copies)
+    assert {"con.png", "-rf.jpg", "Übung 2.png", "_[31m_.png"} < set(copies)
+    json.dumps(copies, ensure_ascii=False).encode()
+    assert max(len(f"{name}.png".encode()) for name in copies) <= 255
+
+
+def test_duplicates_of_evil_names_are_told_in_one_line(tmp_path: Path):
+    for name in ("a.png", "b\n\x1b[2J.png"):
+        picture(seed=1).save(tmp_path / name)
+    _, notes = copy_photos(find_photos(tmp_path), tmp_path / "images")
+    assert notes == [r"b\n\x1b[2J.png is the same picture as a.png: left out"]
+
+
+def test_a_folder_that_is_none(tmp_path: Path):
+    (tmp_path / "notes.txt").touch()
+    for name, reason in (("notes.txt", "is not a folder"), ("nothing", "does not exist")):
+        with pytest.raises(UserError, match=f"{name} {reason}: give a folder of photos"):
+            find_photos(tmp_path / name)
+
+
+@pytest.mark.parametrize("orientation", [b"abc\0", b"\0\x63\0\0", b"\xff\xff\xff\xff"])
+def test_an_orientation_that_is_none(orientation: bytes, tmp_path: Path):
+    kind = b"\0\2\0\0\0\4" if orientation == b"abc\0" else b"\0\3\0\0\0\1"
+    entry = b"\0\1\x01\x12" + kind + orientation
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + entry + bytes(4)
+    picture().save(tmp_path / "a.jpg", exif=exif)
+    (photo,), _ = copy_photos([tmp_path / "a.jpg"], tmp_path / "images")
+    assert (photo.width, photo.height) == picture().size
 
 
 def test_heic_without_its_codec(tmp_path: Path, monkeypatch):
