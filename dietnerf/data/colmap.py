@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from dietnerf.data.colmap_model import (
     read_model,
     rotation,
 )
-from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, find_folder, find_image, is_file
+from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, exists, find_folder, find_image
 from dietnerf.data.loading import Downscale
 from dietnerf.data.problems import Problems
 from dietnerf.data.scene import Split
@@ -135,7 +136,7 @@ def _largest_model(root: Path) -> tuple[Path, Model]:
             f"{root} holds no model of COLMAP, which is cameras and images as .bin or .txt in "
             "sparse/0: reconstruct it first"
         )
-    models = [(folder, read_model(folder)) for folder in folders]
+    models = ((folder, read_model(folder)) for folder in folders)  # of which one is kept
     folder, model = max(models, key=lambda pair: len(pair[1].images))
     if not model.images:
         raise UserError(f"{folder} has no images: COLMAP placed none, take more photos")
@@ -148,7 +149,7 @@ def _find_photo(folder: Path, name: str) -> Path | None:
     if path is None and folder.name != "images":
         stem = name.rsplit(".", 1)[0]
         found = (folder / f"{stem}{end}" for end in IMAGE_SUFFIXES)
-        path = next((copy for copy in found if is_file(copy)), None)
+        path = next((copy for copy in found if exists(copy)), None)
     return path
 
 
@@ -205,14 +206,13 @@ def _intrinsics(camera: CameraEntry, where: str) -> Intrinsics:
 
 def _distances(image: ImageEntry, model: Model, turn: Tensor, shift: Tensor) -> Tensor:
     """Column, row and distance along the axis of well-placed sparse points in front, (n, 3)."""
-    good, places = [], []
-    for place, number in zip(image.places.tolist(), image.points.tolist(), strict=True):
-        point = model.points.get(number)
-        if point is not None and point[3] <= MAX_ERROR:
-            good.append(point[:3])
-            places.append(place)
-    positions = torch.tensor(good, dtype=torch.float64).reshape(-1, 3)
-    distances = positions @ turn[2] + shift[2]
-    found = torch.tensor(places, dtype=torch.float64).reshape(-1, 2)
-    found = torch.cat([found, distances[:, None]], dim=1)
+    numbers = model.points["number"]
+    index = np.searchsorted(numbers, image.points)
+    is_there = index < len(numbers)
+    is_there[is_there] = numbers[index[is_there]] == image.points[is_there]
+    points = model.points["place"][index[is_there]]
+    is_good = points[:, 3] <= MAX_ERROR
+    distances = torch.from_numpy(points[is_good, :3]) @ turn[2] + shift[2]
+    places = torch.from_numpy(image.places[is_there][is_good])
+    found = torch.cat([places, distances[:, None]], dim=1)
     return found[(distances > 0) & found.isfinite().all(dim=1)]

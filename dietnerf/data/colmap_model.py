@@ -3,19 +3,29 @@
 Formats: https://colmap.github.io/format.html
 """
 
+import io
 import math
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from dietnerf.data.files import is_file
+from dietnerf.data.files import LONGEST_NAME, exists
 from dietnerf.errors import UserError
+from dietnerf.files import open_regular
 
 Entry = TypeVar("Entry")
+Place = tuple[float, float, float, float]  # of a point, and its reprojection error in pixels
+MOST_BYTES = 2 << 30  # of a file
+MOST_ENTRIES = 1_000_000  # cameras or photographs, or points seen in one photograph
+LONGEST_LINE = 16 << 20  # of a text file
+POINT = np.dtype([("number", "<i8"), ("place", "<f8", 4)])
+SEEN = np.dtype([("place", "<f8", 2), ("point", "<i8")])  # a point in a photograph
 
 # Name and number of parameters of each camera model, by COLMAP's number.
 CAMERA_MODELS = [
@@ -30,7 +40,6 @@ N_PARAMETERS = dict(CAMERA_MODELS)
 class CameraEntry:
     """A camera: the name of its model, the size of its images, its parameters in COLMAP's order."""
 
-    number: int
     model: str
     width: int
     height: int
@@ -52,16 +61,17 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class Model:
-    """All of a model; points by their numbers, as position and reprojection error in pixels."""
+    """All of a model; points by rising number, each with its position and reprojection error in
+    pixels, of the type `POINT`."""
 
     cameras: dict[int, CameraEntry]
     images: list[ImageEntry]
-    points: dict[int, tuple[float, float, float, float]]
+    points: np.ndarray
 
 
 def has_model(folder: Path) -> bool:
     """Whether cameras and images of a model are there."""
-    return all(any(is_file(folder / (name + end)) for end in (".bin", ".txt")) for name in NEEDED)
+    return all(any(exists(folder / (name + end)) for end in (".bin", ".txt")) for name in NEEDED)
 
 
 NEEDED = ("cameras", "images")
@@ -73,83 +83,120 @@ def read_model(folder: Path) -> Model:
     Raises:
         UserError: a file is cut short, or is none of COLMAP's.
     """
-    cameras = _read(folder / "cameras", _binary_camera, _text_cameras)
-    images = _read(folder / "images", _binary_image, _text_images)
-    points: list[tuple[int, tuple[float, float, float, float]]] = []
-    if any(is_file(folder / f"points3D.{end}") for end in ("bin", "txt")):
-        points = _read(folder / "points3D", _binary_point, _text_points)
-    return Model({camera.number: camera for camera in cameras}, images, dict(points))
+    with _entries(folder / "cameras", _binary_camera, _text_cameras) as found:
+        cameras = dict(_few(found))
+    with _entries(folder / "images", _binary_image, _text_images) as found:
+        images = [image for _, image in _few(found)]
+    points = np.empty(0, POINT)
+    if any(exists(folder / f"points3D.{end}") for end in ("bin", "txt")):
+        with _entries(folder / "points3D", _binary_point, _text_points) as found:
+            points = np.fromiter(found, POINT)
+    points.sort(order="number")
+    return Model(cameras, images, points)
 
 
-class _Bytes:
-    """A binary file, read from its beginning on."""
-
-    def __init__(self, path: Path) -> None:
-        self.content = path.read_bytes()
-        self.at = 0
-
-    def take(self, form: str) -> tuple:
-        values = struct.unpack_from("<" + form, self.content, self.at)
-        self.at += struct.calcsize("<" + form)
-        return values
-
-    def array(self, form: np.dtype, n: int) -> np.ndarray:
-        values = np.frombuffer(self.content, form, n, self.at)
-        self.at += values.nbytes
-        return values
-
-    def text(self) -> str:
-        end = self.content.index(b"\0", self.at)
-        value = self.content[self.at : end].decode("utf-8")
-        self.at = end + 1
-        return value
-
-
-def _read(
+@contextmanager
+def _entries(
     stem: Path,
-    binary: Callable[[_Bytes], Entry],
-    text: Callable[[Iterator[str]], Iterator[Entry]],
-) -> list[Entry]:
+    binary: Callable[["_Bytes"], tuple[int, Entry]],
+    text: Callable[[Iterator[str]], Iterator[tuple[int, Entry]]],
+) -> Iterator[Iterator[tuple[int, Entry]]]:
+    """The entries of a file with their numbers, one after the other."""
     path = stem.with_name(stem.name + ".bin")
-    try:
-        if is_file(path):
-            file = _Bytes(path)
-            (n,) = file.take("Q")
-            entries = [binary(file) for _ in range(n)]
-            if file.at != len(file.content):
-                raise ValueError("more bytes than entries")
-            return entries
+    is_binary = exists(path)
+    if not is_binary:
         path = stem.with_name(stem.name + ".txt")
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return list(text(iter(lines)))
+    try:
+        with open_regular(path, MOST_BYTES) as file:
+            yield _distinct(_Bytes(file).entries(binary) if is_binary else text(_lines(file)))
     except (OSError, ValueError, IndexError, OverflowError, struct.error) as error:
         raise UserError(
             f"{path} is cut short or not a file of COLMAP ({error}): export the model again"
         ) from error
 
 
-def _binary_camera(file: _Bytes) -> CameraEntry:
+def _distinct(entries: Iterator[tuple[int, Entry]]) -> Iterator[tuple[int, Entry]]:
+    """The same, but not the like over and over again, as of a hole in a file."""
+    last = None
+    for number, entry in entries:
+        if number == last:
+            raise ValueError(f"number {number} comes twice")
+        yield number, entry
+        last = number
+
+
+def _few(entries: Iterator[tuple[int, Entry]]) -> Iterator[tuple[int, Entry]]:
+    yield from islice(entries, MOST_ENTRIES)
+    if next(entries, None) is not None:
+        raise ValueError(f"it has more than {MOST_ENTRIES} entries")
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    text = io.TextIOWrapper(file, encoding="utf-8")
+    while line := text.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise ValueError("a line in it does not end")
+        yield line
+
+
+class _Bytes:
+    """A binary file, read from its beginning on."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+
+    def entries(self, binary: Callable[["_Bytes"], Entry]) -> Iterator[Entry]:
+        (n,) = self.take("Q")
+        for _ in range(n):
+            yield binary(self)
+        if self.file.tell() != self.size:
+            raise ValueError("more bytes than entries")
+
+    def take(self, form: str) -> tuple:
+        return struct.unpack("<" + form, self.file.read(struct.calcsize("<" + form)))
+
+    def array(self, form: np.dtype, n: int) -> np.ndarray:
+        if n > MOST_ENTRIES:
+            raise ValueError(f"{n} points in one image")
+        return np.frombuffer(self.file.read(n * form.itemsize), form, n)
+
+    def skip(self, n_bytes: int) -> None:
+        if self.file.tell() + n_bytes > self.size:
+            raise ValueError("a point is seen more often than there is room for")
+        self.file.seek(n_bytes, io.SEEK_CUR)
+
+    def text(self) -> str:
+        start = self.file.tell()
+        value, end, _ = self.file.read(LONGEST_NAME).partition(b"\0")
+        if not end:
+            raise ValueError("a name in it does not end")
+        self.file.seek(start + len(value) + 1)
+        return value.decode("utf-8")
+
+
+def _binary_camera(file: _Bytes) -> tuple[int, CameraEntry]:
     number, model, width, height = file.take("iiQQ")
     if not 0 <= model < len(CAMERA_MODELS):
         raise ValueError(f"camera model {model} is unknown")
     name, n = CAMERA_MODELS[model]
-    return CameraEntry(number, name, width, height, file.take(f"{n}d"))
+    return number, CameraEntry(name, width, height, file.take(f"{n}d"))
 
 
-def _binary_image(file: _Bytes) -> ImageEntry:
-    _, *pose = file.take("I7d")
-    (camera,) = file.take("i")
+def _binary_image(file: _Bytes) -> tuple[int, ImageEntry]:
+    number, *pose, camera = file.take("I7di")
     name = file.text()
     (n,) = file.take("Q")
-    values = file.array(np.dtype([("place", "<f8", 2), ("point", "<i8")]), n)
-    return ImageEntry(
-        name, camera, tuple(pose[:4]), tuple(pose[4:]), values["place"], values["point"]
-    )
+    seen = file.array(SEEN, n)
+    seen = seen[seen["point"] >= 0]  # which are few of all features
+    image = ImageEntry(name, camera, tuple(pose[:4]), tuple(pose[4:]), seen["place"], seen["point"])
+    return number, image
 
 
-def _binary_point(file: _Bytes) -> tuple[int, tuple[float, float, float, float]]:
-    number, x, y, z, _, _, _, error, n_seen = file.take("Q3d3BdQ")
-    file.array(np.dtype("<i4"), 2 * n_seen)
+def _binary_point(file: _Bytes) -> tuple[int, Place]:
+    number, x, y, z, error, n_seen = file.take("q3d3xdQ")
+    file.skip(8 * n_seen)
     return number, (x, y, z, error)
 
 
@@ -157,21 +204,21 @@ def _is_content(line: str) -> bool:
     return bool(line.strip()) and not line.startswith("#")
 
 
-def _text_cameras(lines: Iterator[str]) -> Iterator[CameraEntry]:
+def _text_cameras(lines: Iterator[str]) -> Iterator[tuple[int, CameraEntry]]:
     for line in filter(_is_content, lines):
         number, model, width, height, *parameters = line.split()
         if len(parameters) != N_PARAMETERS.get(model, len(parameters)):
             raise ValueError(f"camera model {model} has {len(parameters)} parameters")
         values = tuple(float(x) for x in parameters)
-        yield CameraEntry(int(number), model, int(width), int(height), values)
+        yield int(number), CameraEntry(model, int(width), int(height), values)
 
 
-def _text_images(lines: Iterator[str]) -> Iterator[ImageEntry]:
+def _text_images(lines: Iterator[str]) -> Iterator[tuple[int, ImageEntry]]:
     for line in filter(_is_content, lines):
-        _, *pose, camera, name = line.split(maxsplit=9)
+        number, *pose, camera, name = line.split(maxsplit=9)
         values = np.array([float(x) for x in next(lines, "").split()]).reshape(-1, 3)
         qw, qx, qy, qz, tx, ty, tz = (float(x) for x in pose)
-        yield ImageEntry(
+        image = ImageEntry(
             name.strip(),
             int(camera),
             (qw, qx, qy, qz),
@@ -179,13 +226,12 @@ def _text_images(lines: Iterator[str]) -> Iterator[ImageEntry]:
             values[:, :2],
             values[:, 2].astype(np.int64),
         )
+        yield int(number), image
 
 
-def _text_points(
-    lines: Iterator[str],
-) -> Iterator[tuple[int, tuple[float, float, float, float]]]:
+def _text_points(lines: Iterator[str]) -> Iterator[tuple[int, Place]]:
     for line in filter(_is_content, lines):
-        number, x, y, z, _, _, _, error, *_ = line.split()
+        number, x, y, z, _, _, _, error, *_ = line.split(maxsplit=8)
         yield int(number), (float(x), float(y), float(z), float(error))
 
 
