@@ -1,6 +1,7 @@
 """A real browser, and the programs that it looks at."""
 
 import io
+import json
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def chromium(width: int = 1280, height: int = 800) -> Iterator[Driver]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     for option in (
         "--headless=new",
         "--no-sandbox",
@@ -86,6 +88,13 @@ def wait_for(what: Callable[[], T], seconds: float = 60) -> T:
 def console_errors(driver: Driver) -> list[str]:
     """What the page complains about."""
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def requested(driver: Driver) -> set[str]:
+    """The servers that the page has asked for anything."""
+    events = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
+    urls = (event["params"].get("request", {}).get("url", "") for event in events)
+    return {urlsplit(url).netloc for url in urls if url.startswith(("http", "ws"))}
 
 
 def keep_screenshot(driver: Driver, name: str) -> np.ndarray:

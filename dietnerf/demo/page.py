@@ -1,7 +1,14 @@
-"""The page: which scene, from where, what of it; pictures, a film to take away, and the scores."""
+"""The page: which scene, from where, what of it; pictures, a film to take away, and the scores.
+
+Names of runs and texts of their files are shown by `st.text`, `st.html` or as choices: most else
+takes Markdown, whose pictures a browser fetches from anywhere.
+"""
 
 import argparse
+import html
 import math
+import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
@@ -25,6 +32,7 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.turntable import Bounds
 from dietnerf.pictures import Mode
+from dietnerf.plain import printable
 from dietnerf.training.process import prepare_process
 
 SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}
@@ -35,7 +43,6 @@ STYLE = """<style>
 [data-testid="stSidebarHeader"] {height: 1rem}
 </style>"""  # Streamlit leaves a fifth of the window empty
 SECONDS = 0.15  # until something is shown; the way to the browser takes some more
-NOTHING = "nothing"
 FPS = 20
 
 
@@ -47,7 +54,16 @@ def main() -> None:
     try:
         _show(*_choose(find_scenes(_sources())))
     except UserError as error:
-        st.error(str(error))
+        _tell(str(error))
+    except Exception as error:  # whatever becomes of a checkpoint that anybody may have made
+        reason = f"{type(error).__name__}: {str(error)[:300]}"
+        _tell(f"the checkpoint may have been changed, or come from another version ({reason})")
+
+
+def _tell(reason: str) -> None:
+    """Say what went wrong."""
+    st.error("This cannot be shown:")
+    st.text(printable(reason))
 
 
 def _sources() -> list[str]:
@@ -62,9 +78,11 @@ def _choose(found: dict[str, str]) -> tuple[list[str], list[LoadedScene]]:
     side.title("dietnerf")
     chosen = side.selectbox("Scene", list(found))
     others = [name for name in found if name != chosen]
-    beside = side.selectbox("Beside it", [NOTHING, *others])
-    names = [chosen] if beside == NOTHING else [chosen, beside]
-    return names, [_load(found[name], _stamp(found[name])) for name in names]
+    beside = side.selectbox(
+        "Beside it", [None, *others], format_func=lambda name: name or "nothing"
+    )
+    names = [chosen] if beside is None else [chosen, beside]
+    return names, [_load(os.fsencode(found[name]), _stamp(found[name])) for name in names]
 
 
 def _stamp(source: str) -> float:
@@ -74,8 +92,9 @@ def _stamp(source: str) -> float:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the scene")
-def _load(source: str, stamp: float) -> LoadedScene:
-    return LoadedScene(source)
+def _load(source: bytes, stamp: float) -> LoadedScene:
+    """As bytes: not every name is text that can be hashed."""
+    return LoadedScene(os.fsdecode(source))
 
 
 def _show(names: list[str], scenes: list[LoadedScene]) -> None:
@@ -83,7 +102,7 @@ def _show(names: list[str], scenes: list[LoadedScene]) -> None:
     mode = SHOWN[st.sidebar.radio("Show", list(SHOWN), horizontal=True)]
     columns = st.columns(len(scenes))
     for name, column in zip(names, columns, strict=True):
-        column.subheader(name)
+        column.html(f"<h3>{html.escape(name)}</h3>")
     _pictures(scenes, columns, view, mode)
     for scene, column in zip(scenes, columns, strict=True):
         _facts(column, scene)
@@ -146,7 +165,8 @@ def _pictures(
     for shrinks in rounds:
         depths: Depths | None = None
         for i, (scene, shrink) in enumerate(zip(scenes, shrinks, strict=True)):
-            key = (str(scenes[0].checkpoint), str(scene.checkpoint), id(scene))
+            checkpoints = scenes[0].checkpoint, scene.checkpoint
+            key = (*(os.fsencode(path) for path in checkpoints), id(scene))
             frame = _frame(key, view, shrink, depths, scene, cameras)
             depths = frame.depths
             places[i] = places[i].image(frame.urls[mode], _caption(mode, depths), width=WIDTH)
@@ -174,15 +194,19 @@ def _frame(
 def _facts(column: Any, scene: LoadedScene) -> None:
     """How the scene came to be, and what it scored."""
     history, n_views = scene.system.history, len(scene.turntable.cameras)
-    column.caption(f"{n_views} views, {history.steps} steps in {history.seconds:.0f} s")
-    results = scene.results()
+    column.caption(f"{n_views} views, {history.steps:d} steps in {history.seconds:.0f} s")
+    try:
+        results = scene.results()
+    except UserError as error:
+        column.text(printable(error))
+        return
     if results is None:
         column.caption("No scores yet: `python train.py test --run ...` measures them.")
         return
-    column.caption(results["protocol"])
-    scores = {name: value for name, value in results["mean"].items() if value is not None}
-    for part, name in zip(column.columns(max(1, len(scores))), scores, strict=False):
-        part.metric(name, f"{scores[name]:.2f}" if name == "psnr" else f"{scores[name]:.4f}")
+    column.text(printable(results.protocol))
+    mean = results.mean
+    for part, name in zip(column.columns(max(1, len(mean))), mean, strict=False):
+        part.metric(name, f"{mean[name]:.2f}" if name == "psnr" else f"{mean[name]:.4f}")
 
 
 def _film(names: list[str], scenes: list[LoadedScene], view: View, mode: Mode) -> None:
@@ -202,7 +226,7 @@ def _film(names: list[str], scenes: list[LoadedScene], view: View, mode: Mode) -
             st.session_state.film = (asked, film(frames, ending, FPS))
         made_of, content = st.session_state.get("film", (None, b""))
         if made_of == asked:
-            st.download_button("Download", content, f"{names[0].replace('/', '_')}{ending}")
+            st.download_button("Download", content, re.sub(r"[^\w.-]", "_", names[0]) + ending)
 
 
 def _with_progress(

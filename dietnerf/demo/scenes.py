@@ -2,14 +2,13 @@
 
 import base64
 import io
-import json
+import itertools
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -21,9 +20,11 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.turntable import Turntable
 from dietnerf.pictures import Mode, depth_range, picture
+from dietnerf.plain import printable
 from dietnerf.preview import Preview, shrunk
 from dietnerf.renderer import picture_precision
 from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
+from dietnerf.training.results import Results, is_own_file, read_results
 
 HUB = "hf:"
 MODES: tuple[Mode, ...] = ("rgb", "depth", "opacity")
@@ -62,7 +63,7 @@ class Frame:
 
 def find_scenes(sources: Sequence[str]) -> dict[str, str]:
     """The checkpoints in folders, by the names that a reader chooses from; the last one of a run
-    bears the name of the run.
+    bears the name of the run. Links that lead out of a folder are passed over.
 
     Args:
         sources: runs, folders of runs, checkpoint files, or `hf://user/name`.
@@ -76,7 +77,8 @@ def find_scenes(sources: Sequence[str]) -> dict[str, str]:
             scenes[source] = source
             continue
         folder = Path(source)
-        scenes |= {_label(path, folder): str(path) for path in _checkpoints(folder)}
+        for path in _checkpoints(folder):
+            scenes[_free(_label(path, folder), scenes)] = str(path)
     if not scenes:
         raise UserError(
             f"there is no checkpoint in {' or '.join(sources)}; train a scene with "
@@ -90,7 +92,9 @@ def _checkpoints(source: Path) -> list[Path]:
     try:
         if source.is_dir():
             os.listdir(source)  # below it, `rglob` passes over what may not be read
-        return [source] if source.is_file() else sorted(source.rglob("*.ckpt"))
+        if source.is_file():
+            return [source]
+        return sorted(path for path in source.rglob("*.ckpt") if is_own_file(path, source))
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; name another folder") from error
 
@@ -99,7 +103,13 @@ def _label(checkpoint: Path, folder: Path) -> str:
     run = run_of(checkpoint)
     inside = run.relative_to(folder) if run.is_relative_to(folder) else run
     name = str(inside) if inside.name else run.resolve().name
-    return name if checkpoint.stem == "last" else f"{name} ({checkpoint.stem})"
+    return printable(name if checkpoint.stem == "last" else f"{name} ({checkpoint.stem})")
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, with a number behind it if there is one like it."""
+    names = itertools.chain([name], (f"{name} #{n}" for n in itertools.count(2)))
+    return next(free for free in names if free not in taken)
 
 
 class LoadedScene:
@@ -146,14 +156,15 @@ class LoadedScene:
         pixels = {mode: picture(rendering, mode, small.height, depths) for mode in MODES}
         return Frame({mode: as_url(values.cpu()) for mode, values in pixels.items()}, depths)
 
-    def results(self) -> dict[str, Any] | None:
-        """What `train.py test` wrote of this very checkpoint, or None."""
-        try:
-            results = json.loads((run_of(self.checkpoint) / "metrics.json").read_text())
-            tested = Path(results["checkpoint"]).name
-            return results if tested == self.checkpoint.name else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    def results(self) -> Results | None:
+        """What `train.py test` wrote of this very checkpoint, or None.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        results = read_results(run_of(self.checkpoint))
+        is_of_this = results is not None and results.checkpoint == self.checkpoint.name
+        return results if is_of_this else None
 
 
 def of_height(cameras: Cameras, height: int) -> Cameras:

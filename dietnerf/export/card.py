@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from dietnerf.plain import as_markdown
+from dietnerf.training.results import Results
+
 FRONT = """---
 library_name: dietnerf
 pipeline_tag: image-to-3d
@@ -22,15 +25,15 @@ NAMES = {
 
 
 def model_card(
-    repository: str, facts: dict[str, Any], metrics: dict[str, Any], film: str | None
+    repository: str, facts: dict[str, Any], results: Results | None, film: str | None
 ) -> str:
-    """The card as Markdown.
+    """The card as Markdown; texts of the run are shown as they are.
 
     Args:
         repository: owner/name.
         facts: what a checkpoint says of itself: version, history, capture.
-        metrics: of `metrics.json`; empty where the run was not tested.
-        film: name of a GIF beside the card, or None.
+        results: None where the run was not tested.
+        film: name of a GIF beside the card, without spaces or punctuation, or None.
     """
     name = repository.split("/")[1]
     views = facts["capture"]["view_ids"].get("train", [])
@@ -38,23 +41,23 @@ def model_card(
     paragraphs = [
         f"# {name}",
         f"![{name}]({film})" if film else None,
-        f"A radiance field of {len(views)} photographs, made by dietnerf {facts['version']}: "
-        f"{history['steps']:,} steps in {history['seconds']:.0f} seconds. It can be seen from any "
+        f"A radiance field of {len(views)} photographs, made by dietnerf "
+        f"{as_markdown(facts['version'])}: {int(history['steps']):,} steps in "
+        f"{float(history['seconds']):.0f} seconds. It can be seen from any "
         "side:",
         f"```\npython render.py hf://{repository}\npython -m dietnerf.export mesh hf://{repository}"
         f" --out {name}.glb\n```",
-        f"Training views: {', '.join(map(str, views))}. The options are in `config.yaml`:",
+        f"Training views: {', '.join(map(as_markdown, views))}. The options are in `config.yaml`:",
         f"```\npython -m dietnerf.export pull {repository} runs/{name}\n"
         f"python train.py fit --config runs/{name}/config.yaml --run runs/{name}-again\n```",
-        _scores(metrics),
+        _scores(results),
         "The weights are safetensors; nothing here runs code when it is loaded.",
     ]
     return FRONT + "\n" + "\n\n".join(text for text in paragraphs if text) + "\n"
 
 
-def _scores(metrics: dict[str, Any]) -> str | None:
-    mean = {k: v for k, v in metrics.get("mean", {}).items() if v is not None}
-    if not mean:
+def _scores(results: Results | None) -> str | None:
+    if results is None or not results.mean:
         return None
-    rows = [f"| {NAMES.get(name, name)} | {value:.4g} |" for name, value in mean.items()]
-    return "\n".join([f"{metrics.get('protocol', 'Test views')}:", "", "| | |", "|---|---|", *rows])
+    rows = [f"| {NAMES.get(name, name)} | {value:.4g} |" for name, value in results.mean.items()]
+    return "\n".join([f"{as_markdown(results.protocol)}:", "", "| | |", "|---|---|", *rows])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,8 +18,9 @@ from dietnerf.export.paths import results_folder
 from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training.hub import repository_of
 from dietnerf.training.published import CONFIG, write_published
+from dietnerf.training.results import METRICS, is_own_file, read_results
 
-METRICS = "metrics.json"
+FILM = re.compile(r"[\w.-]+\.gif")  # a name that the card can hold
 KEPT = ("protocol", "mean", "views", "train_view_ids", "seed", "steps", "train_seconds", "device")
 
 
@@ -60,18 +62,34 @@ def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
     if not content["dietnerf"].get("capture"):
         raise UserError(f"{checkpoint} knows no cameras, so that nobody could render it")
     write_published(content, _read(run / CONFIG, yaml.safe_load), folder)
-    metrics = {k: v for k, v in _read(run / METRICS, json.loads).items() if k in KEPT}
-    if metrics:
+    results = read_results(run)
+    if results is not None:
+        metrics = {k: v for k, v in _read(run / METRICS, json.loads).items() if k in KEPT}
         (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-    films = sorted(run.glob("*.gif"), key=lambda path: path.stat().st_mtime)
-    if films:
-        shutil.copyfile(films[-1], folder / films[-1].name)
-    card = model_card(repository, content["dietnerf"], metrics, films[-1].name if films else None)
+    film = _film(run)
+    if film is not None:
+        shutil.copyfile(film, folder / film.name)
+    card = model_card(repository, content["dietnerf"], results, film.name if film else None)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
+def _film(run: Path) -> Path | None:
+    """The newest GIF of a run, and nothing that a link makes look like one."""
+    found = [
+        path
+        for path in run.glob("*.gif")
+        if FILM.fullmatch(path.name) and is_own_file(path, run) and _begins_as_gif(path)
+    ]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _begins_as_gif(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"GIF8"
+
+
 def _read(path: Path, parse: Any) -> dict[str, Any]:
-    if not path.is_file():
+    if not is_own_file(path, path.parent):
         return {}
     try:
         content = parse(path.read_text(encoding="utf-8"))

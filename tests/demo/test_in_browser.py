@@ -1,5 +1,7 @@
 """The page in a real browser: what a move of a slider changes, and how soon."""
 
+import json
+import shutil
 import time
 import urllib.request
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.browser import (
     free_port,
     keep_screenshot,
     program,
+    requested,
     slide,
     wait_for,
     wait_for_port,
@@ -115,3 +118,36 @@ def test_a_moved_slider_changes_the_picture(shown_run: Path):
     expected = pixels(frame.urls["rgb"])
     assert abs(after - expected).max() <= MAX_DIFFERENCE
     assert abs(after - before).max() > 20
+
+
+def test_nothing_is_fetched_from_elsewhere(finished_run: Path, tmp_path: Path):
+    """Though the name of a run, its scores and its checkpoints would have it so."""
+    picture = "![x](http:/127.0.0.1:9/a.png)"
+    run = tmp_path / f"{picture} <img src=http:" / "127.0.0.1:9" / "b.png>"
+    shutil.copytree(finished_run, run)
+    results = {"checkpoint": "last.ckpt", "mean": {"psnr": 1.0}, "protocol": f"{picture} of it"}
+    (run / "metrics.json").write_text(json.dumps(results))
+    for checkpoint in ("best", "000004"):
+        (run / "checkpoints" / f"{checkpoint}.ckpt").write_bytes(b"torn")
+    port = free_port()
+    page_of = ("-m", "streamlit", "run", "app.py", "--server.port", str(port))
+    with chromium() as driver, program(*page_of, "--", str(tmp_path)):
+        wait_for_port(port)
+        page = Page(driver, port)
+        wait_for(page.address)
+        wait_for(lambda: f"{picture} of it" in driver.find_element("tag name", "body").text)
+        page.rest()
+        keep_screenshot(driver, "markup")
+        choose(driver, "Scene", 1)
+        wait_for(lambda: "is not a readable checkpoint" in driver.page_source)
+        page.rest()
+        keep_screenshot(driver, "torn")
+        assert requested(driver) == {f"127.0.0.1:{port}"}
+
+
+def choose(driver: Driver, label: str, steps: int) -> None:
+    """The next choice but so many of a list."""
+    place = f'input[role="combobox"][aria-label*="{label}"]'
+    (box,) = wait_for(lambda: driver.find_elements("css selector", place))
+    box.click()
+    box.send_keys("\ue015" * steps, "\ue007")  # arrow down, and enter

@@ -104,9 +104,36 @@ def test_scores_are_those_of_this_checkpoint(finished_run: Path, tmp_path: Path)
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     assert LoadedScene(str(run)).results() is None
-    results = {"checkpoint": "runs/x/checkpoints/last.ckpt", "mean": {"psnr": 30.0}}
+    results = {"checkpoint": "runs/x/checkpoints/last.ckpt", "mean": {"psnr": 30, "lpips": None}}
     (run / "metrics.json").write_text(json.dumps(results))
-    assert LoadedScene(str(run)).results() == results
+    found = LoadedScene(str(run)).results()
+    assert found is not None and found.mean == {"psnr": 30.0}
     assert LoadedScene(str(run / "checkpoints" / "best.ckpt")).results() is None
     (run / "metrics.json").write_text("{")
-    assert LoadedScene(str(run)).results() is None
+    with pytest.raises(UserError, match=r"metrics.json cannot be read"):
+        LoadedScene(str(run)).results()
+
+
+def test_what_is_no_checkpoint_of_the_folder_is_passed_over(finished_run: Path, tmp_path: Path):
+    """A link must not show what lies elsewhere; a pipe would be waited for."""
+    runs, last = tmp_path / "runs", finished_run / "checkpoints" / "last.ckpt"
+    folder = runs / "a" / "checkpoints"
+    folder.mkdir(parents=True)
+    shutil.copyfile(last, folder / "last.ckpt")
+    (folder / "best.ckpt").symlink_to("last.ckpt")
+    (folder / "1.ckpt").symlink_to(last)
+    (folder / "2.ckpt").symlink_to("2.ckpt")
+    (folder / "3.ckpt").symlink_to("../../nowhere")
+    (folder / "4.ckpt").mkdir()
+    os.mkfifo(folder / "5.ckpt")
+    (runs / "b").symlink_to(finished_run)
+    assert set(find_scenes([str(runs)])) == {"a", "a (best)"}
+
+
+def test_a_run_cannot_take_the_name_of_another(finished_run: Path, tmp_path: Path):
+    shutil.copytree(finished_run, tmp_path / "a")
+    shutil.copytree(finished_run, tmp_path / "a (best)")
+    shutil.copytree(finished_run, tmp_path / "a (best)\x07")
+    found = find_scenes([str(tmp_path)])
+    assert len(set(found.values())) == len(list(tmp_path.rglob("*.ckpt")))
+    assert all(name.isprintable() for name in found)

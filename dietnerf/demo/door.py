@@ -1,0 +1,41 @@
+"""Answers requests of the page itself only, as the viewer does.
+
+Streamlit takes a page of any name that leads to this machine for its own, and asks an address of
+the internet for the machine's own before it refuses another.
+"""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from streamlit import config
+
+from dietnerf.viewer.origins import own_names, refusal
+
+
+class Door:
+    """An ASGI middleware.
+
+    Args:
+        app: what stands behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        others: list[str] = config.get_option("server.allowedHosts")
+        self.names = own_names(config.get_option("server.address") or "") | set(others)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reason = None if scope["type"] == "lifespan" else self._refusal(scope["headers"])
+        if reason is None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})  # before it was accepted: 403
+        else:
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": reason.encode()})
+
+    def _refusal(self, headers: list[tuple[bytes, bytes]]) -> str | None:
+        hosts, origins = (
+            [value.decode("latin-1") for key, value in headers if key == name]
+            for name in (b"host", b"origin")
+        )
+        return refusal(hosts, origins, self.names)
