@@ -337,12 +337,14 @@ void fuzz_march_rays(Case& of) {
   std::optional<int64_t> capacity;
   if (of.bytes.ConsumeBool()) capacity = of.rarely() ? -of.upto(1) : of.upto(200);
   if (of.is_wrong()) capacity = int64_t{1} << (32 + of.upto(30));
-  const auto [ts, deltas, ray_offsets] =
+  const auto [ts, deltas, ray_offsets, n_wanted] =
       march_rays_cpu(rays_o, rays_d, near, far, bounds, occupied, of.integer(resolution), step,
                      cone_angle, jitter, capacity);
   checked_offsets("march_rays", ray_offsets, ts, ts.numel(),
                   capacity ? Behind::kSpare : Behind::kNothing);
   if (ts.numel() != deltas.numel()) std::abort();
+  if (*n_wanted.const_data_ptr<int64_t>() < ray_offsets.const_data_ptr<int64_t>()[n_rays])
+    std::abort();
 }
 
 void fuzz_render_hash_grid(Case& of) {
