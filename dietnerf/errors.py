@@ -17,9 +17,10 @@ SECONDS_FOR_THE_FIRST = 2.0  # of many processes to say what all would say, whic
 RANKS = ("LOCAL_RANK", "SLURM_PROCID")  # of a process, as torchrun, Lightning and SLURM tell it
 
 
-def printable(text: str) -> str:
-    """The same in one line that a terminal shows as it is: what would move its cursor, change its
-    colors or is no UTF-8, as in the names of files, as escapes; and not endless."""
+def printable(value: object) -> str:
+    """Text of a value in one line that a terminal shows as it is: what would move its cursor,
+    change its colors or is no UTF-8, as in the names of files, as escapes; and not endless."""
+    text = str(value)
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE // 2]} ... {text[-LONGEST_LINE // 2 :]}"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

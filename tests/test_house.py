@@ -21,7 +21,6 @@ PACKAGE = ROOT / "dietnerf"
 # A file imports from smaller numbers, and from its own folder.
 LAYERS = {
     "errors": 0,
-    "plain": 0,
     "specs": 0,
     "chunks": 1,
     "files": 1,
@@ -29,6 +28,7 @@ LAYERS = {
     "randomness": 1,
     "registry": 1,
     "ops": 1,
+    "plain": 1,
     "geometry": 2,
     "data": 3,
     "fields": 3,

@@ -28,11 +28,10 @@ from dietnerf.demo.scenes import (
     find_scenes,
     of_height,
 )
-from dietnerf.errors import UserError
+from dietnerf.errors import UserError, printable
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.turntable import Bounds
 from dietnerf.pictures import Mode
-from dietnerf.plain import printable
 from dietnerf.training.process import prepare_process
 
 SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}

@@ -14,13 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dietnerf.errors import UserError
+from dietnerf.errors import UserError, printable
 from dietnerf.export.film import write_film
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.turntable import Turntable
 from dietnerf.pictures import Mode, depth_range, picture
-from dietnerf.plain import printable
 from dietnerf.preview import Preview, shrunk
 from dietnerf.renderer import picture_precision
 from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of

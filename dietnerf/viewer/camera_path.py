@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dietnerf.errors import UserError
+from dietnerf.errors import UserError, printable
 from dietnerf.files import replace_file
 from dietnerf.geometry.poses import interpolate
-from dietnerf.plain import printable
 from dietnerf.viewer.notices import Notices
 from dietnerf.viewer.views import pose, quaternion
 
