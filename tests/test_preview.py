@@ -1,10 +1,20 @@
-import time
+from types import SimpleNamespace
 
+import pytest
 import torch
 
+from dietnerf import preview as module
 from dietnerf.data import Procedural
 from dietnerf.geometry.rays import Rendering
 from dietnerf.preview import Preview, shrunk
+
+CLOCK = SimpleNamespace(now=0.0, perf_counter=lambda: CLOCK.now)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch) -> None:
+    """The time that renderings take, and none else."""
+    monkeypatch.setattr(module, "time", CLOCK)
 
 
 def drawn(seconds_per_pixel: float) -> tuple[Preview, list[tuple[int, int]]]:
@@ -13,7 +23,7 @@ def drawn(seconds_per_pixel: float) -> tuple[Preview, list[tuple[int, int]]]:
 
     def render(cameras):
         sizes.append((cameras.width, cameras.height))
-        time.sleep(seconds_per_pixel * cameras.width * cameras.height)
+        CLOCK.now += seconds_per_pixel * cameras.width * cameras.height
         return Rendering(*(torch.zeros(1) for _ in range(4)))
 
     return Preview(render), sizes

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -50,7 +51,7 @@ def read_results(run: Path) -> Results | None:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} cannot be read ({reason}); write it anew by "
-            f"`python train.py test --run {run}`, or remove it"
+            f"`python train.py test --run {shlex.quote(str(run))}`, or remove it"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import shlex
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ ORANGE = (230, 120, 30)
 FRAMES_PER_STOP, FPS = 30, 15  # of the preview
 PIECES = 20  # of the drawn line from one view to the next
 MOST_VIEWS = 200  # in a path
+STYLE = "font-size: 0.875rem; padding: 0 0.75rem 0.5rem; overflow-wrap: anywhere"
 
 
 def write_path(poses: list[Tensor], path: Path) -> None:
@@ -101,13 +103,14 @@ class CameraPath:
         except (UserError, OSError) as error:
             self._tell(f"{path} was not written: {error}")
             return
-        command = f"python render.py {self._run} --path interpolate --poses {path}"
+        options = ["--path", "interpolate", "--poses", str(path)]
+        command = shlex.join(["python", "render.py", str(self._run), *options])
         self._tell(f"{path} has {len(self.poses)} views. Next:", command)
 
     def _tell(self, sentence: str, command: str = "") -> None:
         """Show plain text: the name of a run can be anything."""
         sentence, command = (html.escape(printable(text)) for text in (sentence, command))
-        self._note.content = f"<p>{sentence}</p><code>{command}</code>"
+        self._note.content = f'<div style="{STYLE}"><p>{sentence}</p><code>{command}</code></div>'
 
     def _draw(self, camera: Any) -> None:
         for node in self._drawn:

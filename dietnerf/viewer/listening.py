@@ -30,6 +30,7 @@ def serve_at(host: str, port: int, notices: Notices) -> Any:
         server = viser.ViserServer(host=host, port=port, verbose=False)
     if server.get_port() != port:  # it has opened a port of its own
         server.stop()
+        listening.close()
         raise UserError(f"the viewer cannot guard viser {viser.__version__}; install 1.1.1")
     # A browser can leave at any time.
     warnings.filterwarnings("ignore", r"Queued a \w+ on a closed connection", UserWarning)

@@ -1,5 +1,6 @@
 """The viewer without a browser: a stand-in for viser's client says what it is shown."""
 
+import contextlib
 import socket
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.browser import free_port
 from tests.viewer.client import Client
 
 pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
+
+from dietnerf.viewer import connections
 
 
 @pytest.fixture
@@ -132,7 +135,7 @@ def test_a_path_has_a_bound(viewer: Viewer, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["![x](http://evil.example)", "<img src=//evil.example>", "\udcff"]
+    "name", ["![x](http://evil.example)", "<img src=//evil.example>", "\udcff", "a; b"]
 )
 def test_a_run_of_any_name_is_told_as_text(viewer: Viewer, tmp_path: Path, name: str):
     viewer.path._run = tmp_path / name.replace("/", ":")
@@ -140,6 +143,7 @@ def test_a_run_of_any_name_is_told_as_text(viewer: Viewer, tmp_path: Path, name:
     viewer.path._add(event)
     viewer.path._write(event)
     told = viewer.path._note.content
+    assert "render.py &#x27;/" in told, "quoted: the name could hold another command"
     assert "has 1 views" in told and "<img" not in told and "\udcff" not in told
 
 
@@ -195,6 +199,12 @@ def test_a_taken_port_is_one_sentence(finished_run: Path, capsys):
 def test_a_place_that_is_none_is_one_sentence(finished_run: Path, place: tuple[str, str]):
     with pytest.raises(UserError, match="cannot listen at"):
         open_run(parse([str(finished_run), "--host", place[0], "--port", place[1]]))
+
+
+def test_a_viser_that_cannot_be_guarded_does_not_serve(finished_run: Path, monkeypatch):
+    monkeypatch.setattr(connections, "guarded", lambda *args: contextlib.nullcontext())
+    with pytest.raises(UserError, match=r"cannot guard viser .*; install"):
+        open_run(parse([str(finished_run), "--port", "0"]))
 
 
 def test_the_way_from_another_machine_is_told():
