@@ -51,7 +51,7 @@ def check_regular(path: Path, most: float = math.inf) -> int:
         raise UserError(f"{path} is {kind}, not a file: put the file itself there")
     if found.st_size > most:
         raise UserError(
-            f"{path} has {found.st_size / 1e9:.3g} GB, and {most / 1e9:.3g} GB are the most that "
+            f"{path} has {found.st_size / 1e6:,.0f} MB, and {most / 1e6:,.0f} MB are the most that "
             "such a file may have: check whether it is the right one"
         )
     return found.st_size

@@ -212,7 +212,9 @@ def test_a_file_is_opened_and_may_be_too_large(tmp_path: Path):
         assert file.read() == b"content"
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(5 * 10**9)
-    with pytest.raises(UserError, match=r"hole has 5 GB, and 1 GB are the most that such a file"):
+    with pytest.raises(
+        UserError, match=r"hole has 5,000 MB, and 1,000 MB are the most that such a"
+    ):
         check_regular(tmp_path / "hole", 10**9)
     with pytest.raises(UserError, match=r"nothing cannot be read: No such file"):
         check_regular(tmp_path / "nothing")

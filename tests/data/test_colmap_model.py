@@ -31,7 +31,7 @@ def model(ending: str, tmp_path: Path) -> Path:
 def test_a_hole_is_not_read(name: str, ending: str, model: Path):
     path = model / f"{name}.{ending}"
     os.truncate(path, 20 * 10**9)
-    with pytest.raises(UserError, match=rf"{path.name} has 20 GB, and 2.15 GB are the most"):
+    with pytest.raises(UserError, match=rf"{path.name} has 20,000 MB, and 2,147 MB are the most"):
         read_model(model)
     os.truncate(path, MOST_BYTES)
     with pytest.raises(UserError, match=rf"{path.name} is cut short or not a file of COLMAP"):

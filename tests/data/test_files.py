@@ -19,7 +19,7 @@ from dietnerf.prepare.formats import write_blender, write_llff, write_transforms
 def test_a_hole_is_no_listing(tmp_path: Path):
     (tmp_path / "transforms.json").write_text("{")
     os.truncate(tmp_path / "transforms.json", 20 * 10**9)
-    with pytest.raises(UserError, match=r"transforms.json has 20 GB, and 0.0671 GB are the most"):
+    with pytest.raises(UserError, match=r"transforms.json has 20,000 MB, and 67 MB are the most"):
         read_object(tmp_path / "transforms.json")
 
 
