@@ -116,8 +116,8 @@ def _places(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _spellings(place: Path) -> Iterator[Path]:
-    for form in ("NFC", "NFD"):
-        name = unicodedata.normalize(form, place.name)
+    forms = (unicodedata.normalize(form, place.name) for form in ("NFC", "NFD"))
+    for name in dict.fromkeys((place.name, *forms)):
         yield from _with_endings(place.with_name(name) if name else place)
 
 
