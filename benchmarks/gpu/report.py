@@ -93,6 +93,8 @@ def main() -> None:
     rows = [line for one in found for line in speed_rows(one)]
     print("\n".join([*tests(args.folders), "", measured(found), *rows]))
     if args.out is not None:
+        if not all("capability" in one["card"] for one in found):
+            raise UserError("these are figures of a rehearsal, not of a GPU: they are for no page")
         page = args.out.read_text() if args.out.exists() else ""
         args.out.write_text(with_measured(page, measured(found)))
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks/gpu"
-CARD = {"date": "2026-01-31", "device": "A card", "driver_version": "1.2"}
+CARD = {"date": "2026-01-31", "device": "A card", "capability": "9.0"}
 STEP = {"part": "step", "name": "training step", "card": "A card", "ms": 1.25, "bare_ms": 1.125}
 QUALITY = {
     "part": "quality", "name": "time to quality", "card": "A card", "seconds_to_30_db": 2.5,
@@ -96,6 +96,15 @@ def test_what_came_back_becomes_rows(tmp_path: Path):
     assert text.startswith("# Kernels\n\n| a | b |\n\n## Measured on a GPU\n")
     assert "old figures" not in text and "date 2026-01-31" in text
     assert "| training step | 1.25 | 1.125 |" in text
+
+
+def test_figures_of_a_rehearsal_get_into_no_page(tmp_path: Path):
+    card = {name: value for name, value in CARD.items() if name != "capability"}
+    (tmp_path / "steps.json").write_text(json.dumps({"card": card, "rows": [STEP]}))
+    page = tmp_path / "page.md"
+    done = report(str(tmp_path), "--out", str(page))
+    assert done.returncode == 2 and "figures of a rehearsal" in done.stderr
+    assert not page.exists()
 
 
 def test_figures_stay_when_the_page_is_made_anew(monkeypatch, tmp_path: Path):
