@@ -11,8 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dietnerf.errors import UserError
-from dietnerf.fields import HashGrid
-from dietnerf.losses import DensitySmoothness, Moment, Photometric, Step
+from dietnerf.losses import Photometric, Step
 from dietnerf.randomness import seeded
 from dietnerf.renderer import render_image
 from dietnerf.sampling import occupancy
@@ -303,52 +302,6 @@ def test_what_a_step_found_is_kept_when_another_is_taken():
     found = steps.judge(batch, [1.0])
     seen.zero_()
     assert found.results[0].tolist() == [1, 1, 1] and found.n_samples == 5
-
-
-def test_gradients_of_the_scene_survive_half_precision():
-    """There is no scaler in recorded steps; a loss of weight 1e-3 over many points has such."""
-    system = DietNeRF(HashGrid(n_levels=1, log2_table_size=5, base_resolution=2))
-    table = system.field.table
-    with torch.autocast("cpu", torch.float16):
-        loss = 1e-9 * table.half().float().sum()
-        (lost,) = torch.autograd.grad(loss, table, retain_graph=True)
-        (found,) = torch.autograd.grad(system.recorded.scaled(loss), table)
-    assert (lost == 0).all()
-    torch.testing.assert_close(found, torch.full_like(table, 1e-9), rtol=0.02, atol=0)
-
-
-def test_losses_of_the_scene_are_scaled_and_nothing_else_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    losses = [
-        {"class_path": "dietnerf.losses.Photometric"},
-        {"class_path": "dietnerf.losses.DensitySmoothness", "init_args": {"weight": 0.5}},
-    ]
-    options = [*EVEN, *RECORDED, "--model.losses", json.dumps(losses)]
-    forward, scales = DensitySmoothness.forward, []
-
-    def noting(loss: DensitySmoothness, moment: Moment) -> torch.Tensor:
-        value = forward(loss, moment)
-        value.register_hook(lambda grad: scales.append(float(grad)))
-        return value
-
-    monkeypatch.setattr(DensitySmoothness, "forward", noting)
-    for name, is_half in (("full", False), ("half", True)):
-        for module in (recording, together):
-            monkeypatch.setattr(module, "is_half", lambda device, answer=is_half: answer)
-        fit(tmp_path / name, *options)
-    assert scales == [0.5] * 12 + [0.5 * recording.LOSS_SCALE] * 12
-    are_close(weights(tmp_path / "half" / LAST), weights(tmp_path / "full" / LAST))
-
-
-def test_weights_of_losses_are_those_of_the_step(tmp_path: Path):
-    distortion = {"weight": 10.0, "start": 3, "ramp": 6}
-    losses = [
-        {"class_path": "dietnerf.losses.Photometric"},
-        {"class_path": "dietnerf.losses.Distortion", "init_args": distortion},
-    ]
-    expected, found = stepwise_and_recorded(tmp_path, *EVEN, "--model.losses", json.dumps(losses))
-    are_close(found, expected)
 
 
 def test_a_recording_draws_by_the_seed_of_the_call_and_is_done_once_at_each(device: str):
