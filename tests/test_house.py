@@ -21,6 +21,7 @@ PACKAGE = ROOT / "dietnerf"
 # A file imports from smaller numbers, and from its own folder.
 LAYERS = {
     "errors": 0,
+    "machine": 0,
     "specs": 0,
     "chunks": 1,
     "files": 1,

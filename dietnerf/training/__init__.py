@@ -1,1 +1,5 @@
 """Training with Lightning."""
+
+from dietnerf.machine import check_temporary_folder
+
+check_temporary_folder()
