@@ -16,7 +16,6 @@ again, and what was broken off goes on from its last checkpoint. The table is wr
 run, to `table.md` and `table.json` in the folder.
 """
 
-import argparse
 import io
 import json
 import os
@@ -34,8 +33,9 @@ from typing import Any
 import torch
 import yaml
 
+from dietnerf.arguments import Parser, number, path_name
 from dietnerf.errors import UserError, exit_on_user_error
-from dietnerf.files import replace_file
+from dietnerf.files import check_writable, remove_parts, write_file
 from dietnerf.locks import FolderLock
 
 SCORES = ("psnr", "ssim_uniform7", "lpips_vgg_paper")
@@ -253,8 +253,7 @@ def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def write_table(plan: Plan, runs: list[Run], out: Path) -> None:
     rows = rows_of(plan, runs)
     for name, text in (("json", json.dumps(rows, indent=2) + "\n"), ("md", markdown(rows))):
-        with replace_file(out / f"table.{name}") as part:
-            part.write_text(text)
+        write_file(out / f"table.{name}", text)
 
 
 def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> None:
@@ -295,18 +294,16 @@ def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> N
 @exit_on_user_error
 def main(args: list[str] | None = None) -> None:
     """Carry a plan out; `args` defaults to the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dietnerf.benchmark", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"))
-    parser.add_argument("--processes", type=int, default=1, help="at a time, where there is no GPU")
-    parser.add_argument("--seeds", type=int, help="instead of the plan's number")
+    parser = Parser(prog="python -m dietnerf.benchmark", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("plan", type=path_name)
+    add("--out", type=path_name, default=Path("runs/benchmark"))
+    few = number(int, 1, 1000)
+    add("--processes", type=few, default=1, help="at a time, where there is no GPU")
+    add("--seeds", type=few, help="instead of the plan's number")
     options = parser.parse_args(args)
-    for name in ("processes", "seeds"):
-        number = getattr(options, name)
-        if number is not None and number < 1:
-            raise UserError(f"--{name} is {number}; it must be at least 1")
+    check_writable(options.out, "--out")
+    remove_parts(options.out)
     plan = Plan.read(options.plan)
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)

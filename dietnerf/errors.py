@@ -1,20 +1,28 @@
-"""Mistakes that a user can mend: one sentence on the screen, a non-zero exit, and no traceback."""
+"""What ends a command before its time: a sentence on the screen, an exit code, no traceback."""
 
+import errno
 import functools
 import io
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec
+from typing import Any, ParamSpec
+
+import torch
 
 P = ParamSpec("P")
 LONGEST_LINE = 8000  # of a message, letters
 ITEM = "\n  - "  # before each further line of a message
 SECONDS_FOR_THE_FIRST = 2.0  # of many processes to say what all would say, which ends the others
 RANKS = ("LOCAL_RANK", "SLURM_PROCID")  # of a process, as torchrun, Lightning and SLURM tell it
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # of disks
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc")  # what torch and kernels say of it on a CPU
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 def printable(value: object) -> str:
@@ -61,12 +69,66 @@ def naming_missing_packages() -> Iterator[None]:
         raise UserError(f"a class in the options needs a package: {reason}") from error
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, what caused it, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
 def mistake_behind(error: BaseException) -> UserError | None:
     """The `UserError` that an error is, or that caused it, if any did."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UserError):
-        cause = cause.__cause__
-    return cause
+    return next((cause for cause in _causes(error) if isinstance(cause, UserError)), None)
+
+
+def full_disk_behind(error: BaseException) -> OSError | None:
+    """What a full or broken disk said, if an error is that, or was caused by it."""
+    of_system = (cause for cause in _causes(error) if isinstance(cause, OSError))
+    return next((cause for cause in of_system if cause.errno in FULL), None)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or the host, has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    is_refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return is_refused or any(sign in str(error) for sign in OUT_OF_MEMORY)
+
+
+def _shortage_behind(error: Exception) -> UserError | None:
+    """What the machine lacks, in a sentence, if that is why a command ended."""
+    disk = full_disk_behind(error)
+    if disk is None and isinstance(error, OSError) and error.filename is not None:
+        disk = error
+    if disk is not None:
+        return UserError(f"{disk.filename or 'a file cannot be written'}: {disk.strerror}")
+    if is_out_of_memory(error):
+        reason = str(error).strip().partition("\n")[0] or "Python has none left"
+        return UserError(f"there is not enough memory, so ask for less at a time: {reason}")
+    return None
+
+
+@contextmanager
+def leaving_on_signals() -> Iterator[None]:
+    """End by an exception where SIGTERM or the end of the terminal would end the process on the
+    spot, so that it clears away what it has begun."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ending = (number for number in (signal.SIGTERM, HANGUP) if number is not None)
+    numbers = [n for n in ending if signal.getsignal(n) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(number: int, _: Any) -> None:
+    sys.exit(128 + number)
 
 
 def _format_warning(
@@ -83,7 +145,8 @@ def _format_warning(
 
 
 def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
-    """Turn a `UserError` that leaves `main`, or caused what does, into its sentence and exit 2."""
+    """Turn a `UserError` that leaves `main`, or caused what does, into its sentence and exit 2; so
+    too what a full disk, or memory, says. Ctrl-C is exit 130."""
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -93,10 +156,10 @@ def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
             sys.stdout.reconfigure(errors="backslashreplace")  # names that are no UTF-8
         try:
             main(*args, **kwargs)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
         except Exception as error:
-            mistake = mistake_behind(error)
-            if mistake is None and isinstance(error, OSError) and error.filename is not None:
-                mistake = UserError(f"{os.fsdecode(error.filename)}: {error.strerror}")
+            mistake = mistake_behind(error) or _shortage_behind(error)
             if mistake is None:
                 raise
             is_first = all(os.environ.get(name, "0") == "0" for name in RANKS)

@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all, and files that are read only if they are files."""
+"""Files that appear whole or not at all, and files that are read only if they are files.
+
+A file is written beside its place under a hidden name, its part, and renamed when all of it is on
+the disk. Its writer keeps the part locked, so that `remove_parts` knows which were left behind.
+"""
 
 import errno
 import io
@@ -6,16 +10,22 @@ import math
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from dietnerf.errors import UserError
+from dietnerf.errors import FULL, UserError
+
+try:
+    import fcntl
+except ImportError:  # on Windows, which removes no file that is open
+    fcntl = None  # type: ignore[assignment]
 
 UNWRITABLE = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR),
+    *FULL,
+    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO),  # of a disk that is gone
 )
 KINDS = {
@@ -25,6 +35,8 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+MARK = ".dietnerf-"  # what names of parts begin with
+LONGEST = 255  # bytes of a name, on most disks
 
 
 def check_regular(path: Path, most: float = math.inf) -> int:
@@ -70,25 +82,90 @@ def open_regular(path: Path, most: float = math.inf) -> Iterator[BinaryIO]:
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """A temporary name with the same ending, which becomes `path` only if the block succeeds, and
-    only when all of it is on the disk.
+    only when all of it is on the disk. A link stays one, and the file that it leads to is replaced.
 
     Raises:
-        UserError: there is no room on the disk, or the folder cannot be written to.
+        UserError: there is no room on the disk, or `path` or its folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.stem}.part{os.getpid()}{path.suffix}")
-    try:
+    with _naming(path):
+        _check_old(path, str(path))
+        path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        part = _part_of(path)
+        try:
+            part.touch()
+            with _locked(part):
+                yield part
+                _sync(part)
+                part.replace(path)
+            _sync(path.parent)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: bytes | memoryview | str) -> None:
+    """Write a file, text in UTF-8, whole or not at all.
+
+    Raises:
+        UserError: as `replace_file`.
+    """
+    with replace_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder, which becomes `path`, so far missing or empty, if the block succeeds.
+    What others that were killed left beside it is removed.
+
+    Raises:
+        UserError: there is no room on the disk, or `path` cannot be made.
+    """
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_parts(path.parent)
+        part = _part_of(path)
+        part.mkdir()
+        try:
+            with _locked(part):
+                yield part
+                if path.is_dir():
+                    path.rmdir()  # an empty one
+                part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _part_of(path: Path) -> Path:
+    """A hidden name of its own for this process, no longer than any name may be."""
+    return path.with_name(f"{MARK}{path.stem[:50]}.part{os.getpid()}{path.suffix}")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file was not written for want of room or permission."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[None]:
+    """Lock a part until the block, or the process, ends."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every network disk has locks
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:
@@ -103,34 +180,80 @@ def _sync(path: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what writers that were killed in `replace_file` left in a folder."""
-    for part in folder.glob(".*.part*"):
-        part.unlink(missing_ok=True)
+    """Remove the parts that writers left in a folder when they were killed."""
+    for part in folder.glob(f"{MARK}*.part*"):
+        with suppress(OSError):
+            if fcntl is not None:
+                descriptor = os.open(part, os.O_RDONLY)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                finally:
+                    os.close(descriptor)
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder, which becomes `path`, so far missing or empty, if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.is_dir():
-            path.rmdir()  # an empty one
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def check_file(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written, before time is spent on its content.
+
+    Raises:
+        UserError: names the option, and says why.
+    """
+    named = f"{option} {path}"
+    _check_name(path, named)
+    _check_old(path, named)
+    _check_place(Path(os.path.realpath(path)).parent if path.exists() else path.parent, named)
 
 
 def check_writable(folder: Path, option: str) -> None:
     """Refuse a folder that cannot be made or written to, before time is spent on its content.
 
     Raises:
-        UserError: names the option.
+        UserError: names the option, and says why.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise UserError(f"{option} {folder}: {existing} is a file; name a folder")
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"{option} {folder}: {existing} cannot be written to; name another folder")
+    named = f"{option} {folder}"
+    _check_name(folder, named)
+    _check_place(folder, named)
+
+
+def _check_old(path: Path, named: str) -> None:
+    """Refuse to put a file in the place of what is none, or is protected."""
+    if not os.path.lexists(path):
+        return
+    if not path.exists():
+        raise UserError(f"{named} is a link to nothing: remove it, or choose another name")
+    if path.is_dir():
+        raise UserError(f"{named} is a folder: remove it, or choose another name")
+    if not path.is_file():
+        raise UserError(f"{named} is a device, a pipe or a socket: choose another name")
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{named} is protected from writing: choose another name")
+
+
+def _check_place(folder: Path, named: str) -> None:
+    """Refuse a folder by what is there of it, or of the folders above it: by writing there."""
+    place = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not place.exists():
+        raise UserError(f"{named}: {place} is a link to nothing; remove it, or name another folder")
+    if not place.is_dir():
+        raise UserError(f"{named}: {place} is a file; name a folder")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{named}: {place} cannot be written to ({error.strerror}); name another folder"
+        ) from error
+
+
+def _check_name(path: Path, named: str) -> None:
+    try:
+        names = [part.encode() for part in path.parts]
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except UnicodeEncodeError as error:
+        raise UserError(f"{named}: a name that is not UTF-8; choose another") from error
+    except OSError as error:
+        raise UserError(f"{named}: {error.strerror}; choose another name") from error
+    if max(map(len, names), default=0) > LONGEST:
+        raise UserError(f"{named}: a name of more than {LONGEST} bytes; choose a shorter one")

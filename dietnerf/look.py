@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dietnerf.files import replace_file
+from dietnerf.data.images import encoded
+from dietnerf.files import write_file
 from dietnerf.geometry.bounds import bounds_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.coverage import Coverage
@@ -40,8 +41,7 @@ def look(cameras: Cameras, names: Sequence[str], picture: Path) -> Coverage:
     """
     coverage = Coverage.of(cameras)
     print("\n".join(describe(coverage, names)))
-    with replace_file(picture) as part:
-        draw(cameras, coverage).save(part)
+    write_file(picture, encoded(draw(cameras, coverage), "PNG"))
     print(f"  picture    {picture}")
     return coverage
 

@@ -11,6 +11,7 @@ from dietnerf.geometry.rays import Rendering
 
 Mode = Literal["rgb", "depth", "opacity"]
 CAPTION_ROWS = 16
+PIXELS_AT_ONCE = 1 << 18  # which colours in floats take some 20 MB for
 
 # Near is bright, far is dark: nine steps of a colour map whose lightness is monotonic.
 _DEPTH_COLOURS = torch.tensor(
@@ -67,13 +68,17 @@ def picture(rendering: Rendering, mode: Mode, height: int, depths: tuple[float, 
         height: rows of the image.
         depths: the depths drawn brightest and darkest.
     """
+    parts = [to_uint8(_colours(part, mode, depths)) for part in rendering.split(PIXELS_AT_ONCE)]
+    return torch.cat(parts).unflatten(0, (height, -1))
+
+
+def _colours(rendering: Rendering, mode: Mode, depths: tuple[float, float]) -> Tensor:
+    """What is drawn of each ray, (n_rays, 3) in [0, 1]."""
     if mode == "rgb":
-        colours = rendering.rgb
-    elif mode == "depth":
-        colours = colour_depth(rendering, *depths)
-    else:
-        colours = rendering.opacity[:, None].expand(-1, 3)
-    return to_uint8(colours).unflatten(0, (height, -1))
+        return rendering.rgb
+    if mode == "depth":
+        return colour_depth(rendering, *depths)
+    return rendering.opacity[:, None].expand(-1, 3)
 
 
 def captioned(pixels: Tensor, text: str) -> Tensor:

@@ -7,13 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dietnerf.errors import UserError
+from dietnerf.errors import UserError, is_out_of_memory
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering
 from dietnerf.sampling.base import AbstractSampler
-
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc")  # what torch and kernels say of it on a CPU
 
 
 def picture_precision(device: torch.device) -> AbstractContextManager[object]:
@@ -66,33 +64,44 @@ def render_image(
     device = background.device
     if device.type == "cuda":  # which casts its rays itself
         cameras, index = cameras[[index]].to(device), 0
-    rays = cameras.image_rays(index)
-    n_rays = len(rays)
+    n_pixels = cameras.height * cameras.width
+    n_rays = n_pixels
     if not _can_trace(field, sampler, device):
         n_rays = min(rays_per_chunk(field, sampler, device), n_rays)
-    parts: list[Rendering] = []
+    whole: Rendering | None = None
     first = 0
-    while first < len(rays):
-        rendering = _rendered(rays[first : first + n_rays], field, sampler, background)
-        if rendering is not None:
-            parts.append(rendering)
+    while first < n_pixels:
+        pixels = range(first, min(first + n_rays, n_pixels))
+        part = _rendered(cameras, index, pixels, field, sampler, background)
+        if part is not None and len(pixels) == n_pixels:
+            return part
+        if part is not None:
+            whole = whole or part.room_for(n_pixels)
+            whole.put(first, part)
             first += n_rays
         elif n_rays > 1:
             n_rays = math.ceil(n_rays / 2)
         else:
             raise UserError(f"{device} has no memory for a single ray; free some of it")
-    return Rendering.cat(parts)
+    assert whole is not None, "an image has pixels"
+    return whole
 
 
 def _rendered(
-    rays: Rays, field: AbstractField, sampler: AbstractSampler, background: Tensor
+    cameras: Cameras,
+    index: int,
+    pixels: range,
+    field: AbstractField,
+    sampler: AbstractSampler,
+    background: Tensor,
 ) -> Rendering | None:
     """A chunk without its weights, or None where the memory does not suffice.
 
     Only after it returns is what the failed attempt held free again.
     """
     try:
-        rays = rays.to(background.device)
+        numbers = torch.arange(pixels.start, pixels.stop, device=cameras.c2w.device)
+        rays = cameras.image_rays(index, numbers).to(background.device)
         if sampler.cells is not None and _can_trace(field, sampler, background.device):
             return field.trace(rays, sampler.cells).over(background)
         rendering, _ = render_rays(rays, field, sampler, background)
@@ -105,9 +114,3 @@ def _rendered(
 
 def _can_trace(field: AbstractField, sampler: AbstractSampler, device: torch.device) -> bool:
     return sampler.cells is not None and field.can_trace(device)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device, or the host, has no memory left."""
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or any(sign in str(error) for sign in OUT_OF_MEMORY)

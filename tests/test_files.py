@@ -1,227 +1,118 @@
-"""What is no file is named and never read, wherever a path to it comes from."""
+"""Files that appear whole or not at all, in whatever place."""
 
-import json
 import os
-import shutil
 import signal
-import stat
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from dietnerf.data import COLMAP, LLFF, Blender, Procedural, Scene, Transforms
-from dietnerf.errors import UserError
-from dietnerf.export.paths import read_poses
-from dietnerf.files import check_regular, open_regular
-from dietnerf.prepare.command import prepare
-from dietnerf.prepare.formats import write_blender, write_colmap, write_llff, write_transforms
-from dietnerf.semantics.clip import OpenCLIP
-from dietnerf.training import cli
-from dietnerf.training.checkpoints import find_checkpoint
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
-
-KINDS: dict[str, Callable[[Path], None]] = {
-    "a pipe": os.mkfifo,
-    "a folder": os.mkdir,
-    "a socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
-    "a device": lambda path: path.symlink_to("/dev/zero"),
-}
+from dietnerf.errors import UserError, leaving_on_signals
+from dietnerf.files import check_file, new_folder, remove_parts, replace_file, write_file
 
 
-@pytest.fixture(autouse=True)
-def ends() -> Iterator[None]:
-    """Whoever waits for a pipe fails here."""
-
-    def fail(*_: object) -> None:
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, fail)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.fixture(scope="module")
-def views() -> Scene:
-    depths = torch.ones(3, 8, 8)
-    scene = Procedural(resolution=8, n_train=3).read("train")
-    return replace(scene, depths=depths, masks=depths > 0)
+def occupy(place: Path, kind: str) -> None:
+    """Put something that is no file in the place of one."""
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "broken link":
+        place.symlink_to(place.parent / "missing")
+    elif kind == "link to itself":
+        place.symlink_to(place)
 
 
-def transforms(views: Scene, root: Path) -> Callable[[], object]:
-    write_transforms(views, root)
-    return lambda: Transforms(str(root), hold_every=0).read("train")
+@pytest.mark.parametrize("kind", ["folder", "pipe", "broken link", "link to itself"])
+def test_what_is_no_file_stays(kind: str, tmp_path: Path):
+    place = tmp_path / "film.gif"
+    occupy(place, kind)
+    before = place.lstat()
+    with pytest.raises(UserError, match=r"^--out .*film.gif is a "):
+        check_file(place, "--out")
+    with pytest.raises(UserError, match=r"film.gif is a "):
+        write_file(place, b"new")
+    assert place.lstat() == before and left(tmp_path) == ["film.gif"]
 
 
-def npy_depths(views: Scene, root: Path) -> Callable[[], object]:
-    write_transforms(views, root)
-    text = (root / "transforms.json").read_text()
-    (root / "transforms.json").write_text(text.replace("depths/train_0.png", "depth.npy"))
-    return lambda: Transforms(str(root), hold_every=0).read("train")
+def test_a_protected_file_stays(tmp_path: Path, monkeypatch):
+    place = tmp_path / "film.gif"
+    place.write_bytes(b"good")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != place)
+    with pytest.raises(UserError, match="is protected from writing"):
+        write_file(place, b"new")
+    assert place.read_bytes() == b"good"
 
 
-def splits(views: Scene, root: Path) -> Callable[[], object]:
-    write_transforms(views, root)
-    (root / "transforms.json").rename(root / "transforms_train.json")
-    return lambda: Transforms(str(root)).read("train")
+def test_a_link_stays_a_link(tmp_path: Path):
+    real, link = tmp_path / "real" / "film.gif", tmp_path / "film.gif"
+    real.parent.mkdir()
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    write_file(link, b"new")
+    assert link.is_symlink() and real.read_bytes() == b"new"
+    assert left(tmp_path) == ["film.gif", "real"] and left(real.parent) == ["film.gif"]
 
 
-def blender(views: Scene, root: Path) -> Callable[[], object]:
-    write_blender(views, root, "train")
-    return lambda: Blender(str(root)).read("train")
+def test_a_name_may_be_as_long_as_a_disk_takes(tmp_path: Path):
+    place = tmp_path / ("x" * 251 + ".gif")
+    check_file(place, "--out")
+    write_file(place, b"new")
+    assert place.read_bytes() == b"new"
 
 
-def llff(views: Scene, root: Path) -> Callable[[], object]:
-    write_llff(views, root)
-    return lambda: LLFF(str(root), 1, 0).read("train")
-
-
-def colmap(views: Scene, root: Path, is_binary: bool = True) -> Callable[[], object]:
-    write_colmap(views, root, torch.zeros(1, 3), is_binary)
-    return lambda: COLMAP(str(root), hold_every=0).read("train")
-
-
-def colmap_text(views: Scene, root: Path) -> Callable[[], object]:
-    return colmap(views, root, is_binary=False)
-
-
-def photos(views: Scene, root: Path) -> Callable[[], object]:
-    write_llff(views, root)
-    return lambda: prepare(root / "images", root / "scene")
-
-
-def video(views: Scene, root: Path) -> Callable[[], object]:
-    root.mkdir()
-    return lambda: prepare(root / "film.mp4", root / "scene")
-
-
-def poses(views: Scene, root: Path) -> Callable[[], object]:
-    root.mkdir()
-    return lambda: read_poses(root / "poses.json")
-
-
-def tower(views: Scene, root: Path) -> Callable[[], object]:
-    root.mkdir()
-    for name in ("tower.pt", "tower.json"):
-        (root / name).write_text("{}")
-    encoder = OpenCLIP("tower", str(root / "tower.pt"), model_config=str(root / "tower.json"))
-    return lambda: encoder.load(torch.device("cpu"))
-
-
-def local_tower(views: Scene, root: Path) -> Callable[[], object]:
-    root.mkdir()
-    return lambda: OpenCLIP(f"local-dir:{root}", None).load(torch.device("cpu"))
-
-
-READ = [
-    (transforms, "transforms.json"),
-    (transforms, "images/train_0.png"),
-    (transforms, "masks/train_0.png"),
-    (transforms, "depths/train_0.png"),
-    (transforms, "images/dynamic_mask_train_0.png"),
-    (npy_depths, "depth.npy"),
-    (splits, "transforms_train.json"),
-    (blender, "transforms_train.json"),
-    (blender, "train/r_0.png"),
-    (llff, "poses_bounds.npy"),
-    (llff, "images/image000.png"),
-    (llff, "images/one_more.png"),
-    (colmap, "sparse/0/cameras.bin"),
-    (colmap, "sparse/0/images.bin"),
-    (colmap, "sparse/0/points3D.bin"),
-    (colmap, "images/train_0.png"),
-    (colmap_text, "sparse/0/cameras.txt"),
-    (colmap_text, "sparse/0/images.txt"),
-    (colmap_text, "sparse/0/points3D.txt"),
-    (photos, "images/image000.png"),
-    (photos, "images/one_more.jpg"),
-    (video, "film.mp4"),
-    (poses, "poses.json"),
-    (tower, "tower.pt"),
-    (tower, "tower.json"),
-    (local_tower, "open_clip_config.json"),
-    (local_tower, "open_clip_model.safetensors"),
-]
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("reader", "name"), READ, ids=[f"{reader.__name__}-{name}" for reader, name in READ]
+    ("name", "sentence"),
+    [
+        ("x" * 252 + ".gif", "File name too long"),
+        ("new/" + "x" * 252 + ".gif", "a name of more than 255 bytes"),
+        ("a/" * 2100 + "film.gif", "File name too long"),
+        (os.fsdecode(b"\xff.gif"), "a name that is not UTF-8"),
+        ("file/film.gif", "file is a file; name a folder"),
+        ("link/film.gif", "link is a link to nothing"),
+        ("/proc/film.gif", "/proc cannot be written to"),
+    ],
+    ids=["long", "long in a new folder", "deep", "bytes", "in a file", "in a link", "in /proc"],
 )
-def test_readers(reader, name: str, kind: str, views: Scene, tmp_path: Path):
-    if (reader, kind) == (video, "a folder"):
-        pytest.skip("a folder of photographs may be called so")
-    read, path = reader(views, tmp_path / "scene"), tmp_path / "scene" / name
-    if name == "images/dynamic_mask_train_0.png":
-        listing = tmp_path / "scene" / "transforms.json"
-        frames = json.loads(listing.read_text())
-        del frames["frames"][0]["mask_path"]
-        listing.write_text(json.dumps(frames))
-    path.unlink(missing_ok=True)
-    KINDS[kind](path)
-    with pytest.raises(UserError, match=f"{path.name} is (a symbolic link|{kind}, not a file)"):
-        read()
+def test_names_that_cannot_be_are_refused_before(name: str, sentence: str, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    with pytest.raises(UserError) as refused:
+        check_file(tmp_path / name, "--out")
+    assert str(refused.value).startswith("--out ") and sentence in str(refused.value)
+    assert left(tmp_path) == ["file", "link"]
 
 
-def run(path: Path, *command: str) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([*command, "--run", str(path.parent)])
-    assert ended.value.code == 2
+def test_parts_of_killed_writers_are_removed_and_of_living_ones_not(tmp_path: Path):
+    (tmp_path / ".dietnerf-film.part1.gif").write_bytes(b"half of it")
+    (tmp_path / ".dietnerf-scene.part1" / "images").mkdir(parents=True)
+    (tmp_path / ".photos.part1.rar").write_bytes(b"another program's")
+    with replace_file(tmp_path / "film.gif") as part, new_folder(tmp_path / "scene") as folder:
+        part.write_bytes(b"new")
+        remove_parts(tmp_path)
+        assert left(tmp_path) == sorted([part.name, folder.name, ".photos.part1.rar"])
+    assert left(tmp_path) == [".photos.part1.rar", "film.gif", "scene"]
 
 
-COMMANDS = {
-    "config.yaml": lambda path: run(path, "test"),
-    "own.yaml": lambda path: run(path, "fit", "--config", str(path)),
-    "last.ckpt": lambda path: run(path, "test", "--ckpt_path", str(path)),
-    "scene.ckpt": find_checkpoint,
-}
+@leaving_on_signals()
+def write_until(number: int, path: Path) -> None:
+    with replace_file(path) as part:
+        part.write_bytes(b"half of it")
+        os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("kind", ["a pipe", "a socket", "a device"])
-@pytest.mark.parametrize("name", COMMANDS)
-def test_commands(name: str, kind: str, finished_run: Path, tmp_path: Path, capsys):
-    path = tmp_path / "run" / name
-    shutil.copytree(finished_run, path.parent)
-    path.unlink(missing_ok=True)
-    KINDS[kind](path)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_part(number: int, tmp_path: Path):
+    handler = signal.signal(number, signal.SIG_DFL)  # pytest may run under nohup
+    (tmp_path / "film.gif").write_bytes(b"good")
     try:
-        COMMANDS[name](path)
-        said = capsys.readouterr().err
-    except UserError as error:
-        said = str(error)
-    assert str(path) in said
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_link_is_what_it_leads_to(kind: str, tmp_path: Path):
-    KINDS[kind](tmp_path / "other")
-    (tmp_path / "link").symlink_to("other")
-    with pytest.raises(UserError, match=f"link is {kind}, not a file: put the file itself there"):
-        check_regular(tmp_path / "link")
-
-
-def test_a_file_is_opened_and_may_be_too_large(tmp_path: Path):
-    (tmp_path / "file").write_bytes(b"content")
-    (tmp_path / "link").symlink_to("file")
-    assert check_regular(tmp_path / "link") == 7
-    with open_regular(tmp_path / "link", 7) as file:
-        assert file.read() == b"content"
-    with (tmp_path / "hole").open("wb") as file:
-        file.truncate(5 * 10**9)
-    with pytest.raises(
-        UserError, match=r"hole has 5,000 MB, and 1,000 MB are the most that such a"
-    ):
-        check_regular(tmp_path / "hole", 10**9)
-    with pytest.raises(UserError, match=r"nothing cannot be read: No such file"):
-        check_regular(tmp_path / "nothing")
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
-def test_files_of_the_system_are_not_read(tmp_path: Path):
-    (tmp_path / "listing.json").symlink_to("/proc/self/environ")
-    with open_regular(tmp_path / "listing.json") as file:
-        assert file.read() == b""
+        with pytest.raises(SystemExit) as ended:
+            write_until(number, tmp_path / "film.gif")
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, handler)
+    assert ended.value.code == 128 + number
+    assert left(tmp_path) == ["film.gif"] and (tmp_path / "film.gif").read_bytes() == b"good"

@@ -76,6 +76,24 @@ def test_without_memory_it_goes_on_with_half_as_many_rays(error: Exception):
     assert set(sampler.asked[3:]) == {12}, "and not tried again with more"
 
 
+@pytest.mark.parametrize("room", [576, 96, 20])
+def test_the_rays_of_a_picture_are_made_as_they_are_rendered(room: int, monkeypatch):
+    """Of a large picture they alone would take gigabytes."""
+    whole = render_image(camera(), 0, Ball(), Stratified(64), torch.ones(3))
+    make, asked = Cameras.rays, []
+
+    def rays(self, ids, columns, rows):
+        asked.append(len(ids))
+        if len(ids) > room:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return make(self, ids, columns, rows)
+
+    monkeypatch.setattr(Cameras, "rays", rays)
+    found = render_image(camera(), 0, Ball(), Stratified(64), torch.ones(3))
+    assert torch.equal(found.rgb, whole.rgb) and torch.equal(found.depth, whole.depth)
+    assert max(asked) == 96, "as many as are rendered at a time"
+
+
 def test_memory_for_no_ray_at_all_is_one_sentence():
     sampler = SmallMemory(64, 0, OUT_OF_MEMORY[0])
     with pytest.raises(UserError, match="no memory for a single ray"):

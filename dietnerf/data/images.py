@@ -1,9 +1,10 @@
 """Image files in, 8-bit tensors out; and the one way in which images are made smaller."""
 
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,6 +54,19 @@ def _plain_mode(image: Image.Image) -> str | None:
     if image.mode == "P" and image.palette is not None:
         return image.palette.mode
     return "RGB" if image.mode == "CMYK" else None
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> memoryview:
+    """A picture as the content of a file: Pillow itself does not say why a disk takes nothing.
+
+    Args:
+        picture: any.
+        kind: Pillow's name of the format, as PNG.
+        options: of that format.
+    """
+    content = io.BytesIO()
+    picture.save(content, kind, **options)
+    return content.getbuffer()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dietnerf.arguments import path_name
 from dietnerf.errors import UserError
 from dietnerf.export.paths import (
     add_path_options,
@@ -15,9 +16,9 @@ from dietnerf.export.paths import (
     check_path_options,
     default_path,
     load_run,
-    results_folder,
+    output_of,
 )
-from dietnerf.files import check_writable, replace_file
+from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.lenses import COEFFICIENTS
 from dietnerf.training.checkpoints import find_checkpoint
@@ -27,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `cameras`."""
     add_run_options(parser)
     add_path_options(parser, default="spiral if all cameras face one way, else orbit")
-    parser.add_argument("--out", type=Path, help=".json (default: cameras.json in the run)")
+    parser.add_argument("--out", type=path_name, help=".json (default: cameras.json in the run)")
 
 
 def check(options: argparse.Namespace) -> None:
@@ -44,8 +45,7 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the cameras."""
     checkpoint = find_checkpoint(options.checkpoint)
-    out = options.out or results_folder(options.checkpoint, checkpoint) / "cameras.json"
-    check_writable(out.parent, "--out")
+    out = output_of(options, checkpoint, "cameras.json")
     _, capture = load_run(options)
     options.path = options.path or default_path(capture)
     write_cameras(camera_path(capture, options), out)
@@ -69,8 +69,7 @@ def write_cameras(cameras: Cameras, out: Path, **frames: list[Any]) -> None:
             for i in range(len(cameras))
         ],
     }
-    with replace_file(out) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n")
+    write_file(out, json.dumps(content, indent=2) + "\n")
 
 
 def _frame(cameras: Cameras, i: int) -> dict[str, Any]:

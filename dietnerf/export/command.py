@@ -1,8 +1,7 @@
 """`python -m dietnerf.export`: a scene as a mesh, points, depth maps or cameras, and on the hub."""
 
-import argparse
-
-from dietnerf.errors import exit_on_user_error
+from dietnerf.arguments import Parser
+from dietnerf.errors import exit_on_user_error, leaving_on_signals
 from dietnerf.export import cameras, depth, mesh, points, pull, push
 from dietnerf.export.paths import check_device
 from dietnerf.training.process import prepare_process
@@ -18,9 +17,10 @@ COMMANDS = {
 
 
 @exit_on_user_error
+@leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
     """Export a scene; `args` defaults to the command line."""
-    parser = argparse.ArgumentParser(prog="python -m dietnerf.export", description=__doc__)
+    parser = Parser(prog="python -m dietnerf.export", description=__doc__)
     ways = parser.add_subparsers(dest="what", required=True)
     for name, way in COMMANDS.items():
         words = (way.__doc__ or "").partition(": ")[2]

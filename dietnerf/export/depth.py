@@ -1,6 +1,7 @@
 """`depth`: depth maps as 16-bit PNG with their scale, as EXR or as NumPy arrays."""
 
 import argparse
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,17 +10,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dietnerf.arguments import path_name
+from dietnerf.errors import UserError
 from dietnerf.export.cameras import write_cameras
 from dietnerf.export.optional import require
 from dietnerf.export.paths import (
     add_path_options,
     add_run_options,
     camera_path,
+    check_memory,
     check_path_options,
     load_run,
-    results_folder,
+    output_of,
 )
-from dietnerf.files import check_writable, replace_file
+from dietnerf.files import replace_file, write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import surface_depth
 from dietnerf.training.checkpoints import find_checkpoint
@@ -34,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
     add_path_options(parser, default="train")
     add = parser.add_argument
-    add("--out", type=Path, help="folder (default: depth in the run)")
+    add("--out", type=path_name, help="folder (default: depth in the run)")
     add("--format", choices=("png", "exr", "npy"), default="png")
 
 
@@ -53,10 +57,11 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the depth maps."""
     checkpoint = find_checkpoint(options.checkpoint)
-    out = options.out or results_folder(options.checkpoint, checkpoint) / "depth"
-    check_writable(out, "--out")
+    out = output_of(options, checkpoint, "depth")
     system, capture = load_run(options)
-    write_depths(system, camera_path(capture, options), out, options.format)
+    cameras = camera_path(capture, options)
+    check_memory(cameras, 4, " or fewer --frames")
+    write_depths(system, cameras, out, options.format)
     print(out)
 
 
@@ -78,27 +83,33 @@ def write_depths(system: DietNeRF, cameras: Cameras, out: Path, ending: str = "p
         seen = system.render(cameras, i, torch.zeros(3))
         depth = surface_depth(seen).where(seen.opacity > OPAQUE, 0.0)
         maps.append(depth.view(cameras.height, cameras.width).cpu().numpy())
-    scale = max(float(np.max(maps)), 1e-6) / LARGEST
+    scale = max(*(float(values.max()) for values in maps), 1e-6) / LARGEST
     names = [f"depth_{i:03d}.{ending}" for i in range(len(maps))]
     for name, values in zip(names, maps, strict=True):
-        with replace_file(out / name) as part:
-            WRITERS[ending](part, values, scale)
+        WRITERS[ending](out / name, values, scale)
     scales = {"integer_depth_scale": [scale] * len(maps)} if ending == "png" else {}
     write_cameras(cameras, out / "depth.json", depth_file_path=names, **scales)
 
 
 def _write_png(path: Path, depth: np.ndarray, scale: float) -> None:
-    iio.imwrite(path, (depth / scale).round().clip(0, LARGEST).astype(np.uint16))
+    steps = (depth / scale).round().clip(0, LARGEST).astype(np.uint16)
+    write_file(path, iio.imwrite("<bytes>", steps, extension=".png"))
 
 
 def _write_exr(path: Path, depth: np.ndarray, scale: float) -> None:
     exr = require("OpenEXR", "OpenEXR", "--format exr")
     header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
-    exr.File(header, {"Z": depth}).write(str(path))
+    with replace_file(path) as part:
+        try:
+            exr.File(header, {"Z": depth}).write(str(part))
+        except RuntimeError as error:
+            raise UserError(f"{path} cannot be written: {error}") from error
 
 
 def _write_npy(path: Path, depth: np.ndarray, scale: float) -> None:
-    np.save(path, depth)
+    content = io.BytesIO()
+    np.save(content, depth)
+    write_file(path, content.getbuffer())
 
 
 Writer = Callable[[Path, np.ndarray, float], None]

@@ -1,29 +1,72 @@
 """Frames, one at a time, into a GIF, an MP4 or a folder of PNGs."""
 
-from collections.abc import Iterable
+import io
+import subprocess
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from typing import IO
 
-import imageio.v2 as imageio
 import imageio.v3 as iio
+import imageio_ffmpeg
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from dietnerf.errors import UserError
-from dietnerf.files import replace_file
+from dietnerf.files import check_file, check_writable, replace_file, write_file
 
 FORMATS = (".gif", ".mp4", "a folder for PNGs")
+LARGEST = {".gif": 65_535, ".mp4": 16_384}  # pixels along a side
+FASTEST_GIF, LONGEST_GIF = 50, 655  # frames per second that browsers show; seconds of one frame
+CODEC, LOSS = "libx264", "10"  # of 51: not to be seen
 
 
 def check_output(out: Path) -> None:
-    """Refuse a file name whose ending says a format that cannot be written.
+    """Refuse a name that nothing can be written to, or whose ending says no format.
 
     Raises:
-        UserError: it is neither .gif nor .mp4 nor a folder.
+        UserError: it says why.
     """
+    known = ", ".join(FORMATS)
+    if out.name in FORMATS:
+        raise UserError(f"--out {out} is an ending without a name; use one of {known}")
     if out.suffix not in ("", ".gif", ".mp4"):
-        raise UserError(f"--out {out}: cannot write {out.suffix}; use one of {', '.join(FORMATS)}")
-    if out.suffix == "" and out.is_file():
-        raise UserError(f"--out {out} is a file; name a folder for PNGs")
+        raise UserError(f"--out {out}: cannot write {out.suffix}; use one of {known}")
+    if out.suffix == "":
+        check_writable(out, "--out")
+    else:
+        check_file(out, "--out")
+
+
+def check_film(out: Path, n_frames: int, width: int, height: int, fps: float) -> None:
+    """Refuse what a format cannot hold.
+
+    Args:
+        out: ends in .gif or .mp4, or is a folder.
+        n_frames: how many there are.
+        width, height: of the pictures of a frame side by side, pixels.
+        fps: frames per second.
+
+    Raises:
+        UserError: it names the option and the bound.
+    """
+    largest = LARGEST.get(out.suffix)
+    if largest is not None and max(width, height) > largest:
+        raise UserError(
+            f"--out {out}: frames of {width}x{height} pixels, and {out.suffix} has at most "
+            f"{largest} along a side; choose a smaller --size, fewer --modes or a folder for PNGs"
+        )
+    if out.suffix == ".gif" and fps > FASTEST_GIF:
+        raise UserError(f"--fps is {fps:g}; a .gif shows at most {FASTEST_GIF}, an .mp4 more")
+    if out.suffix == ".gif" and n_frames / fps > LONGEST_GIF:
+        raise UserError(
+            f"--fps is {fps:g}: {n_frames} frames take {n_frames / fps:.0f} seconds, and a .gif "
+            f"has at most {LONGEST_GIF}; write an .mp4"
+        )
 
 
 def write_film(frames: Iterable[dict[str, Tensor]], out: Path, fps: float) -> None:
@@ -35,18 +78,72 @@ def write_film(frames: Iterable[dict[str, Tensor]], out: Path, fps: float) -> No
         frames: for each frame its pictures by name, (height, width, 3), 8 bit, on the CPU.
         out: ends in .gif or .mp4, or is a folder.
         fps: frames per second.
+
+    Raises:
+        UserError: it cannot be written, and why; a film that was there stays.
     """
     if out.suffix == "":
         for i, pictures in enumerate(frames):
             for name, pixels in pictures.items():
-                with replace_file(out / f"{name}_{i:03d}.png") as part:
-                    iio.imwrite(part, pixels.numpy())
+                content = iio.imwrite("<bytes>", pixels.numpy(), extension=".png")
+                write_file(out / f"{name}_{i:03d}.png", content)
+        return
+    joined = (np.concatenate([p.numpy() for p in each.values()], axis=1) for each in frames)
+    if out.suffix == ".gif":
+        write_file(out, _gif(joined, fps))
         return
     with replace_file(out) as part:
-        if out.suffix == ".gif":
-            writer = imageio.get_writer(part, duration=1000 / fps, loop=0)
-        else:
-            writer = imageio.get_writer(part, fps=fps, quality=8, macro_block_size=2)
-        with writer:
-            for pictures in frames:
-                writer.append_data(np.concatenate([p.numpy() for p in pictures.values()], axis=1))
+        failure = _encode(joined, part, fps)
+        if failure:
+            raise UserError(f"{out} cannot be written: {failure}")
+
+
+def _gif(pictures: Iterator[np.ndarray], fps: float) -> memoryview:
+    images = map(Image.fromarray, pictures)
+    content = io.BytesIO()
+    next(images).save(
+        content, "GIF", save_all=True, append_images=images, duration=1000 / fps, loop=0
+    )
+    return content.getbuffer()
+
+
+def _encode(pictures: Iterator[np.ndarray], path: Path, fps: float) -> str:
+    """Let ffmpeg write an MP4; what it says where it fails, or nothing."""
+    first = next(pictures)
+    height, width = first.shape[:2]
+    command = [
+        *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"),
+        *("-r", str(Fraction(fps).limit_denominator()), "-i", "-"),
+        *("-vf", f"scale={width + width % 2}:{height + height % 2}"),  # H.264 wants even sides
+        *("-vcodec", CODEC, "-pix_fmt", "yuv420p", "-crf", LOSS, str(path)),
+    ]
+    # With the system's signals a file that grows too large would kill it before it says so.
+    with (
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, restore_signals=False
+        ) as ffmpeg,
+        ThreadPoolExecutor(1) as listener,
+    ):
+        assert ffmpeg.stdin is not None and ffmpeg.stderr is not None, "both are pipes"
+        said = listener.submit(ffmpeg.stderr.read)
+        try:
+            _feed(ffmpeg.stdin, chain([first], pictures))
+        except BaseException:
+            ffmpeg.kill()
+            raise
+        finally:
+            with suppress(BrokenPipeError):
+                ffmpeg.stdin.close()
+    if ffmpeg.returncode == 0:
+        return ""
+    cause = said.result().decode(errors="replace").strip().partition("\n")[0].rpartition("] ")[2]
+    return f"ffmpeg ended with {ffmpeg.returncode}: {cause}"
+
+
+def _feed(pipe: IO[bytes], pictures: Iterable[np.ndarray]) -> None:
+    for picture in pictures:
+        try:
+            pipe.write(picture.tobytes())
+        except BrokenPipeError:  # ffmpeg has failed, and says why
+            return

@@ -1,9 +1,9 @@
 """The pictures of a film, frame after frame, on one device or shared out over several."""
 
 import math
-import multiprocessing
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import Queue
@@ -21,9 +21,11 @@ from dietnerf.renderer import picture_precision
 from dietnerf.training.checkpoints import load_system
 from dietnerf.training.process import prepare_process
 from dietnerf.training.system import DietNeRF
+from dietnerf.workers import CONTEXT, workers
 
 Item = TypeVar("Item")
 Pictures = dict[str, Tensor]  # of each mode, 8 bit, (height, width, 3), on the CPU
+Frames = Generator[Pictures, None, None]
 PREFIXES = ("", "beside_")  # of the modes of one run, and of another beside it
 
 
@@ -63,35 +65,38 @@ class Film:
         return pictures
 
 
-def render_frames(systems: list[DietNeRF], film: Film) -> Iterator[Pictures]:
+def render_frames(systems: list[DietNeRF], film: Film) -> Frames:
     """One frame after the other, on the device of the systems."""
     n_frames = len(film.cameras)
     return (film.frame(systems, i) for i in _counted(range(n_frames), n_frames))
 
 
-def render_frames_on(devices: list[str], checkpoints: list[Path], film: Film) -> Iterator[Pictures]:
+def render_frames_on(devices: list[str], checkpoints: list[Path], film: Film) -> Frames:
     """The same from a process for each device, in order.
 
     Raises:
         UserError: one of the processes ended before its time.
     """
-    context = multiprocessing.get_context("spawn")
-    free: Queue[str] = context.Queue()
+    free: Queue[str] = CONTEXT.Queue()
     for device in devices:
         free.put(device)
     n_frames = len(film.cameras)
     n_threads = max(1, torch.get_num_threads() // len(devices))
-    pool = ProcessPoolExecutor(
-        len(devices), context, Worker.begin, (free, n_threads, checkpoints, film)
-    )
-    with pool:
+    with workers(len(devices), Worker.begin, free, n_threads, checkpoints, film) as pool:
         try:
-            yield from _counted(pool.map(Worker.frame, range(n_frames)), n_frames)
+            given = deque(pool.submit(Worker.frame, i) for i in range(n_frames))
+            yield from _counted(_in_order(given), n_frames)
         except BrokenProcessPool as error:
             raise UserError(
                 f"a process that rendered on one of {', '.join(devices)} ended, perhaps for want "
                 "of memory: use fewer --devices"
             ) from error
+
+
+def _in_order(given: "deque[Future[Pictures]]") -> Iterator[Pictures]:
+    """Each as soon as it is there; those that were handed on are not kept."""
+    while given:
+        yield given.popleft().result()
 
 
 class Worker:

@@ -9,9 +9,10 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from dietnerf.arguments import number, path_name
 from dietnerf.errors import UserError
 from dietnerf.export.optional import require
-from dietnerf.export.paths import add_run_options, check_number, load_run, results_folder
+from dietnerf.export.paths import add_run_options, load_run, output_of
 from dietnerf.export.sight import Sight
 from dietnerf.export.surface import (
     POINTS_AT_ONCE,
@@ -22,7 +23,7 @@ from dietnerf.export.surface import (
     surface,
     wall,
 )
-from dietnerf.files import check_writable, replace_file
+from dietnerf.files import write_file
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Samples
 from dietnerf.pictures import to_uint8
@@ -37,29 +38,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `mesh`."""
     add_run_options(parser)
     add = parser.add_argument
-    add("--out", type=Path, help=f"{', '.join(FORMATS)} (default: mesh.ply in the run)")
+    add("--out", type=path_name, help=f"{', '.join(FORMATS)} (default: mesh.ply in the run)")
     add(
         "--bounds",
-        type=float,
+        type=number(float, -1e6, 1e6),
         nargs=6,
         metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
         help="box to cut out, lowest and highest corner, scene units (default: the scene's)",
     )
-    add("--resolution", type=int, default=256, help="cells along the longest side of the box")
+    add(
+        "--resolution",
+        type=number(int, 8, FINEST),
+        default=256,
+        help="cells along the longest side of the box",
+    )
     add(
         "--level",
-        type=float,
+        type=number(float, 1e-6, 1 - 1e-6),
         default=0.5,
         help="share of the light that is stopped at the surface, within 1/256 of the scene's box "
         "or as much more as a foggy field needs",
     )
     add(
         "--smallest",
-        type=float,
+        type=number(float, 0, 1),
         default=0.05,
         help="parts smaller than this share of the box are left out; 0 keeps all",
     )
-    add("--faces", type=int, help="simplify to that many triangles")
+    add("--faces", type=number(int, 4, 10**9), help="simplify to that many triangles")
 
 
 def check(options: argparse.Namespace) -> None:
@@ -70,13 +76,8 @@ def check(options: argparse.Namespace) -> None:
     """
     if options.out is not None and options.out.suffix not in FORMATS:
         raise UserError(f"--out {options.out}: a mesh is written as one of {', '.join(FORMATS)}")
-    if not 8 <= options.resolution <= FINEST:
-        raise UserError(f"--resolution is {options.resolution}; it must be from 8 to {FINEST}")
-    if not 0 < options.level < 1:
-        raise UserError(f"--level is {options.level}; it must lie between 0 and 1")
-    if not 0 <= options.smallest < 1:
-        raise UserError(f"--smallest is {options.smallest}; it must be a share, from 0 up to 1")
-    check_number("faces", options.faces, 4)
+    if options.bounds is not None:
+        _checked(options.bounds)
     require("trimesh", "trimesh", "a mesh")
     require("skimage.measure", "scikit-image", "a mesh")
     if options.faces is not None:
@@ -86,8 +87,7 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the mesh."""
     checkpoint = find_checkpoint(options.checkpoint)
-    out = options.out or results_folder(options.checkpoint, checkpoint) / "mesh.ply"
-    check_writable(out.parent, "--out")
+    out = output_of(options, checkpoint, "mesh.ply")
     system, capture = load_run(options)
     mesh = extract(
         system, options.bounds, options.resolution, options.level, options.smallest, options.faces
@@ -146,14 +146,12 @@ def write_mesh(mesh: Any, up: Tensor, out: Path) -> None:
         out: ends in .ply, .obj or .glb.
     """
     trimesh = require("trimesh", "trimesh", "a mesh")
-    with replace_file(out) as part:
-        if out.suffix == ".glb":
-            turn = trimesh.geometry.align_vectors(up.numpy(), [0.0, 1.0, 0.0])
-            scene = trimesh.Scene()
-            scene.add_geometry(mesh, transform=turn)
-            scene.export(part)
-        else:
-            mesh.export(part)
+    shown = mesh
+    if out.suffix == ".glb":
+        turn = trimesh.geometry.align_vectors(up.numpy(), [0.0, 1.0, 0.0])
+        shown = trimesh.Scene()
+        shown.add_geometry(mesh, transform=turn)
+    write_file(out, shown.export(file_type=out.suffix[1:]))
 
 
 def _checked(bounds: list[float]) -> Tensor:

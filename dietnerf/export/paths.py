@@ -4,12 +4,15 @@ import argparse
 import math
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
+from dietnerf.arguments import number, path_name
 from dietnerf.data.files import read_object
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
+from dietnerf.files import check_file, check_writable, remove_parts
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import (
     Surroundings,
@@ -27,12 +30,15 @@ from dietnerf.training.hub import is_remote, repository_of
 from dietnerf.training.system import DietNeRF
 
 AROUND = ("orbit", "spiral")  # paths around the middle of the scene
+FURTHEST = 1e6  # scene units
+MOST_FRAMES, LARGEST = 100_000, 65_535  # pixels along a side
+BYTES_AT_ONCE = 64  # of memory for each pixel of the frame that is being rendered
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """A checkpoint, and the device that it is rendered on."""
     add = parser.add_argument
-    add("checkpoint", type=Path, help="folder of a run, a .ckpt file, or hf://owner/name")
+    add("checkpoint", type=path_name, help="folder of a run, a .ckpt file, or hf://owner/name")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -46,27 +52,35 @@ def add_path_options(parser: argparse.ArgumentParser, default: str) -> None:
         "interpolate: through the training cameras, or --poses; train, val, test: the cameras of "
         f"that split (default: {default})",
     )
-    add("--poses", type=Path, help="JSON with frames[].transform_matrix to interpolate through")
-    add("--frames", type=int, default=60)
-    add("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="default: as trained")
+    add(
+        "--poses", type=path_name, help="JSON with frames[].transform_matrix to interpolate through"
+    )
+    add("--frames", type=number(int, 1, MOST_FRAMES), default=60)
+    add(
+        "--size",
+        type=number(int, 1, LARGEST),
+        nargs=2,
+        metavar=("WIDTH", "HEIGHT"),
+        help="default: as trained",
+    )
     add(
         "--elevation_deg",
-        type=float,
+        type=number(float, -90, 90),
         help="of orbit and spiral (default: the training cameras' mean)",
     )
-    add("--radius", type=float, help="of orbit and spiral, scene units (default: their mean)")
+    add(
+        "--radius",
+        type=number(float, 1 / FURTHEST, FURTHEST),
+        help="of orbit and spiral, scene units (default: their mean)",
+    )
 
 
 def check_path_options(options: argparse.Namespace) -> None:
-    """Refuse numbers that are none, and options that do not go together.
+    """Refuse options that do not go together.
 
     Raises:
         UserError: names the option.
     """
-    check_number("frames", options.frames, 1)
-    check_number("radius", options.radius, 1e-6)
-    if options.size and min(options.size) < 1:
-        raise UserError(f"--size is {options.size[0]} {options.size[1]}; both must be positive")
     paths_of: dict[str, tuple[str | None, ...]] = {
         "poses": ("interpolate",),
         "radius": (*AROUND, None),
@@ -78,16 +92,6 @@ def check_path_options(options: argparse.Namespace) -> None:
             raise UserError(f"--{name} goes with --path {named} only")
 
 
-def check_number(name: str, value: float | None, least: float) -> None:
-    """Refuse a number of the command line that is too small, infinite or NaN; None is none.
-
-    Raises:
-        UserError: names the option.
-    """
-    if value is not None and not least <= value < math.inf:
-        raise UserError(f"--{name} is {value}; it must be a positive number")
-
-
 def check_device(device: str) -> None:
     """Refuse a device that is not there.
 
@@ -95,8 +99,8 @@ def check_device(device: str) -> None:
         UserError: says why.
     """
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device {device} cannot be used here: {reason}") from error
 
@@ -107,6 +111,45 @@ def results_folder(given: Path, checkpoint: Path) -> Path:
     if is_remote(given):
         return Path("runs") / repository_of(given).split("/")[1]
     return run_of(checkpoint)
+
+
+def output_of(options: argparse.Namespace, checkpoint: Path, name: str) -> Path:
+    """The file that is written, or where `name` has no ending the folder: `--out`, or `name` in the
+    folder for results. What an earlier command was killed at is cleared away there.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    out: Path = options.out or results_folder(options.checkpoint, checkpoint) / name
+    if Path(name).suffix:
+        check_file(out, "--out")
+        remove_parts(out.parent)
+    else:
+        check_writable(out, "--out")
+        remove_parts(out)
+    return out
+
+
+def check_memory(cameras: Cameras, n_kept: int, advice: str = "") -> None:
+    """Refuse pictures that there is no memory for.
+
+    Args:
+        cameras: one a frame.
+        n_kept: bytes that are kept of each pixel until the last frame is there.
+        advice: what else would do.
+
+    Raises:
+        UserError: it says how much they take.
+    """
+    n_frames, n_pixels = len(cameras), cameras.width * cameras.height
+    n_bytes = n_pixels * (BYTES_AT_ONCE + n_kept * n_frames)
+    free = psutil.virtual_memory().available
+    if n_bytes > free:
+        size = f"{cameras.width}x{cameras.height}"
+        raise UserError(
+            f"{n_frames} frames of {size} pixels take {n_bytes / 1e9:.1f} GB of memory, and "
+            f"{free / 1e9:.1f} GB are free: choose a smaller --size{advice}"
+        )
 
 
 def load_run(options: argparse.Namespace) -> tuple[DietNeRF, Capture]:

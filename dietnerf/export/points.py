@@ -1,24 +1,24 @@
 """`points`: a coloured point cloud of what cameras see, as PLY or GLB."""
 
 import argparse
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dietnerf.arguments import number, path_name
 from dietnerf.errors import UserError
 from dietnerf.export.optional import require
 from dietnerf.export.paths import (
     add_path_options,
     add_run_options,
     camera_path,
-    check_number,
+    check_memory,
     check_path_options,
     load_run,
-    results_folder,
+    output_of,
 )
-from dietnerf.files import check_writable, replace_file
+from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import surface_depth, to_uint8
 from dietnerf.training.checkpoints import find_checkpoint
@@ -34,8 +34,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
     add_path_options(parser, default="train")
     add = parser.add_argument
-    add("--out", type=Path, help=f"{' or '.join(FORMATS)} (default: points.ply in the run)")
-    add("--points", type=int, default=1_000_000, help="at most so many, taken evenly of all")
+    add("--out", type=path_name, help=f"{' or '.join(FORMATS)} (default: points.ply in the run)")
+    add(
+        "--points",
+        type=number(int, 1, 10**9),
+        default=1_000_000,
+        help="at most so many, taken evenly of all",
+    )
 
 
 def check(options: argparse.Namespace) -> None:
@@ -46,7 +51,6 @@ def check(options: argparse.Namespace) -> None:
     """
     options.path = options.path or "train"
     check_path_options(options)
-    check_number("points", options.points, 1)
     if options.out is not None and options.out.suffix not in FORMATS:
         raise UserError(f"--out {options.out}: points are written as {' or '.join(FORMATS)}")
     require("trimesh", "trimesh", "a point cloud")
@@ -55,18 +59,18 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the points."""
     checkpoint = find_checkpoint(options.checkpoint)
-    out = options.out or results_folder(options.checkpoint, checkpoint) / "points.ply"
-    check_writable(out.parent, "--out")
+    out = output_of(options, checkpoint, "points.ply")
     system, capture = load_run(options)
-    points, colours = seen_points(system, camera_path(capture, options))
+    cameras = camera_path(capture, options)
+    check_memory(cameras, 30, " or fewer --frames")
+    points, colours = seen_points(system, cameras)
     if len(points) == 0:
         raise UserError("no pixel of these cameras shows anything solid: see render.py")
     few = torch.linspace(0, len(points) - 1, min(options.points, len(points))).long()
     cloud = require("trimesh", "trimesh", "a point cloud").PointCloud(
         points[few].numpy(), colours[few].numpy()
     )
-    with replace_file(out) as part:
-        cloud.export(part)
+    write_file(out, cloud.export(file_type=out.suffix[1:]))
     print(f"{out}: {len(few)} points")
 
 
@@ -86,7 +90,7 @@ def seen_points(system: DietNeRF, cameras: Cameras) -> tuple[Tensor, Tensor]:
         opacity = seen.opacity.cpu()
         is_even = _is_even(depth.view(cameras.height, cameras.width)).flatten()
         kept = (opacity > SOLID) & is_even
-        rays = cameras.image_rays(i)[kept]
+        rays = cameras.image_rays(i, kept.nonzero().squeeze(-1))
         points.append(rays.rays_o + depth[kept, None] * rays.rays_d)
         colours.append(to_uint8(seen.rgb.cpu()[kept] / opacity[kept, None]))
     return torch.cat(points), torch.cat(colours)

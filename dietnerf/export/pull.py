@@ -1,8 +1,8 @@
 """`pull`: a scene of the model hub as a run of one's own."""
 
 import argparse
-from pathlib import Path
 
+from dietnerf.arguments import path_name
 from dietnerf.errors import UserError
 from dietnerf.files import check_writable
 from dietnerf.training.hub import pull, repository_of
@@ -11,7 +11,7 @@ from dietnerf.training.hub import pull, repository_of
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `pull`."""
     parser.add_argument("name", help="owner/name on the hub")
-    parser.add_argument("folder", type=Path, help="run to be made")
+    parser.add_argument("folder", type=path_name, help="run to be made")
 
 
 def check(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
+from dietnerf.arguments import path_name
 from dietnerf.errors import UserError
 from dietnerf.export.card import model_card
 from dietnerf.export.paths import results_folder
@@ -27,7 +28,7 @@ KEPT = ("protocol", "mean", "views", "train_view_ids", "seed", "steps", "train_s
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `push`."""
     add = parser.add_argument
-    add("checkpoint", type=Path, help="folder of a run, or a .ckpt file")
+    add("checkpoint", type=path_name, help="folder of a run, or a .ckpt file")
     add("name", help="owner/name on the hub")
     add("--private", action="store_true", help="for the owner alone, where the scene is new")
 

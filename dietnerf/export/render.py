@@ -1,24 +1,27 @@
 """`render.py`: a checkpoint and a camera path in, a film or pictures out."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
-from dietnerf.errors import UserError, exit_on_user_error
-from dietnerf.export.film import check_output, write_film
+from dietnerf.arguments import Parser, number, path_name
+from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
+from dietnerf.export.film import check_film, check_output, write_film
 from dietnerf.export.frames import Film, render_frames, render_frames_on
 from dietnerf.export.paths import (
     add_path_options,
     add_run_options,
     camera_path,
     check_device,
-    check_number,
+    check_memory,
     check_path_options,
     default_path,
     results_folder,
 )
-from dietnerf.files import check_writable
+from dietnerf.files import remove_parts
+from dietnerf.geometry.cameras import Cameras
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.process import prepare_process
 
@@ -27,22 +30,27 @@ BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0,
 
 def parse(args: list[str] | None) -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(prog="render.py", description=__doc__)
+    parser = Parser(prog="render.py", description=__doc__)
     add_run_options(parser)
     add_path_options(parser, default="spiral if all cameras face one way, else orbit")
     add = parser.add_argument
     add("--modes", nargs="+", default=["rgb", "depth"], choices=("rgb", "depth", "opacity"))
     add(
-        "--out", type=Path, help=".gif, .mp4, or a folder for PNGs (default: <path>.gif in the run)"
+        "--out",
+        type=path_name,
+        help=".gif, .mp4, or a folder for PNGs (default: <path>.gif in the run)",
     )
-    add("--beside", type=Path, help="another run, shown to the right from the same cameras")
-    add("--fps", type=float, default=20)
-    add("--devices", type=int, default=1, help="GPUs, or processes on the CPU, that share frames")
+    add("--beside", type=path_name, help="another run, shown to the right from the same cameras")
+    add("--fps", type=number(float, 0.01, 1000), default=20)
+    add(
+        "--devices",
+        type=number(int, 1, 256),
+        default=1,
+        help="GPUs, or processes on the CPU, that share frames",
+    )
     add("--background", choices=tuple(BACKGROUNDS), help="default: as trained")
     options = parser.parse_args(args)
     check_path_options(options)
-    check_number("fps", options.fps, 1e-3)
-    check_number("devices", options.devices, 1)
     check_device(options.device)
     return options
 
@@ -58,22 +66,22 @@ def _devices(options: argparse.Namespace) -> list[str]:
 
 
 @exit_on_user_error
+@leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
     """Render a checkpoint; `args` defaults to the command line."""
     options = parse(args)
     prepare_process()
-    checkpoint = find_checkpoint(options.checkpoint)
-    run = results_folder(options.checkpoint, checkpoint)
-    out = options.out or run / "film.gif"
-    check_output(out)
-    check_writable(out.parent if out.suffix else out, "--out")
-    shown = [checkpoint] + ([find_checkpoint(options.beside)] if options.beside else [])
+    if options.out is not None:
+        check_output(options.out)
+    shown = [find_checkpoint(options.checkpoint)]
+    if options.beside is not None:
+        shown.append(find_checkpoint(options.beside))
     devices = _devices(options)
-    systems = [load_system(path).to(devices[0]) for path in shown]
+    systems = [load_system(checkpoint).to(devices[0]) for checkpoint in shown]
     capture = systems[0].refined_capture()
     options.path = options.path or default_path(capture)
-    out = options.out or run / f"{options.path}.gif"
     cameras = camera_path(capture, options)
+    out = _output(options, shown, cameras)
     background = capture.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])
@@ -82,5 +90,25 @@ def main(args: list[str] | None = None) -> None:
         frames = render_frames(systems, film)
     else:
         frames = render_frames_on(devices, shown, film)
-    write_film(frames, out, options.fps)
+    with closing(frames):  # and with them the bar, before anything else is said
+        write_film(frames, out, options.fps)
     print(out)
+
+
+def _output(options: argparse.Namespace, shown: list[Path], cameras: Cameras) -> Path:
+    """Where the film goes, once it is known that it can be made.
+
+    Raises:
+        UserError: it cannot.
+    """
+    run = results_folder(options.checkpoint, shown[0])
+    out: Path = options.out or run / f"{options.path}.gif"
+    check_output(out)
+    n_pictures = len(set(options.modes)) * len(shown)
+    check_film(out, len(cameras), n_pictures * cameras.width, cameras.height, options.fps)
+    if out.suffix == ".gif":
+        check_memory(cameras, 2 * n_pictures, ", fewer --frames or an .mp4")
+    else:
+        check_memory(cameras, 0)
+    remove_parts(out.parent if out.suffix else out)
+    return out

@@ -51,9 +51,9 @@ class Sight:
         """What the pixels show, (n_points, 3), scene units."""
         points = []
         for i, depths in enumerate(self.depths):
-            is_surface = depths.flatten() < FAR_OFF
-            rays = self.cameras.image_rays(i)[is_surface]
-            points.append(rays.rays_o + depths.flatten()[is_surface, None] * rays.rays_d)
+            pixels = (depths.flatten() < FAR_OFF).nonzero().squeeze(-1)
+            rays = self.cameras.image_rays(i, pixels)
+            points.append(rays.rays_o + depths.flatten()[pixels, None] * rays.rays_d)
         return torch.cat(points)
 
     def reaches(self, points: Tensor, behind: float) -> Tensor:

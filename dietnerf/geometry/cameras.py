@@ -227,13 +227,18 @@ class Cameras:
         places = (pixels - self.centre[index]) / self.focal[index]
         return self.lenses[torch.tensor(index)].undistort(places)[1]
 
-    def image_rays(self, index: int) -> Rays:
-        """All rays of one image, row by row: (height * width) of them."""
-        device = self.c2w.device
-        sides = (torch.arange(n, device=device) for n in (self.height, self.width))
-        rows, columns = torch.meshgrid(*sides, indexing="ij")
-        ids = torch.full((self.height * self.width,), index, device=device)
-        return self.rays(ids, columns.flatten(), rows.flatten())
+    def image_rays(self, index: int, pixels: Tensor | None = None) -> Rays:
+        """Rays of one image.
+
+        Args:
+            index: which camera.
+            pixels: numbers of pixels, counted row by row, int64, (n_rays,); None for all of them,
+                (height * width).
+        """
+        if pixels is None:
+            pixels = torch.arange(self.height * self.width, device=self.c2w.device)
+        ids = torch.full_like(pixels, index)
+        return self.rays(ids, pixels % self.width, pixels // self.width)
 
 
 def is_tensor(value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:

@@ -185,6 +185,27 @@ class Rendering:
         )
         return cls(rgb, opacity, depth, depth.new_empty(0))
 
+    def split(self, n_rays: int) -> Iterator[Self]:
+        """Of consecutive parts of at most `n_rays` rays, without their weights."""
+        parts = (values.split(n_rays) for values in (self.rgb, self.opacity, self.depth))
+        for rgb, opacity, depth in zip(*parts, strict=True):
+            yield type(self)(rgb, opacity, depth, depth.new_empty(0))
+
+    def room_for(self, n_rays: int) -> Self:
+        """One of `n_rays` rays with any values, of the same types and without weights."""
+        rgb, opacity, depth = self.rgb, self.opacity, self.depth
+        return type(self)(
+            rgb.new_empty(n_rays, 3),
+            opacity.new_empty(n_rays),
+            depth.new_empty(n_rays),
+            depth.new_empty(0),
+        )
+
+    def put(self, first: int, part: Self) -> None:
+        """Write the values of a part over those of the rays from `first` on."""
+        rays = slice(first, first + len(part.rgb))
+        self.rgb[rays], self.opacity[rays], self.depth[rays] = part.rgb, part.opacity, part.depth
+
     @classmethod
     def joined(cls, parts: Sequence[Self], samples: Samples) -> Self:
         """Of consecutive parts of a bundle with these samples."""

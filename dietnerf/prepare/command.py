@@ -2,33 +2,37 @@
 
 import argparse
 import math
+import os
 import shlex
 import shutil
 from pathlib import Path
 from statistics import median
 
+from dietnerf.arguments import Parser, number, path_name
 from dietnerf.data.files import exists, is_folder
-from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.files import check_writable, new_folder
 from dietnerf.look import look
 from dietnerf.prepare import video
 from dietnerf.prepare.photos import Photo, copy_photos, find_photos
 from dietnerf.prepare.structure import Structure, Trace, place, require_pycolmap
 from dietnerf.prepare.transforms import angle_of_view, cameras_of, upright, write_transforms
+from dietnerf.workers import workers
 
 FEWEST = 3  # photographs that make a scene
+MOST_FRAMES = 10_000  # of a video
 FEW_FEATURES, FEW_PARTNERS = 300, 3
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m dietnerf.prepare", description=__doc__)
-    parser.add_argument("photos", type=Path, help="folder of photos, or a video file")
-    parser.add_argument("scene", type=Path, help="folder to be made: images and transforms.json")
-    parser.add_argument("--frames", type=int, default=40, help="taken of a video (default: 40)")
+    parser = Parser(prog="python -m dietnerf.prepare", description=__doc__)
+    add = parser.add_argument
+    add("photos", type=path_name, help="folder of photos, or a video file")
+    add("scene", type=path_name, help="folder to be made: images and transforms.json")
+    frames = number(int, FEWEST, MOST_FRAMES)
+    add("--frames", type=frames, default=40, help="taken of a video (default: 40)")
     options = parser.parse_args(args)
-    if options.frames < FEWEST:
-        raise UserError(f"--frames is {options.frames}; a scene needs at least {FEWEST}")
     check_new(options.scene)
     return options
 
@@ -71,7 +75,7 @@ def prepare(photos: Path, scene: Path, n_frames: int = 40) -> Structure:
         if len(found) < FEWEST:
             raise UserError(f"{photos} has {len(found)} photos; a scene needs at least {FEWEST}")
         print("finding what they have in common, and where they were taken from", flush=True)
-        structure = place(found, images, work, is_film)
+        structure = _placed(found, images, work, is_film)
         if len(structure.names) < FEWEST:
             raise UserError(" ".join(_failure(structure, found)))
         structure = upright(structure)
@@ -82,6 +86,28 @@ def prepare(photos: Path, scene: Path, n_frames: int = 40) -> Structure:
         write_transforms(structure, part)
         shutil.rmtree(work)
     return structure
+
+
+def _placed(photos: list[Photo], images: Path, work: Path, is_film: bool) -> Structure:
+    """What `place` finds, in a process of its own: COLMAP ends its process where it has no room.
+
+    Raises:
+        UserError: it did.
+    """
+    with workers(1, _be_quiet) as pool:
+        try:
+            return pool.submit(place, photos, images, work, is_film).result()
+        except RuntimeError as error:  # BrokenProcessPool as well
+            free = shutil.disk_usage(work).free / 1e6
+            raise UserError(
+                f"COLMAP failed ({error}): it needs memory, and room beside the scene, where "
+                f"{free:.0f} MB are free"
+            ) from error
+
+
+def _be_quiet() -> None:
+    """Keep to itself what COLMAP says of its own code when it fails."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def report(structure: Structure, photos: list[Photo]) -> list[str]:
@@ -146,6 +172,7 @@ def advice(missing: list[str], traces: dict[str, Trace]) -> list[str]:
 
 
 @exit_on_user_error
+@leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
     """Make a scene of photographs; `args` defaults to the command line."""
     options = parse(args)

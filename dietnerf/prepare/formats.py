@@ -3,6 +3,7 @@
 Photographs become PNGs, so nothing of them is lost. What a format cannot say is refused.
 """
 
+import io
 import json
 import math
 import struct
@@ -19,7 +20,7 @@ from dietnerf.data.colmap import MODELS
 from dietnerf.data.colmap_model import CAMERA_MODELS
 from dietnerf.data.scene import Scene
 from dietnerf.errors import UserError
-from dietnerf.files import replace_file
+from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.lenses import COEFFICIENTS
 
@@ -98,8 +99,9 @@ def write_llff(scene: Scene, root: Path, folder: str = "images") -> None:
         bounds = torch.stack([cameras.near[i], cameras.far[i]]).double()
         rows.append(torch.cat([pose.flatten(), bounds]))
         _write_png(root / folder / f"image{i:03d}.png", scene.images[i].numpy())
-    with replace_file(root / "poses_bounds.npy") as part:
-        np.save(part, torch.stack(rows).numpy())
+    content = io.BytesIO()
+    np.save(content, torch.stack(rows).numpy())
+    write_file(root / "poses_bounds.npy", content.getbuffer())
 
 
 def write_colmap(
@@ -131,8 +133,7 @@ def write_colmap(
     for k, point in enumerate(points.tolist()):
         lines.point(k + 1, point)
     for name, content in lines.files().items():
-        with replace_file(model / name) as part:
-            part.write_bytes(content)
+        write_file(model / name, content)
 
 
 def _colmap_camera(cameras: Cameras, index: int) -> tuple[str, list[float]]:
@@ -251,10 +252,8 @@ def _plain(value: Any) -> Any:
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    with replace_file(path) as part:
-        iio.imwrite(part, pixels)
+    write_file(path, iio.imwrite("<bytes>", pixels, extension=".png"))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with replace_file(path) as part:
-        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_file(path, json.dumps(content, indent=1))

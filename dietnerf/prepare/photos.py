@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from dietnerf.data.files import IMAGE_SUFFIXES, exists, is_folder, list_images
 from dietnerf.data.image_files import HEIC_SUFFIXES, check_codec, open_image
-from dietnerf.data.images import read_image
+from dietnerf.data.images import encoded, read_image
 from dietnerf.data.problems import N_LISTED
 from dietnerf.errors import UserError, printable
 
@@ -95,7 +95,8 @@ def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]
         if is_kept:
             shutil.copyfile(path, images / name)
         else:
-            picture.save(images / name, quality=95, subsampling=0)
+            kind = "JPEG" if name.endswith(".jpg") else "PNG"
+            (images / name).write_bytes(encoded(picture, kind, quality=95, subsampling=0))
         photos.append(Photo(name, *picture.size, focal))
     if problems:
         more = [f"and {len(problems) - N_LISTED} more"] if len(problems) > N_LISTED else []

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dietnerf.data.images import encoded
 from dietnerf.errors import UserError
 from dietnerf.prepare.photos import Photo
 
@@ -127,7 +128,7 @@ def _shrink(photo: Path, small: Path) -> None:
     over_white = Image.new("RGBA", picture.size, "white")
     over_white.alpha_composite(picture)
     small.parent.mkdir(parents=True, exist_ok=True)
-    over_white.convert("RGB").save(small, compress_level=1)
+    small.write_bytes(encoded(over_white.convert("RGB"), "PNG", compress_level=1))
 
 
 def _extract(colmap: Any, photos: list[Photo], small: Path, database: Path) -> None:

@@ -81,5 +81,5 @@ def write_frames(video: Path, n: int, folder: Path) -> list[Path]:
     paths = []
     for i, frame in enumerate(sharp_frames(video, n)):
         paths.append(folder / f"frame_{i:04d}.png")
-        iio.imwrite(paths[-1], frame)
+        paths[-1].write_bytes(iio.imwrite("<bytes>", frame, extension=".png"))
     return paths

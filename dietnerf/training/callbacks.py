@@ -16,7 +16,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 import dietnerf
-from dietnerf.files import replace_file
+from dietnerf.errors import UserError
+from dietnerf.files import write_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
 from dietnerf.pictures import captioned, depth_range, picture, to_uint8
 from dietnerf.renderer import render_rays
@@ -166,11 +167,10 @@ def log_picture(trainer: pl.Trainer, name: str, pixels: Tensor) -> None:
 def weights_along_rays(system: DietNeRF, view: View) -> Tensor:
     """Shares that single samples have in the colours of a view's rays, on the CPU, of those above
     1/1000: near one where surfaces are hard, small where all is fog."""
-    rays = view.cameras.image_rays(0)
-    some = rays[torch.linspace(0, len(rays) - 1, min(len(rays), HISTOGRAM_RAYS)).long()]
-    rendering, _ = render_rays(
-        some.to(system.device), system.field, system.sampler, view.background, None
-    )
+    n_pixels = view.cameras.width * view.cameras.height
+    pixels = torch.linspace(0, n_pixels - 1, min(n_pixels, HISTOGRAM_RAYS)).long()
+    rays = view.cameras.image_rays(0, pixels).to(system.device)
+    rendering, _ = render_rays(rays, system.field, system.sampler, view.background, None)
     weights = rendering.weights.float().cpu()
     return weights[weights > 1e-3]
 
@@ -186,6 +186,8 @@ def comparison(rendered: RenderedView) -> Tensor:
 class TestResults(Callback):
     """Scores every test view, and writes `metrics.json` and the renderings beside the photographs.
 
+    What cannot be written hinders nothing else, and is said at the end.
+
     Args:
         run: folder of the run.
         lpips_weights: file with torchvision's VGG-16 weights; without it torch's usual cache is
@@ -196,9 +198,10 @@ class TestResults(Callback):
         self.run = Path(run)
         self.metrics = ImageMetrics(lpips_weights)
         self._scored: list[tuple[str, int, Scores]] = []
+        self._failure: UserError | None = None
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._scored = []
+        self._scored, self._failure = [], None
         self._started = time.perf_counter()
 
     def on_test_batch_end(
@@ -213,13 +216,27 @@ class TestResults(Callback):
         view = outputs.view
         scores = self.metrics(outputs.rgb, view.image, view.mask)
         self._scored.append((view.name, view.view_id, scores))
-        save_picture(self.run / "test" / f"{view.name}.png", comparison(outputs))
+        try:
+            save_picture(self.run / "test" / f"{view.name}.png", comparison(outputs))
+        except UserError as error:
+            self._failure = self._failure or error
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, DietNeRF)
         scored, reasons = gathered(self._scored), gathered([self.metrics.unavailable])
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self._write(trainer, pl_module, scored, reasons)
+        if self._failure is not None:
+            raise self._failure
+
+    def _write(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        scored: list[tuple[str, int, Scores]],
+        reasons: list[dict[str, str]],
+    ) -> None:
+        """What all processes found, into the file, onto the screen and to the logger."""
+        assert isinstance(pl_module, DietNeRF)
         unavailable = {name: why for found in reversed(reasons) for name, why in found.items()}
         mean = mean_metrics([scores for _, _, scores in scored])
         results = {
@@ -234,23 +251,23 @@ class TestResults(Callback):
                 {"view": name, "view_id": view_id, **scores} for name, view_id, scores in scored
             ],
         }
-        with replace_file(self.run / "metrics.json") as part:
-            part.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+        print(summary(mean, unavailable, self.run), flush=True)  # also where there is no room
+        content = json.dumps(results, indent=2, allow_nan=False) + "\n"
+        write_file(self.run / "metrics.json", content)
         if trainer.logger is not None:
             found = {f"test/{name}": value for name, value in mean.items() if value is not None}
             trainer.logger.log_metrics(found, pl_module.history.steps)
-        print(summary(mean, unavailable, self.run))
 
 
 class PredictedPictures(Callback):
-    """Writes the renderings of `predict` as PNG files.
+    """Writes the renderings of `predict` as PNG files, and says where.
 
     Args:
         run: folder of the run.
     """
 
     def __init__(self, run: str) -> None:
-        self.run = Path(run)
+        self.folder = Path(run) / "predict"
 
     def on_predict_batch_end(
         self,
@@ -261,13 +278,16 @@ class PredictedPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        save_picture(self.run / "predict" / f"{outputs.view.name}.png", to_uint8(outputs.rgb).cpu())
+        save_picture(self.folder / f"{outputs.view.name}.png", to_uint8(outputs.rgb).cpu())
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            print(f"What the test cameras see is in {self.folder}.")
 
 
 def save_picture(path: Path, pixels: Tensor) -> None:
     """Write 8-bit pixels (height, width, 3) as a PNG."""
-    with replace_file(path) as part:
-        iio.imwrite(part, pixels.numpy())
+    write_file(path, iio.imwrite("<bytes>", pixels.numpy(), extension=".png"))
 
 
 def provenance(system: DietNeRF) -> dict[str, Any]:

@@ -12,11 +12,17 @@ from typing import Any, Literal, NoReturn
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespace
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from dietnerf.errors import ITEM, UserError, exit_on_user_error, naming_missing_packages
-from dietnerf.files import UNWRITABLE, check_writable
+from dietnerf.errors import (
+    ITEM,
+    UserError,
+    exit_on_user_error,
+    full_disk_behind,
+    leaving_on_signals,
+    naming_missing_packages,
+)
+from dietnerf.files import UNWRITABLE, check_writable, remove_parts
 from dietnerf.locks import FolderLock
 from dietnerf.look import look
 from dietnerf.training import xla
@@ -53,6 +59,7 @@ from dietnerf.training.runs import (
 from dietnerf.training.saving import (
     BestCheckpoint,
     Checkpoints,
+    EventFiles,
     SaveConfig,
     StopOnSignal,
     WholeFiles,
@@ -216,9 +223,7 @@ class DietNeRFCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         options, trainer = self._options(), self._get(self.config_init, "trainer")
         if trainer["logger"] in (None, True):
-            kwargs["logger"] = TensorBoardLogger(
-                options.run, name="", version="", default_hp_metric=False
-            )
+            kwargs["logger"] = EventFiles(options.run, name="", version="", default_hp_metric=False)
         kwargs["default_root_dir"] = options.run
         kwargs["accelerator"] = xla.accelerator(trainer["accelerator"])
         if trainer["accelerator"] not in xla.NAMES:  # there Lightning's own fetches the tensors
@@ -236,11 +241,11 @@ class DietNeRFCLI(LightningCLI):
             [] if options.trainer.enable_progress_bar is False else [ProgressBar()]
         )
         if self.subcommand == "test":
-            return [*bar, TestResults(options.run, options.lpips_weights)]
+            return [*bar, TestResults(options.run, options.lpips_weights), self.stop_on_signal]
         if self.subcommand == "predict":
-            return [*bar, PredictedPictures(options.run)]
+            return [*bar, PredictedPictures(options.run), self.stop_on_signal]
         if self.subcommand == "validate":
-            return bar
+            return [*bar, self.stop_on_signal]
         saving = [] if options.trainer.enable_checkpointing is False else _checkpoints(options)
         # First, so that its pictures do not count as training.
         watched = [LiveViewer(port=options.viewer_port)] if options.viewer else []
@@ -258,31 +263,29 @@ class DietNeRFCLI(LightningCLI):
             self.model.prepare(self.datamodule, strategy.root_device)
         if self._options().ckpt_path is not None:
             load_weights(self.model, Path(self._options().ckpt_path))
+        for folder in (".", "checkpoints", "test", "predict"):
+            remove_parts(Path(self._options().run) / folder)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand == "fit":
-            self._fit()
-        else:
-            super()._run_subcommand(subcommand)
-        leave()
-
-    def _fit(self) -> None:
-        """Train, and say how to go on if that ends before its time."""
+        """Carry it out, and say how to go on if it ends before its time."""
         try:
             with self._naming_the_checkpoint():
-                super()._run_subcommand("fit")
+                super()._run_subcommand(subcommand)
         except SIGTERMException:
             if self.trainer.is_global_zero:
                 print(f"stopped; {self._how_to_go_on()}", file=sys.stderr)
             sys.exit(128 + (self.stop_on_signal.received or signal.SIGTERM))
         except UserError as error:
             raise type(error)(*f"{error}; {self._how_to_go_on()}".split(ITEM)) from error
-        except OSError as error:
-            if error.errno not in UNWRITABLE and error.filename is None:
+        except (OSError, ValueError) as error:  # Lightning's, of what a logger says
+            disk = full_disk_behind(error) or error
+            if not isinstance(disk, OSError) or (
+                disk.errno not in UNWRITABLE and disk.filename is None
+            ):
                 raise
-            place = os.fsdecode(error.filename or self._options().run)  # TensorBoard's are bytes
-            fault = " cannot be written" if error.errno in UNWRITABLE else ""
-            sentence = f"{place}{fault}: {error.strerror}"
+            place = os.fsdecode(disk.filename or self._options().run)  # TensorBoard's are bytes
+            fault = " cannot be written" if disk.errno in UNWRITABLE else ""
+            sentence = f"{place}{fault}: {disk.strerror}"
             raise UserError(f"{sentence}; {self._how_to_go_on()}") from error
         except RuntimeError as error:
             if not is_loss_of_a_process(error):
@@ -290,6 +293,7 @@ class DietNeRFCLI(LightningCLI):
             raise UserError(
                 f"another process of this run is gone; see what it said; {self._how_to_go_on()}"
             ) from error
+        leave()
 
     @contextmanager
     def _naming_the_checkpoint(self) -> Iterator[None]:
@@ -297,10 +301,10 @@ class DietNeRFCLI(LightningCLI):
         try:
             yield
         except Exception as error:
-            checkpoint, is_known = self._options().ckpt_path, isinstance(error, UserError | OSError)
-            if checkpoint is None or self.stop_on_signal.has_begun or is_known:
-                raise
-            if is_loss_of_a_process(error):
+            checkpoint = self._options().ckpt_path
+            is_known = isinstance(error, UserError | OSError) or is_loss_of_a_process(error)
+            is_restoring = self.subcommand == "fit" and not self.stop_on_signal.has_begun
+            if checkpoint is None or is_known or full_disk_behind(error) or not is_restoring:
                 raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise UserError(
@@ -309,12 +313,13 @@ class DietNeRFCLI(LightningCLI):
             ) from error
 
     def _how_to_go_on(self) -> str:
-        run = self._options().run
+        run, subcommand = self._options().run, str(self.subcommand)
+        command = f"{_program('train')} {subcommand} --run {run}"
+        if subcommand != "fit":
+            return f"what was written so far stays; begin again: {command}"
         if not checkpoints_of(Path(run)):
             return "there is no checkpoint yet, so begin again"
-        return (
-            f"go on from the last checkpoint: {_program('train')} fit --run {run} --ckpt_path last"
-        )
+        return f"go on from the last checkpoint: {command} --ckpt_path last"
 
     def after_fit(self) -> None:
         if not self.trainer.is_global_zero:
@@ -369,6 +374,7 @@ def _checkpoints(options: Namespace) -> list[Callback]:
 
 
 @exit_on_user_error
+@leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
     """Run one subcommand; `args` defaults to the command line."""
     prepare_process()
@@ -382,8 +388,6 @@ def main(args: list[str] | None = None) -> None:
         try:
             _run(args, held)
             return
-        except KeyboardInterrupt:  # before training, which looks after it by itself
-            sys.exit(128 + signal.SIGINT)
         except Setback as error:
             setback = error
         print(setback, file=sys.stderr)

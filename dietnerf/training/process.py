@@ -8,6 +8,7 @@ import platform
 import threading
 import warnings
 
+from dietnerf.errors import full_disk_behind
 from dietnerf.files import UNWRITABLE
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
@@ -45,7 +46,8 @@ def _say_of_thread(args: threading.ExceptHookArgs) -> None:
     """Leave it to the main thread to say that a disk is full, or a folder gone: TensorBoard's
     writer tells it so."""
     error = args.exc_value
-    if not (isinstance(error, OSError) and error.errno in (*UNWRITABLE, errno.ENOENT)):
+    is_gone = isinstance(error, OSError) and error.errno in (*UNWRITABLE, errno.ENOENT)
+    if error is None or not (is_gone or full_disk_behind(error)):
         threading.__excepthook__(args)
 
 

@@ -3,6 +3,7 @@
 Only what a picture needs is kept: field, sampler, corrections of cameras, and the capture.
 """
 
+import io
 import json
 from pathlib import Path, PurePath
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dietnerf.errors import UserError
+from dietnerf.files import write_file
 from dietnerf.training.allowlist import config_of_run
 from dietnerf.training.system import PARTS, check_format
 
@@ -40,7 +42,7 @@ def write_published(checkpoint: dict[str, Any], config: dict[str, Any], folder: 
             tensors[f"state/{name}"] = value
     facts = {k: saved[k] for k in ("format", "version", "history")} | {"capture": others}
     whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(whole, folder / WEIGHTS, {"dietnerf": json.dumps(facts)})
+    write_file(folder / WEIGHTS, save(whole, {"dietnerf": json.dumps(facts)}))
 
 
 def read_published(folder: Path) -> dict[str, Any]:
@@ -135,5 +137,6 @@ def _joined(tensors: dict[str, Tensor], others: dict[str, Any]) -> dict[str, Any
 
 def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write what `read_published` gave as a checkpoint that every command takes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(checkpoint, path)
+    content = io.BytesIO()  # torch.save hides what the disk says
+    torch.save(checkpoint, content)
+    write_file(path, content.getbuffer())

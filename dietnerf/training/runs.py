@@ -67,7 +67,7 @@ def complete(args: list[str]) -> list[str]:
     configs += [name for name in known.config if _is_text(name)]
     if not configs and goes_on and "--print_config" not in args:
         configs = [_text_of(run, trains)]
-        check_links(run)
+    check_links(run)
     chosen = [part for config in configs for part in ("--config", config)]
     going_on = [] if known.ckpt_path is None else ["--ckpt_path", known.ckpt_path]
     return [args[0], *chosen, "--run", known.run, *going_on, *others]

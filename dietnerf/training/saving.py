@@ -1,5 +1,4 @@
-"""What a run leaves behind whenever it ends: how its files are written, and how it is asked to
-stop."""
+"""What a run leaves behind whenever it ends: how its files are written, and how it is stopped."""
 
 import io
 import os
@@ -15,19 +14,20 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.cli import SaveConfigCallback
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from dietnerf.errors import UserError
-from dietnerf.files import remove_parts, replace_file
+from dietnerf.data.scene import Split
+from dietnerf.errors import HANGUP, UserError
+from dietnerf.files import replace_file, write_file
 from dietnerf.training.checkpoints import BEST, read_checkpoint
 from dietnerf.training.datamodule import RayBatch
-from dietnerf.training.system import is_logged
+from dietnerf.training.system import RenderedView, is_logged
 
-STOPPING = "stopping after this step, with a checkpoint; once more stops at once\n"
+STOPPING = "stopping after this {}; once more stops at once\n"
 ONE_REQUEST = 1.0  # seconds; `timeout` and closed terminals signal a process and then its group
-HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 def ends_step(trainer: pl.Trainer, batch: RayBatch) -> bool:
@@ -43,8 +43,7 @@ class WholeFiles(TorchCheckpointIO):
     ) -> None:
         content = io.BytesIO()  # torch.save hides what the disk says
         torch.save(checkpoint, content)
-        with replace_file(Path(path)) as part:
-            part.write_bytes(content.getbuffer())
+        write_file(Path(path), content.getbuffer())
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -73,6 +72,13 @@ class SaveConfig(SaveConfigCallback):
             self.save_config(trainer, pl_module, "fit")
 
 
+class EventFiles(TensorBoardLogger):
+    """Lightning's, without a `hparams.yaml`, which would say again what `config.yaml` does."""
+
+    def save(self) -> None:
+        self.experiment.flush()
+
+
 class Checkpoints(ModelCheckpoint):
     """Lightning's, whose last checkpoint is that of the last step, whatever the steps between, and
     that saves when a run is asked to stop, but not after an error: half a step is no state to go on
@@ -80,11 +86,6 @@ class Checkpoints(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing: names of files follow from the step."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        if trainer.is_global_zero and stage == "fit":
-            remove_parts(Path(str(self.dirpath)))
 
     def on_train_batch_end(
         self,
@@ -128,7 +129,8 @@ class BestCheckpoint(ModelCheckpoint):
 
 class StopOnSignal(Callback):
     """Ends training after the step in which SIGTERM, Ctrl-C or the end of its terminal comes, with
-    several processes after the next one that is logged; a later signal ends it at once.
+    several processes after the next one that is logged; `validate`, `test` and `predict` after the
+    picture. A later signal ends them at once.
 
     Raises:
         SIGTERMException: by which Lightning says so too.
@@ -141,6 +143,21 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.has_begun = True
+        self._listen("step, with a checkpoint")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            self._listen("picture")
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._listen("picture")
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._listen("picture")
+
+    def _listen(self, last: str) -> None:
+        """Heed signals from now on; `last` is what is still finished."""
+        self._last = last
         if threading.current_thread() is not threading.main_thread():
             return
         numbers = [signal.SIGINT, signal.SIGTERM]
@@ -157,20 +174,65 @@ class StopOnSignal(Callback):
         batch: RayBatch,
         batch_idx: int,
     ) -> None:
+        # To ask all processes in every step would cost more than it.
+        can_ask = trainer.world_size == 1 or is_logged(trainer, batch)
+        if can_ask and self._is_asked(trainer) and ends_step(trainer, batch):
+            raise SIGTERMException
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: RenderedView,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.state.fn != "fit":
+            self._stop_after_picture(trainer, "val", batch_idx)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: RenderedView,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._stop_after_picture(trainer, "test", batch_idx)
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: RenderedView,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._stop_after_picture(trainer, "test", batch_idx)
+
+    def _stop_after_picture(self, trainer: pl.Trainer, split: Split, batch_idx: int) -> None:
+        n_views = len(trainer.datamodule.scenes[split])  # type: ignore[attr-defined]
+        have_all = batch_idx < n_views // trainer.world_size  # processes that can answer
+        if have_all and self._is_asked(trainer):
+            raise SIGTERMException
+
+    def _is_asked(self, trainer: pl.Trainer) -> bool:
+        """Whether any process was signalled; called by all or none."""
         is_asked = self.received is not None
         if trainer.world_size > 1:
-            if not is_logged(trainer, batch):  # to ask all in every step would cost more than it
-                return
-            is_asked = trainer.strategy.reduce_boolean_decision(is_asked, all=False)
-        if is_asked and ends_step(trainer, batch):
-            raise SIGTERMException
+            return trainer.strategy.reduce_boolean_decision(is_asked, all=False)
+        return is_asked
 
     def _receive(self, number: int, _: Any) -> None:
         if number == HANGUP:
             _leave_terminal()
         if self.received is None:
             self.received, self._received_at = signal.Signals(number), time.monotonic()
-            os.write(2, STOPPING.encode())  # print must not be called while it is at work
+            # print must not be called while it is at work
+            os.write(2, STOPPING.format(self._last).encode())
         elif time.monotonic() - self._received_at >= ONE_REQUEST:
             raise UserError("stopped at once")
 

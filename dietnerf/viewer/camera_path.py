@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError, printable
-from dietnerf.files import replace_file
+from dietnerf.files import write_file
 from dietnerf.geometry.poses import interpolate
 from dietnerf.viewer.notices import Notices
 from dietnerf.viewer.views import pose, quaternion
@@ -28,8 +28,7 @@ STYLE = "font-size: 0.875rem; padding: 0 0.75rem 0.5rem; overflow-wrap: anywhere
 def write_path(poses: list[Tensor], path: Path) -> None:
     """Poses (3, 4), in the manner of `transforms.json`, in the order that they are flown in."""
     frames = [{"transform_matrix": [*one.tolist(), [0.0, 0.0, 0.0, 1.0]]} for one in poses]
-    with replace_file(path) as part:
-        part.write_text(json.dumps({"frames": frames}, indent=2) + "\n")
+    write_file(path, json.dumps({"frames": frames}, indent=2) + "\n")
 
 
 class CameraPath:

@@ -1,10 +1,13 @@
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -106,12 +109,12 @@ def test_background(finished_run: Path, tmp_path: Path):
     ("options", "sentence"),
     [
         (["--out", "film.avi"], "cannot write .avi"),
-        (["--frames", "0"], "--frames is 0"),
-        (["--fps", "-1"], "--fps is -1"),
-        (["--size", "0", "4"], "--size is 0 4"),
+        (["--frames", "0"], "--frames: '0' is not a whole number from 1 to"),
+        (["--fps", "-1"], "--fps: '-1' is not a number from"),
+        (["--size", "0", "4"], "--size: '0' is not a whole number from 1 to"),
         (["--path", "interpolate", "--poses", "nowhere.json"], "nowhere.json"),
-        (["--fps", "nan"], "--fps is nan"),
-        (["--devices", "0"], "--devices is 0"),
+        (["--fps", "nan"], "--fps: 'nan' is not a number from"),
+        (["--devices", "0"], "--devices: '0' is not a whole number"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
         (["--poses", "path.json"], "--poses goes with --path interpolate only"),
         (["--path", "test", "--radius", "3"], "--radius goes with --path orbit or spiral only"),
@@ -120,6 +123,43 @@ def test_background(finished_run: Path, tmp_path: Path):
 )
 def test_mistakes_are_one_sentence(finished_run: Path, options, sentence, capsys):
     assert sentence in refused(capsys, str(finished_run), *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ["--size", "60000", "60000", "--out", "pngs"],
+            "60 frames of 60000x60000 pixels take 230.4 GB of memory, and 16.0 GB",
+        ),
+        (
+            ["--size", "9000", "9000", "--frames", "10000"],
+            "choose a smaller --size, fewer --frames",
+        ),
+        (
+            ["--size", "9000", "9000", "--out", "film.mp4"],
+            "frames of 18000x9000 pixels, and .mp4 has at most 16384",
+        ),
+        (["--frames", "14000"], "--fps is 20: 14000 frames take 700 seconds"),
+        (["--fps", "1e300"], "--fps: '1e300' is not a number from 0.01 to 1000"),
+        (["--elevation_deg", "inf"], "--elevation_deg: 'inf' is not a number from -90 to 90"),
+        (["--radius", "1e300"], "--radius: '1e300' is not a number from 1e-06 to 1000000.0"),
+        (["--devices", "1" + 30 * "0"], "is not a whole number from 1 to 256"),
+        (["--device", "meta"], "--device meta cannot be used here"),
+        (["--out", ""], "--out: it names nothing"),
+    ],
+)
+def test_what_cannot_be_is_found_before_anything_is_rendered(
+    options, sentence, finished_run: Path, tmp_path: Path, capsys, monkeypatch
+):
+    def rendered(*_):
+        pytest.fail("something was rendered")
+
+    monkeypatch.setattr(frames.Film, "of", rendered)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16e9))
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused(capsys, str(finished_run), *options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_checkpoint(tmp_path: Path, capsys):
@@ -134,8 +174,9 @@ def test_a_failure_leaves_the_good_film(finished_run: Path, tmp_path: Path, monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(frames, "picture", fail)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as ended:
         render.main([str(finished_run), "--frames", "2", "--out", str(out)])
+    assert ended.value.code == 128 + signal.SIGINT
     assert out.read_bytes() == b"good"
     assert list(tmp_path.iterdir()) == [out]
 

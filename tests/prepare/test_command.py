@@ -141,7 +141,7 @@ def test_without_pycolmap(tmp_path: Path, capsys, monkeypatch):
         ("nowhere", [], "nowhere does not exist: give a folder of photos, or a video file"),
         ("empty", [], "empty holds no photos: it needs files that end in one of .png"),
         ("notes.mp4", [], "notes.mp4 cannot be read as a video"),
-        ("empty", ["--frames", "2"], "--frames is 2; a scene needs at least 3"),
+        ("empty", ["--frames", "2"], "--frames: '2' is not a whole number from 3 to"),
     ],
 )
 def test_mistakes_are_one_sentence(photos, options, sentence, tmp_path: Path, capsys):

@@ -1,8 +1,9 @@
-"""A run in legs, each in a process of its own that may be killed."""
+"""A run in legs, and other commands, each in a process of its own that may be killed."""
 
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,35 @@ def finish(run: Path, options: list[str], output: Path | None = None) -> None:
     assert process.exitcode == 0, (output or run.with_suffix(".txt")).read_text()[-2000:]
 
 
+def start_command(main: Callable[[list[str]], None], words: list[str], output: Path) -> BaseProcess:
+    """Begin any command in a process of its own; what it says goes to `output`, written anew."""
+    output.unlink(missing_ok=True)
+    process = CONTEXT.Process(target=_carry_out, args=(main, words, output))
+    process.start()
+    return process
+
+
+def said_by(process: BaseProcess, output: Path) -> str:
+    """What a command says that has to succeed."""
+    process.join()
+    said = output.read_text()
+    assert process.exitcode == 0, said[-2000:]
+    return said
+
+
 def _train(words: list[str], output: Path, taken: Any | None) -> None:
+    if taken is not None:
+        _count(taken)
+    sys.argv = ["train.py", *words]
+    _carry_out(cli.main, words, output)
+
+
+def _carry_out(main: Callable[[list[str]], None], words: list[str], output: Path) -> None:
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)
-    if taken is not None:
-        _count(taken)
-    sys.argv = ["train.py", *words]
-    cli.main(words)
+    main(words)
 
 
 def _count(taken: Any) -> None:

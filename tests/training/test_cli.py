@@ -81,7 +81,7 @@ class Album(Logger):
 
 def test_another_logger_gets_pictures_and_hyper_parameters(tmp_path: Path, monkeypatch):
     album = Album()
-    monkeypatch.setattr(cli, "TensorBoardLogger", lambda *args, **options: album)
+    monkeypatch.setattr(cli, "EventFiles", lambda *args, **options: album)
     fit(tmp_path / "run")
     ((comparison,),) = [album.pictures["val/photograph_rendering_depth_opacity"]]
     assert comparison.shape == (16, 64, 3) and comparison.dtype == "uint8"
@@ -185,11 +185,14 @@ def test_test_writes_metrics_that_say_where_they_come_from(finished_run: Path, t
         assert (found["mean"][name] is None) == (name in found["unavailable"])
 
 
-def test_predict_writes_a_picture_for_each_test_camera(finished_run: Path, tmp_path: Path):
+def test_predict_writes_a_picture_for_each_test_camera_and_says_where(
+    finished_run: Path, tmp_path: Path, capsys
+):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     cli.main(["predict", "--run", str(run), "--trainer.enable_progress_bar", "false"])
     assert len(list((run / "predict").glob("*.png"))) == 3
+    assert f"is in {run / 'predict'}" in capsys.readouterr().out
 
 
 def test_validate_scores_a_finished_run(finished_run: Path, capsys):

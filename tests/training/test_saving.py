@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dietnerf.export import render
 from dietnerf.training import cli, saving
 from dietnerf.training.checkpoints import is_whole
 from dietnerf.training.system import DietNeRF
-from tests.helpers import fit, weights
+from tests.helpers import SMALL_RUN, fit, weights
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,113 @@ def test_a_stopped_run_is_saved_and_says_how_to_go_on(
     assert said.startswith("stopped; ") and said.endswith(f"fit --run {run} --ckpt_path last")
     cli.main(["fit", "--run", str(run), "--ckpt_path", "last"])
     assert same(run, finished_run)
+
+
+def in_picture(monkeypatch, subcommand: str, happens) -> None:
+    """Let something happen in the midst of the second picture."""
+    name = {"validate": "validation_step"}.get(subcommand, f"{subcommand}_step")
+    step = getattr(DietNeRF, name)
+
+    def stepped(self, view, batch_idx):
+        if batch_idx == 1:
+            happens()
+        return step(self, view, batch_idx)
+
+    monkeypatch.setattr(DietNeRF, name, stepped)
+
+
+VIEWS = ("--data.val_views.init_args.n", "3", "--trainer.enable_progress_bar", "false")
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "number"),
+    [
+        *(("validate", signal.SIGTERM), ("validate", signal.SIGINT)),
+        *(("test", signal.SIGTERM), ("test", signal.SIGHUP)),
+        *(("predict", signal.SIGTERM), ("predict", signal.SIGINT)),
+    ],
+)
+def test_what_looks_at_a_run_stops_after_the_picture(
+    subcommand: str, number: int, finished_run: Path, tmp_path: Path, monkeypatch, capsys
+):
+    run, handler = tmp_path / "run", signal.getsignal(number)
+    shutil.copytree(finished_run, run)
+    (run / "metrics.json").write_text("of a test before")
+    in_picture(monkeypatch, subcommand, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as ended:
+        cli.main([subcommand, "--run", str(run), *VIEWS])
+    assert ended.value.code == 128 + number and signal.getsignal(number) == handler
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("stopped; what was written so far stays; begin again: ")
+    assert said.endswith(f"{subcommand} --run {run}")
+    n_pictures = 0 if subcommand == "validate" else 2
+    assert len(list((run / subcommand).glob("*.png"))) == n_pictures
+    assert (run / "metrics.json").read_text() == "of a test before"
+
+
+def full_for(monkeypatch, *names: str) -> None:
+    """No room on the disk for files of these names."""
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if any(name in os.readlink(f"/proc/self/fd/{descriptor}") for name in names):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [(["test_1.part"], {"test_0.png", "test_2.png", "metrics.json"}), (["metrics.part"], None)],
+    ids=["a picture", "the scores"],
+)
+def test_a_test_goes_on_without_what_cannot_be_written(
+    names, written, finished_run: Path, tmp_path: Path, monkeypatch, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    for old in (run / "metrics.json", *(run / "test").glob("*")):
+        old.unlink(missing_ok=True)
+    full_for(monkeypatch, *names)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["test", "--run", str(run), *VIEWS])
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert "No space left on device; what was written so far stays" in said.err.splitlines()[-1]
+    assert "psnr" in said.out, "they are on the screen at least"
+    found = {path.name for path in (*run.glob("*.json"), *(run / "test").iterdir())}
+    assert found == written or {f"test_{i}.png" for i in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "n_events"),
+    [("fit", 1), ("validate", 0), ("validate", 1), ("test", 0), ("test", 1), ("predict", 0)],
+)
+def test_a_log_that_cannot_be_written_is_one_sentence(
+    subcommand: str, n_events: int, finished_run: Path, tmp_path: Path, monkeypatch, capsys
+):
+    """TensorBoard's own thread writes it, and finds the disk full after some events."""
+    run, write, written = tmp_path / "run", RecordWriter.write, []
+
+    def fills(self, content: bytes) -> None:
+        written.append(content)
+        if len(written) > n_events:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, content)
+
+    if subcommand != "fit":
+        shutil.copytree(finished_run, run)
+    (run / "metrics.json").unlink(missing_ok=True)
+    monkeypatch.setattr(RecordWriter, "write", fills)
+    words = [subcommand, *(SMALL_RUN if subcommand == "fit" else VIEWS), "--run", str(run)]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(f"error: {run} cannot be written: No space left on device; ")
+    has_scores = (run / "metrics.json").is_file()
+    assert has_scores == (subcommand == "test" and n_events == 1), "they are written before"
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path, monkeypatch, capsys):
@@ -165,7 +273,7 @@ def test_a_folder_in_place_of_a_checkpoint_is_named(tmp_path: Path, capsys):
     with pytest.raises(SystemExit) as ended:
         fit(tmp_path / "run")
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert ended.value.code == 2 and "checkpoints/last.ckpt cannot be written: Is a" in message
+    assert ended.value.code == 2 and "checkpoints/last.ckpt is a folder" in message
 
 
 def test_a_broken_sector_is_found(finished_run: Path, monkeypatch):
@@ -187,7 +295,7 @@ def test_a_checkpoint_between_two_names_is_found(finished_run: Path, tmp_path: P
 def test_a_run_killed_in_its_first_checkpoint_begins_again(finished_run: Path, tmp_path: Path):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
-    (run / "checkpoints/.last.part123.ckpt").write_bytes(b"half of it")
+    (run / "checkpoints/.dietnerf-last.part123.ckpt").write_bytes(b"half of it")
     fit(run)
     assert same(run, finished_run)
     assert not list((run / "checkpoints").glob(".*"))
@@ -199,7 +307,7 @@ def test_full_disk(tmp_path: Path, monkeypatch, capsys):
 
     def full(descriptor: int) -> None:
         synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if "000008.ckpt" in synced[-1] or ".000008.part" in synced[-1]:
+        if "000008.ckpt" in synced[-1] or "000008.part" in synced[-1]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 

@@ -1,0 +1,40 @@
+"""Command lines: numbers within bounds, and mistakes as one sentence."""
+
+import argparse
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from dietnerf.errors import UserError
+
+Number = TypeVar("Number", int, float)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, without its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')} (--help says what there is)")
+
+
+def number(kind: type[Number], least: Number, most: Number) -> Callable[[str], Number]:
+    """What reads an option that is a number from `least` to `most`, for the `type` of argparse."""
+
+    def read(text: str) -> Number:
+        with suppress(ValueError):
+            value = kind(text)
+            if least <= value <= most:
+                return value
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what} from {least} to {most}")
+
+    return read
+
+
+def path_name(text: str) -> Path:
+    """What reads an option that is the name of a file or folder: the empty one would be that of the
+    folder that the command runs in."""
+    if not text:
+        raise argparse.ArgumentTypeError("it names nothing")
+    return Path(text)
