@@ -61,6 +61,19 @@ class Rays:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """Light as it is shared out between consecutive intervals of each ray.
+
+    Args:
+        edges: where the intervals begin and end, in units of t, (n_rays, n + 1), ascending.
+        weights: share of each, (n_rays, n).
+    """
+
+    edges: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
 class Samples:
     """Where a field is asked along each ray, and the length that each answer stands for.
 
@@ -73,6 +86,7 @@ class Samples:
         n_per_ray: samples of a ray, where all have the same number.
         n_wanted: where there may be any of those, which `ray_indices` counts to the last ray: how
             many samples the rays would have if there were room for all, int64, ().
+        proposal: what the samples were drawn from, with a gradient, where a loss is to train it.
     """
 
     rays: Rays
@@ -81,6 +95,18 @@ class Samples:
     ray_offsets: Tensor
     n_per_ray: int | None = None
     n_wanted: Tensor | None = None
+    proposal: Histogram | None = None
+
+    @classmethod
+    def between(cls, rays: Rays, edges: Tensor, proposal: Histogram | None = None) -> Self:
+        """One sample in the middle of each of consecutive intervals, from their ends
+        (n_rays, n_per_ray + 1)."""
+        n_rays, n_per_ray = len(edges), edges.shape[1] - 1
+        middles = (edges[:, 1:] + edges[:, :-1]) / 2
+        deltas = edges.diff(dim=1)
+        ray_offsets = torch.arange(0, n_rays * n_per_ray + 1, n_per_ray, device=edges.device)
+        flat = middles.flatten(), deltas.flatten()
+        return cls(rays, *flat, ray_offsets, n_per_ray, proposal=proposal)
 
     @classmethod
     def dense(cls, rays: Rays, ts: Tensor, last_delta: float | None = None) -> Self:

@@ -6,6 +6,7 @@ from dietnerf.losses.depth import Depth
 from dietnerf.losses.depth_smoothness import DepthSmoothness
 from dietnerf.losses.distortion import Distortion
 from dietnerf.losses.empty_background import EmptyBackground
+from dietnerf.losses.interlevel import Interlevel
 from dietnerf.losses.lipschitz import Lipschitz
 from dietnerf.losses.neighbour_divergence import NeighbourDivergence
 from dietnerf.losses.occlusion import Occlusion
@@ -25,6 +26,7 @@ __all__ = [
     "DepthSmoothness",
     "Distortion",
     "EmptyBackground",
+    "Interlevel",
     "Lipschitz",
     "Moment",
     "NeighbourDivergence",
