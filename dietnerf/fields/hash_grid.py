@@ -46,7 +46,8 @@ class HashGrid(AbstractField):
         colour_layers: hidden layers of the colour network.
         sh_degree: bands of spherical harmonics of the view direction, 1 to 4.
         bounds: the box that holds the scene, lowest and highest x, y, z: [-1.5, -1.5, -1.5, 1.5,
-            1.5, 1.5]. Without it, what most training cameras see.
+            1.5, 1.5]. Without it, what most training cameras see; unbounded, a cube around them
+            where they look in different directions.
         has_bounded_networks: the networks learn by how much each layer may stretch distances, for
             the loss `Lipschitz` to hold that small.
         is_unbounded: the scene goes on behind the box, where the grid becomes coarser with the
@@ -116,7 +117,8 @@ class HashGrid(AbstractField):
 
     def prepare(self, cameras: Cameras) -> None:
         """Set the box: the option if it was given, or else what the cameras see."""
-        self.box.copy_(box_of(self.given_bounds, cameras, "field.bounds"))
+        box = box_of(self.given_bounds, cameras, "field.bounds", self.is_unbounded)
+        self.box.copy_(box)
 
     def samples_per_chunk(self, device: torch.device) -> int:
         # The fused op keeps nothing of a sample but its weight.

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError
+from dietnerf.geometry.alignment import focus
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import face_one_way
 
 N_POINTS = 64  # of a grid, along each axis
 SEEN_BY = 0.75  # of the cameras
+SURROUNDINGS = 2.0  # half side of the box, in distances of the cameras from what they look at
 
 
 def bounds_of(cameras: Cameras) -> Tensor:
@@ -50,14 +53,34 @@ def check_bounds(bounds: Tensor, cameras: Cameras, option: str) -> None:
         )
 
 
-def box_of(given: list[float] | None, cameras: Cameras, option: str) -> Tensor:
-    """The box (2, 3) of six numbers, or without them the one that the cameras see.
+def surroundings_of(cameras: Cameras) -> Tensor:
+    """The box of a scene that goes on behind it: what a field shows in full detail.
+
+    Where the cameras look in different directions, as around an object or in a room, near and far
+    say nothing about it: it is a cube around the point that they look at, with them well inside.
+    Where all face the same way it is what they see. Not differentiable.
+
+    Returns:
+        bounds: lowest and highest corner, (2, 3), scene units.
+    """
+    if len(cameras) == 1 or face_one_way(cameras):
+        return bounds_of(cameras)
+    middle = focus(cameras.c2w.double()).to(cameras.c2w)
+    distance = (cameras.positions - middle).norm(dim=1).median()
+    half = SURROUNDINGS * distance
+    return torch.stack([middle - half, middle + half])
+
+
+def box_of(
+    given: list[float] | None, cameras: Cameras, option: str, is_unbounded: bool = False
+) -> Tensor:
+    """The box (2, 3) of six numbers, or without them the one that the cameras see, or stand in.
 
     Raises:
         UserError: no camera looks there.
     """
     if given is None:
-        return bounds_of(cameras)
+        return surroundings_of(cameras) if is_unbounded else bounds_of(cameras)
     found = torch.tensor(given).reshape(2, 3)
     check_bounds(found, cameras, option)
     return found
