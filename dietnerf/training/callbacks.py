@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import platform
 import time
 from importlib.metadata import version
@@ -18,11 +19,12 @@ from torch import Tensor
 import dietnerf
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
-from dietnerf.metrics import ImageMetrics, Scores, mean_metrics
+from dietnerf.metrics import ImageMetrics, Scores, mean_metrics, psnr
 from dietnerf.pictures import captioned, depth_range, picture, to_uint8
 from dietnerf.renderer import render_rays
 from dietnerf.training.datamodule import RayBatch, Undrawn, View
 from dietnerf.training.devices import gathered, n_processes
+from dietnerf.training.exposure import fitted_on_left
 from dietnerf.training.system import DietNeRF, RenderedView, is_logged, steps_between_logs
 
 HISTOGRAM_RAYS = 2048  # of a view, spread over it
@@ -215,6 +217,8 @@ class TestResults(Callback):
     ) -> None:
         view = outputs.view
         scores = self.metrics(outputs.rgb, view.image, view.mask)
+        if isinstance(pl_module, DietNeRF) and pl_module.exposure is not None:
+            scores |= right_half_scores(outputs)
         self._scored.append((view.name, view.view_id, scores))
         try:
             save_picture(self.run / "test" / f"{view.name}.png", comparison(outputs))
@@ -257,6 +261,21 @@ class TestResults(Callback):
         if trainer.logger is not None:
             found = {f"test/{name}": value for name, value in mean.items() if value is not None}
             trainer.logger.log_metrics(found, pl_module.history.steps)
+
+
+def right_half_scores(rendered: RenderedView) -> Scores:
+    """PSNR of the right half of a view, as rendered and with the exposure fitted on its left half;
+    None where no pixel of it counts."""
+    view, half = rendered.view, rendered.rgb.shape[1] // 2
+    mask = None if view.mask is None else view.mask[:, half:]
+    fitted = fitted_on_left(rendered.rgb, view.image, view.mask)
+    names = {"psnr_right": rendered.rgb, "psnr_right_fitted": fitted}
+    if mask is not None and not mask.any():
+        return dict.fromkeys(names)
+    found = {
+        name: float(psnr(x[:, half:], view.image[:, half:], mask)) for name, x in names.items()
+    }
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 class PredictedPictures(Callback):

@@ -5,6 +5,7 @@ No formula of NeRF stands here.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
@@ -23,6 +24,7 @@ from dietnerf.losses import (
     AbstractLoss,
     AbstractRayLoss,
     AbstractSceneLoss,
+    Interlevel,
     Moment,
     Photometric,
     Step,
@@ -30,12 +32,13 @@ from dietnerf.losses import (
 from dietnerf.metrics import psnr
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import rays_per_chunk, render_image, render_rays
-from dietnerf.sampling import AbstractSampler, Stratified
+from dietnerf.sampling import AbstractSampler, Proposal, Stratified
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.schedules.base import Progress
 from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.datamodule import RayBatch, SceneDataModule, Undrawn, View
 from dietnerf.training.devices import gathered
+from dietnerf.training.exposure import ExposureCorrection
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
 from dietnerf.training.seen import Seen
 from dietnerf.training.together import RecordedTraining
@@ -114,6 +117,8 @@ class DietNeRF(pl.LightningModule):
         table_decay: decoupled weight decay (Loshchilov and Hutter 2019) of the field's tables, per
             learning rate: against what few views leave open.
         refinement: corrects the training cameras on the way; None takes them for exact.
+        exposure: evens out photos that differ in exposure and white balance; None takes their
+            colors for exact.
         records_steps: let each step draw its rays itself, with sizes that seldom change, so that on
             a GPU it is recorded and replayed (CUDA graphs) and the host does not hold it back.
     """
@@ -128,6 +133,7 @@ class DietNeRF(pl.LightningModule):
         optimizer: Literal["adam", "skipping_adam"] = "adam",
         table_decay: float = 0.0,
         refinement: CameraRefinement | None = None,
+        exposure: ExposureCorrection | None = None,
         records_steps: bool = False,
     ) -> None:
         if not table_decay >= 0:
@@ -144,6 +150,7 @@ class DietNeRF(pl.LightningModule):
         self.optimizer = optimizer
         self.table_decay = table_decay
         self.refinement = refinement
+        self.exposure = exposure
         self.records_steps = records_steps
         self.recorded = RecordedTraining(self)
         self.capture: Capture | None = None
@@ -188,6 +195,7 @@ class DietNeRF(pl.LightningModule):
         """
         if self._prepared_for is data:
             return
+        self._check_proposal()
         train = data.scenes["train"]
         for judge in (*self.ray_losses, *self.scene_losses):
             judge.check(self.field)
@@ -197,6 +205,8 @@ class DietNeRF(pl.LightningModule):
         self.sampler.prepare(train.cameras, self.field)
         if self.refinement is not None:
             self.refinement.prepare(train.cameras)
+        if self.exposure is not None:
+            self.exposure.prepare(len(train))
         self.background = data.background
         for judge in (*self.ray_losses, *self.scene_losses):
             judge.prepare(train, data.background, device)
@@ -206,21 +216,29 @@ class DietNeRF(pl.LightningModule):
         data.last_together = self.recorded.last_together if self.records_steps else None
         self._prepared_for = data
 
+    def _check_proposal(self) -> None:
+        has_loss = any(isinstance(judge, Interlevel) for judge in self.losses)
+        if isinstance(self.sampler, Proposal) != has_loss:
+            raise UserError(
+                "the sampler Proposal learns from the loss Interlevel, which is for nothing else: "
+                "use both, or neither"
+            )
+
     def configure_optimizers(self) -> Any:
         law = self.learning_rate
         grows = self.trainer.datamodule.batch_per_device  # type: ignore[attr-defined]
         initial = law.initial * (self.trainer.world_size if grows else 1)
-        tables, cameras = self.field.tables(), []
-        if self.refinement is not None:
-            cameras = [p for p in self.refinement.parameters() if p.requires_grad]
-        apart = {id(p) for p in (*tables, *cameras)}
+        tables = self.field.tables()
+        corrections = [part for part in (self.refinement, self.exposure) if part is not None]
+        learned = [[p for p in part.parameters() if p.requires_grad] for part in corrections]
+        apart = {id(p) for p in (*tables, *chain(*learned))}
         others = [p for p in self.parameters() if id(p) not in apart]
         groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
         if tables:
             groups.append({"params": tables, "weight_decay": self.table_decay})
-        if self.refinement is not None:
-            rate, decay = self.refinement.rate * initial, self.refinement.decay
-            groups.append({"params": cameras, "lr": rate, "weight_decay": decay})
+        for part, own in zip(corrections, learned, strict=True):
+            rate = part.rate * initial
+            groups.append({"params": own, "lr": rate, "weight_decay": part.decay})
         # AdamW without decay is Adam.
         kind = SkippingAdam if self.optimizer == "skipping_adam" else torch.optim.AdamW
         optimizer = kind(groups, lr=initial)
@@ -280,6 +298,8 @@ class DietNeRF(pl.LightningModule):
         if self.refinement is not None:
             rays = self.refinement(rays, batch.ids)
         rendering, coarse = render_rays(rays, self.field, self.sampler, batch.background, generator)
+        if self.exposure is not None:
+            rendering = replace(rendering, rgb=self.exposure(rendering.rgb, batch.ids))
         made = Step(
             self.global_step, rays, batch.rgb, batch.background, rendering, coarse, batch.alpha
         )

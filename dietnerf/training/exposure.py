@@ -1,0 +1,79 @@
+"""Photographs that differ in exposure and white balance, evened out while the field is trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dietnerf.errors import UserError
+
+FEWEST_PIXELS = 16  # that a correction of one picture is fitted to
+
+
+class ExposureCorrection(nn.Module):
+    """A gain and an offset of each color channel for every training photo, learned with the field.
+
+    A color c of the field is photographed as exp(log_gain) * c + offset. Corrections are relative
+    to their mean over all photos, which so is what the field itself shows; pictures are rendered
+    without any.
+
+    Args:
+        rate: learning rate, as a share of the field's.
+        decay: pull of all corrections back to nothing, per learning rate.
+    """
+
+    log_gains: nn.Parameter  # (n, 3)
+    offsets: nn.Parameter  # (n, 3)
+
+    def __init__(self, rate: float = 0.1, decay: float = 0.1) -> None:
+        super().__init__()
+        if not (rate > 0 and decay >= 0):
+            raise UserError(
+                f"exposure: rate is {rate}, decay {decay}; they must be above 0 and at least 0"
+            )
+        self.rate, self.decay = rate, decay
+        for name in ("log_gains", "offsets"):
+            self.register_parameter(name, nn.Parameter(torch.zeros(0, 3)))
+
+    def prepare(self, n_photos: int) -> None:
+        """Begin without corrections."""
+        for parameter in (self.log_gains, self.offsets):
+            parameter.data = torch.zeros(n_photos, 3, device=parameter.device)
+
+    def forward(self, rgb: Tensor, ids: Tensor) -> Tensor:
+        """Colors (n_rays, 3) of the field as photos `ids` (n_rays,) would show them."""
+        gains = (self.log_gains - self.log_gains.mean(dim=0)).exp()
+        offsets = self.offsets - self.offsets.mean(dim=0)
+        return gains[ids] * rgb + offsets[ids]
+
+    def _load_from_state_dict(self, saved: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        # How many photos there were is known from the checkpoint alone.
+        for name in ("log_gains", "offsets"):
+            own, found = getattr(self, name), saved.get(prefix + name)
+            if found is not None and len(own) == 0:
+                own.data = torch.zeros_like(found, device=own.device)
+        super()._load_from_state_dict(saved, prefix, *rest)
+
+
+def fitted_on_left(rgb: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """A picture with the gain and offset of each channel that bring its left half nearest to a
+    photo's: what a correction of an unseen photo would be, judged fairly on the right half alone.
+
+    Args:
+        rgb, target: (height, width, 3) in [0, 1].
+        mask: which pixels count, bool, (height, width), or None where all do.
+
+    Returns:
+        (height, width, 3); the picture as it is where too few pixels count.
+    """
+    counts = torch.ones_like(rgb[..., 0], dtype=torch.bool) if mask is None else mask.clone()
+    counts[:, rgb.shape[1] // 2 :] = False
+    if counts.sum() < FEWEST_PIXELS:
+        return rgb
+    shown, wanted = rgb[counts].double(), target[counts].double()
+    middle, aim = shown.mean(dim=0), wanted.mean(dim=0)
+    variance = (shown - middle).square().mean(dim=0)
+    covariance = ((shown - middle) * (wanted - aim)).mean(dim=0)
+    gains = covariance / variance.clamp(min=torch.finfo(torch.float32).eps)
+    return ((rgb - middle) * gains + aim).to(rgb.dtype)
