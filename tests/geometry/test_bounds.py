@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
-from dietnerf.geometry.bounds import bounds_of, check_bounds
+from dietnerf.geometry.bounds import bounds_of, check_bounds, surroundings_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
 
@@ -96,3 +96,17 @@ def test_a_fisheye_sees_a_wider_box_than_a_pinhole_camera_of_its_focal_length():
     lens = {"distortion": torch.zeros(3, 9), "is_fisheye": torch.tensor([True] * 3)}
     round_ = replace(straight, **lens)  # 1 rad from the middle to the edge, not atan(1)
     assert (bounds_of(round_)[1, 2] > 1.2 * bounds_of(straight)[1, 2]).all()
+
+
+@pytest.mark.parametrize("far", [5.0, 500.0])
+def test_the_surroundings_of_what_cameras_stand_around_do_not_depend_on_far(far: float):
+    positions = [[4.0, 0, 1], [0, 4.0, 1], [-4.0, 0, 1], [0, -4.0, 1]]
+    cameras = cameras_at(positions, [[0.0, 0, 1]] * 4)
+    box = surroundings_of(replace(cameras, far=torch.full((4,), far)))
+    torch.testing.assert_close(box, torch.tensor([[-8.0, -8, -7], [8.0, 8, 9]]))
+
+
+def test_the_surroundings_of_cameras_that_face_one_way_are_what_they_see():
+    cameras = cameras_at([[4.0, 0, 0], [4.0, 0.5, 0]], [[0.0, 0, 0], [0.0, 0.5, 0]])
+    assert torch.equal(surroundings_of(cameras), bounds_of(cameras))
+    assert torch.equal(surroundings_of(cameras[:1]), bounds_of(cameras[:1]))
