@@ -42,6 +42,7 @@ LAYERS = {
     "semantics": 5,
     "schedules": 4,
     "look": 6,
+    "presets": 6,
     "losses": 6,
     "metrics": 6,
     "viewer": 6,

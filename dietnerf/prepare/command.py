@@ -17,6 +17,7 @@ from dietnerf.prepare import video
 from dietnerf.prepare.photos import Photo, copy_photos, find_photos
 from dietnerf.prepare.structure import Structure, Trace, place, require_pycolmap
 from dietnerf.prepare.transforms import angle_of_view, cameras_of, upright, write_transforms
+from dietnerf.presets import preset_for
 from dietnerf.workers import workers
 
 FEWEST = 3  # photographs that make a scene
@@ -178,11 +179,12 @@ def main(args: list[str] | None = None) -> None:
     options = parse(args)
     require_pycolmap()
     structure = prepare(options.photos, options.scene, options.frames)
-    look(cameras_of(structure), structure.names, options.scene / "capture.png")
+    cameras = cameras_of(structure)
+    look(cameras, structure.names, options.scene / "capture.png")
+    preset = preset_for(cameras)
     root, run = shlex.quote(str(options.scene)), shlex.quote(f"runs/{options.scene.resolve().name}")
     print(
-        f"The scene is in {options.scene}. Next:\n"
-        f"  python train.py fit --config configs/photos.yaml --data.reader.init_args.root {root} "
-        f"--run {run}\n"
+        f"The scene is in {options.scene}: {preset.reason}. Next:\n"
+        f"  python train.py fit {preset.options} --data.reader.init_args.root {root} --run {run}\n"
         f"  python render.py {run}"
     )

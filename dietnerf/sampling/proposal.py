@@ -18,7 +18,7 @@ from dietnerf.sampling.stratified import MOST_SAMPLES
 
 FIRST_LOGIT = -1.0  # of the density before training: a ray through the box loses half of its light
 SHARE_OF_ALL = 0.01  # of the samples, spread over the whole ray whatever the grid says
-TINY = 1e-6  # least near distance as a share of far, where its logarithm is taken
+LEAST_NEAR = 1e-3  # as a share of far: distances are divided by their logarithm
 
 
 @final
@@ -33,7 +33,8 @@ class Proposal(AbstractSampler):
     scene is empty but for surfaces; where the background is far or fog remains, it takes many more.
 
     Args:
-        n_samples: samples on each ray.
+        n_samples: samples on each ray in training, where jitter finds what lies between them.
+        n_still_samples: the same for pictures, which have no jitter.
         n_intervals: intervals in which the grid is queried first.
         finest_resolution: cells of the finest of the grid's three levels along each side.
         log2_table_size: a level has 2^this entries at most.
@@ -45,12 +46,14 @@ class Proposal(AbstractSampler):
     def __init__(
         self,
         n_samples: int = 24,
+        n_still_samples: int = 48,
         n_intervals: int = 64,
         finest_resolution: int = 128,
         log2_table_size: int = 18,
     ) -> None:
         super().__init__()
-        for name, n in (("n_samples", n_samples), ("n_intervals", n_intervals)):
+        sizes = {"n_samples": n_samples, "n_still_samples": n_still_samples}
+        for name, n in (sizes | {"n_intervals": n_intervals}).items():
             if not 2 <= n <= MOST_SAMPLES:
                 raise UserError(f"{name} is {n}; it must be from 2 to {MOST_SAMPLES}")
         if not 16 <= finest_resolution <= 1024 or not 8 <= log2_table_size <= 24:
@@ -58,7 +61,8 @@ class Proposal(AbstractSampler):
                 f"finest_resolution is {finest_resolution}, log2_table_size {log2_table_size}; "
                 "they must be from 16 to 1024, and from 8 to 24"
             )
-        self._n_samples = n_samples
+        self.n_drawn = n_samples
+        self.n_still_samples = n_still_samples
         self.n_intervals = n_intervals
         levels = level_rows(3, log2_table_size, 16, finest_resolution)
         self.register_buffer("levels", levels, persistent=False)
@@ -67,7 +71,7 @@ class Proposal(AbstractSampler):
 
     @property
     def n_samples(self) -> int:
-        return max(self._n_samples, self.n_intervals)
+        return max(self.n_drawn, self.n_still_samples, self.n_intervals)
 
     def prepare(self, cameras: Cameras, field: AbstractField) -> None:
         self.box.copy_(bounds_of(cameras) if field.bounds is None else field.bounds)
@@ -89,7 +93,7 @@ class Proposal(AbstractSampler):
         if jitter is not None:
             inner = shares[:, 1:-1] + (jitter - 0.5) / n
             shares = torch.cat([shares[:, :1], inner, shares[:, -1:]], dim=1)
-        first = torch.maximum(rays.near, TINY * rays.far).log()[:, None]
+        first = torch.maximum(rays.near, LEAST_NEAR * rays.far).log()[:, None]
         return torch.lerp(first, rays.far.log()[:, None], shares)
 
     def _weights(self, rays: Rays, edges: Tensor) -> Tensor:
@@ -112,7 +116,7 @@ class Proposal(AbstractSampler):
         """Ends of as many intervals as there are samples, (n_rays, n_samples + 1), by stratified
         inverse-transform sampling."""
         n_rays, n_intervals = weights.shape
-        n_ends = self._n_samples + 1
+        n_ends = 1 + (self.n_still_samples if generator is None else self.n_drawn)
         jitter = draw_uniform((n_rays, n_ends), generator, edges.device)
         share = torch.full((n_rays, n_ends), 0.5, device=edges.device) if jitter is None else jitter
         return sample_pdf(

@@ -38,10 +38,10 @@ def learned(n_steps: int = 60) -> Proposal:
 
 
 def test_intervals_touch_and_lie_between_near_and_far():
-    sampler, rays = made(n_samples=10, n_intervals=20), inward_rays(5)
-    for generator in (None, torch.Generator().manual_seed(0)):
+    sampler, rays = made(n_samples=10, n_still_samples=14, n_intervals=20), inward_rays(5)
+    for n, generator in ((14, None), (10, torch.Generator().manual_seed(0))):
         samples, coarse = sampler.sample(rays, Ball(), generator)
-        ts, deltas = samples.ts.view(5, 10), samples.deltas.view(5, 10)
+        ts, deltas = samples.ts.view(5, n), samples.deltas.view(5, n)
         assert coarse is None and (deltas > 0).all()
         ends, starts = (ts + deltas / 2)[:, :-1], (ts - deltas / 2)[:, 1:]
         torch.testing.assert_close(ends, starts)

@@ -99,7 +99,8 @@ def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path: Path, capsy
 def test_a_capture_without_test_views_is_not_said_to_be_testable(tmp_path: Path, capsys):
     write_transforms(Procedural(resolution=16, n_train=4).read("train"), tmp_path / "scene")
     reader = ["--config", "photos", "--data.reader.init_args.root", str(tmp_path / "scene")]
-    options = [*reader, *SMALL_FIELD, *FEW_STEPS, "--save_every", "12"]
+    small = ["--model.field.init_args.log2_table_size", "11", "--data.samples_per_step", "1024"]
+    options = [*reader, *small, *FEW_STEPS, "--save_every", "12"]
     run = str(tmp_path / "run")
     cli.main(["fit", *options, "--run", run])
     said = capsys.readouterr().out

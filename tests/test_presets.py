@@ -1,0 +1,60 @@
+"""Presets by how photos were taken."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from dietnerf.data import LLFF
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import look_at
+from dietnerf.presets import preset_for
+
+UP = torch.tensor([0.0, 0.0, 1.0])
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def cameras(positions: torch.Tensor, target: list[float]) -> Cameras:
+    n = len(positions)
+    ones = torch.ones(n)
+    poses = look_at(positions, torch.tensor(target), UP)
+    return Cameras(
+        poses, torch.full((n, 2), 50.0), torch.full((n, 2), 20.0), ones, 9 * ones, 40, 40
+    )
+
+
+def ring(n: int) -> Cameras:
+    angles = torch.arange(n) * 2 * torch.pi / n
+    return cameras(torch.stack([4 * angles.cos(), 4 * angles.sin(), torch.ones(n)], 1), [0.0, 0, 0])
+
+
+def side(n: int) -> Cameras:
+    places = torch.linspace(-0.5, 0.5, n)
+    return cameras(torch.stack([places, torch.full((n,), 4.0), torch.ones(n)], 1), [0.0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("taken", "configs"),
+    [
+        (ring(3), ("photos",)),
+        (ring(60), ("photos",)),
+        (side(20), ("photos",)),
+        (side(9), ("photos", "forward-few")),
+        (side(3), ("photos", "forward-few")),
+    ],
+)
+def test_the_preset_follows_from_the_cameras(taken: Cameras, configs: tuple[str, ...]):
+    preset = preset_for(taken)
+    assert preset.configs == configs
+    assert f"{len(taken)} photos" in preset.reason
+    assert all((CONFIGS / f"{name}.yaml").is_file() for name in configs)
+
+
+def test_the_real_forward_facing_scene():
+    if not (Path(os.environ.get("DIETNERF_DATA", "nowhere")) / "nerf_llff_data/fern").is_dir():
+        pytest.skip("$DIETNERF_DATA has no nerf_llff_data/fern")
+    taken = LLFF("nerf_llff_data/fern").cameras("train")
+    assert taken is not None
+    assert preset_for(taken).configs == ("photos",)
+    assert preset_for(taken[[0, 8, 16]]).configs == ("photos", "forward-few")
