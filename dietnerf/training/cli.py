@@ -201,6 +201,8 @@ class DietNeRFCLI(LightningCLI):
         # The weights in a checkpoint are the average already.
         callbacks = options.trainer.callbacks or []
         options.trainer.callbacks = [c for c in callbacks if not c.class_path.endswith(AVERAGING)]
+        if subcommand == "validate" and not os.access(options.run, os.W_OK):
+            options.trainer.logger = False
         if subcommand == "predict":
             options.return_predictions = False  # they are written, one by one
 

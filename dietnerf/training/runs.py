@@ -139,7 +139,8 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     Raises:
         UserError: it is missing or unreadable, or a new fit would write over an old one.
     """
-    check_writable(run, "--run")
+    if subcommand != "validate":
+        check_writable(run, "--run")
     if subcommand == "fit" and name is None:
         check_unused(run)
         return None
