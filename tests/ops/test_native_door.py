@@ -235,6 +235,8 @@ def test_tensors_of_other_kinds_are_refused(kind: str, op: str) -> None:
     change, said = ODD[kind]
     for name in tensors_of(op):
         arguments = fresh(op)
+        if kind == "shrunk" and arguments[name].numel() == 0:
+            continue  # it has no storage that could be smaller
         arguments[name] = change(arguments[name])
         try:
             call(op, arguments)
