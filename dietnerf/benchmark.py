@@ -31,12 +31,12 @@ from threading import Lock
 from typing import Any
 
 import torch
-import yaml
 
 from dietnerf.arguments import Parser, number, path_name
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.files import check_writable, remove_parts, write_file
 from dietnerf.locks import FolderLock
+from dietnerf.yaml_files import read_yaml
 
 SCORES = ("psnr", "ssim_uniform7", "lpips_vgg_paper")
 
@@ -63,10 +63,7 @@ class Plan:
         """
         if not path.is_file():
             raise UserError(f"there is no plan {path}; benchmarks/plans has some")
-        try:
-            content = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{path} is no plan: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
         if not isinstance(content, dict) or not {"scenes", "methods"} <= content.keys():
             raise UserError(f"{path} must have scenes and methods; see dietnerf/benchmark.py")
         unknown = content.keys() - {"scenes", "methods", "seeds"}

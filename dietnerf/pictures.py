@@ -52,7 +52,8 @@ def depth_range(rendering: Rendering) -> tuple[float, float]:
 def colour_depth(rendering: Rendering, low: float, high: float) -> Tensor:
     """Depths from `low` (bright) to `high` (dark) as colours over white, (n_rays, 3) in [0, 1]."""
     colours = _DEPTH_COLOURS.to(rendering.depth) / 255
-    place = ((surface_depth(rendering) - low) / (high - low)).clamp(0, 1) * (len(colours) - 1)
+    place = ((surface_depth(rendering) - low) / (high - low)).nan_to_num().clamp(0, 1)
+    place = place * (len(colours) - 1)
     left = place.floor().long().clamp(max=len(colours) - 2)
     mixed = torch.lerp(colours[left], colours[left + 1], (place - left)[:, None])
     opacity = rendering.opacity[:, None]

@@ -151,7 +151,7 @@ def test_it_really_trains_and_tests(tmp_path: Path):
         ("{scenes: {a: x}, methods: {b: []}}", "scenes: a must be a name without /"),
         ("{scenes: {a: []}, methods: {b: []}, seeds: 0}", "seeds is 0"),
         ("{scenes: {a: []}, methods: {b: []}, seed: 1}", "seed is not part of a plan"),
-        ("{scenes: ", "is no plan"),
+        ("{scenes: ", "is not a YAML file"),
     ],
 )
 def test_a_wrong_plan_is_refused(content: str, message: str, tmp_path: Path, capsys):

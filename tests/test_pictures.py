@@ -43,3 +43,10 @@ def test_a_caption_stands_below_in_black_on_white():
     assert (shown[:8] == pixels).all() and shown.shape[1:] == (60, 3)
     below = shown[8:].float()
     assert below.max() == 255 and below.min() < 60 and below.mean() > 180
+
+
+def test_a_depth_that_is_no_number_is_drawn_too():
+    nan = float("nan")
+    drawn = picture(rendering([nan, 2.0], [1.0, 1.0]), "depth", 1, (2.0, 6.0))
+    assert drawn.shape == (1, 2, 3)
+    assert picture(rendering([2.0], [1.0]), "depth", 1, (nan, nan)).shape == (1, 1, 3)

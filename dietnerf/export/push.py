@@ -8,17 +8,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from dietnerf.arguments import path_name
+from dietnerf.data.files import read_object
 from dietnerf.errors import UserError
 from dietnerf.export.card import model_card
 from dietnerf.export.paths import results_folder
 from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training.hub import repository_of
-from dietnerf.training.published import CONFIG, write_published
+from dietnerf.training.published import CONFIG, read_config, write_published
 from dietnerf.training.results import METRICS, is_own_file, read_results
 
 FILM = re.compile(r"[\w.-]+\.gif")  # a name that the card can hold
@@ -62,10 +62,10 @@ def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
     content = read_checkpoint(checkpoint)
     if not content["dietnerf"].get("capture"):
         raise UserError(f"{checkpoint} knows no cameras, so that nobody could render it")
-    write_published(content, _read(run / CONFIG, yaml.safe_load), folder)
+    write_published(content, _config_of(run), folder)
     results = read_results(run)
     if results is not None:
-        metrics = {k: v for k, v in _read(run / METRICS, json.loads).items() if k in KEPT}
+        metrics = {k: v for k, v in read_object(run / METRICS).items() if k in KEPT}
         (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
     film = _film(run)
     if film is not None:
@@ -89,14 +89,9 @@ def _begins_as_gif(path: Path) -> bool:
         return file.read(4) == b"GIF8"
 
 
-def _read(path: Path, parse: Any) -> dict[str, Any]:
-    if not is_own_file(path, path.parent):
-        return {}
-    try:
-        content = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    return content if isinstance(content, dict) else {}
+def _config_of(run: Path) -> dict[str, Any]:
+    """The options of the run, checked as those of a published scene are; none where it has none."""
+    return read_config(run) if is_own_file(run / CONFIG, run) else {}
 
 
 def _upload(folder: Path, repository: str, is_private: bool) -> None:

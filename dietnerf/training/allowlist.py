@@ -3,6 +3,7 @@
 The options of the command line are not looked at here: they are the user's own.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ LISTED: dict[type, tuple[type, ...]] = {
 }
 FOLDERS = ("save_dir", "dirpath", "root_dir")  # options of those classes that must lie in the run
 NAMES = ("filename", "name", "version", "sub_dir", "prefix")  # and that must be plain names
+# Of a name that Python fills in: neither attributes of objects nor a million zeros.
+TEMPLATE = re.compile(r"(?:[^{}]|\{[\w-]+(?::\d?\d?(?:\.\d\d?)?[dfeg]?)?\})*")
 SECTIONS = {"model": DietNeRF, "data": SceneDataModule, "trainer": pl.Trainer}
 OPTIONS = {
     "seed_everything": bool | int | None,
@@ -123,6 +126,15 @@ def _check_places(spec: Spec, path: Path, run: Path) -> None:
     if spec.cls.__module__.partition(".")[0] != "pytorch_lightning":
         return
     for name, value in spec.options.items():
+        if (
+            spec.cls is ModelCheckpoint
+            and name == "filename"
+            and not TEMPLATE.fullmatch(value or "")
+        ):
+            raise UserError(
+                f"{path}: filename of ModelCheckpoint is {value!r:.60}; use letters, and "
+                "numbers that are counted, as {step:06d}"
+            )
         inside = Path(str(value)).resolve().is_relative_to(run.resolve())
         is_place = name in NAMES and (Path(str(value)).name != str(value) or "\\" in str(value))
         if value not in (None, "") and ((name in FOLDERS and not inside) or is_place):

@@ -45,6 +45,8 @@ def check_weights(parts: dict[str, Any], weights: dict[str, Tensor], path: Path)
             raise UserError(f"{name} holds numbers that are not finite")
         if found.shape == (2, 3) and not (found[0] < found[1]).all():
             raise UserError(f"{name} is no box: its lowest corner must come first")
+        if found.shape == (2, 3) and not (found[1] - found[0]).isfinite().all():
+            raise UserError(f"{name} is larger than any box: its sides are not finite")
 
 
 def build_system(parts: dict[str, Any]) -> DietNeRF:

@@ -64,10 +64,11 @@ from dietnerf.training.saving import (
     StopOnSignal,
     WholeFiles,
 )
-from dietnerf.training.system import DietNeRF
+from dietnerf.training.system import DietNeRF, History
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
 TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
+MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before it counts them
 SEMANTIC = ".SemanticConsistency"
 AVERAGING = "WeightAveraging"
 TRAINER_DEFAULTS = {
@@ -163,12 +164,18 @@ class DietNeRFCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they were given: a checkpoint does not overrule the command line."""
 
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"seed_everything: {error}") from error
+
     def instantiate_classes(self) -> None:
         """Find whatever is wrong with options and photographs, or does not suit them, before
         anything is written."""
         with failing_together():
             self._settle_options()
-            with naming_missing_packages():
+            with naming_missing_packages(), _naming_bad_options():
                 super().instantiate_classes()
             self._lock_folder()
             self._prepare(str(self.subcommand))
@@ -194,8 +201,9 @@ class DietNeRFCLI(LightningCLI):
             check_declared(options.model.as_dict(), checkpoint)
         if subcommand == "fit":
             if checkpoint is not None:  # rays and jitter go on with the seed that they began with
-                options.seed_everything = read_checkpoint(checkpoint)["dietnerf"]["history"]["seed"]
-                pl.seed_everything(options.seed_everything)
+                history = read_checkpoint(checkpoint)["dietnerf"].get("history")
+                options.seed_everything = History.from_dict(history).seed
+                self._set_seed()
             return
         self.save_config_callback = None
         # The weights in a checkpoint are the average already.
@@ -213,7 +221,7 @@ class DietNeRFCLI(LightningCLI):
             set_aside(Path(options.run))
         if setback.seed is not None:
             options.seed_everything = setback.seed
-            pl.seed_everything(setback.seed)
+            self._set_seed()
 
     def _lock_folder(self) -> None:
         if not needs_lock(self.trainer, str(self.subcommand)):
@@ -233,7 +241,7 @@ class DietNeRFCLI(LightningCLI):
         kwargs["callbacks"] = [*(trainer["callbacks"] or []), *self._callbacks(options)]
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError) as error:
+        except (MisconfigurationException, ValueError, TypeError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     def _callbacks(self, options: Namespace) -> list[Callback]:
@@ -343,16 +351,35 @@ def _program(name: Literal["train", "render"]) -> str:
     return f"python {name}.py"
 
 
+@contextmanager
+def _naming_bad_options() -> Iterator[None]:
+    """Turn what Lightning's classes say of their options into one sentence."""
+    try:
+        yield
+    except (MisconfigurationException, ValueError, TypeError, OverflowError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"an option cannot be used ({reason})") from error
+
+
 def _check_options(options: Namespace) -> None:
     """Refuse what no run can do.
 
     Raises:
         UserError: an option is out of its range.
     """
-    steps = {"trainer.max_steps": options.trainer.max_steps, "save_every": options.save_every}
+    trainer = options.trainer
+    steps = {
+        "trainer.max_steps": trainer.max_steps,
+        "trainer.log_every_n_steps": trainer.log_every_n_steps,
+        "save_every": options.save_every,
+    }
     for name, value in steps.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise UserError(f"{name} is {value}; give a number of steps, at least 1")
+    if trainer.val_check_interval == 0:
+        raise UserError("trainer.val_check_interval is 0; give a number of steps, at least 1")
+    if str(trainer.devices).isdecimal() and int(trainer.devices) > MOST_DEVICES:
+        raise UserError(f"trainer.devices is {trainer.devices}; at most {MOST_DEVICES} are joined")
     check_strategy(options.trainer.strategy)
     is_tpu = options.trainer.accelerator in xla.NAMES
     if options.trainer.precision not in (TPU_PRECISIONS if is_tpu else PRECISIONS):

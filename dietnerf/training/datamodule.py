@@ -341,8 +341,8 @@ class SceneDataModule(pl.LightningDataModule):
         precrop_fraction: float = 0.5,
     ) -> None:
         super().__init__()
-        if rays_per_step < 1:
-            raise UserError(f"rays_per_step is {rays_per_step}; it must be at least 1")
+        if not 1 <= rays_per_step <= MAX_RAYS:
+            raise UserError(f"rays_per_step is {rays_per_step}; it must be 1 to {MAX_RAYS}")
         if not 0 < precrop_fraction <= 1:
             raise UserError(f"precrop_fraction is {precrop_fraction}; it must be in (0, 1]")
         self.reader = reader

@@ -73,11 +73,14 @@ def check_backend(strategy: Strategy) -> None:
     """Refuse to join devices by what cannot.
 
     Raises:
-        UserError: torch was built without NCCL, which GPUs need, or it is to join CPUs.
+        UserError: torch knows no such way, was built without NCCL, which GPUs need, or is to join
+            CPUs by it.
     """
     if not isinstance(strategy, DDPStrategy):
         return
     is_gpu, backend = strategy.root_device.type == "cuda", strategy.process_group_backend
+    if backend not in (None, "gloo", "nccl"):
+        raise UserError(f"process_group_backend is {backend!r:.60}; use gloo or nccl")
     if backend == "nccl" and not is_gpu:
         raise UserError("process_group_backend nccl joins GPUs alone; leave it out on a CPU")
     if is_gpu and backend in (None, "nccl") and not dist.is_nccl_available():

@@ -18,6 +18,7 @@ from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.training.allowlist import config_of_run
 from dietnerf.training.system import PARTS, check_format
+from dietnerf.yaml_files import read_yaml
 
 WEIGHTS, CONFIG = "scene.safetensors", "config.yaml"
 SECTIONS = ("seed_everything", "model", "data")  # of a run's config
@@ -87,10 +88,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: they are no YAML, or ask for a class that is none of this package's.
     """
     path = folder / CONFIG
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not a readable YAML file ({type(error).__name__})") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f"{path} holds no options of a model: it was not published by dietnerf")
     kept = {name: content[name] for name in SECTIONS if name in content}

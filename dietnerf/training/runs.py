@@ -1,7 +1,7 @@
 """The folder of a run: its config and checkpoints, and how a command line finds them."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from dietnerf.training.checkpoints import (
     weights_of,
 )
 from dietnerf.training.hub import is_remote, repository_of
-from dietnerf.training.system import PARTS, DietNeRF
+from dietnerf.training.system import MOST, PARTS, DietNeRF
+from dietnerf.yaml_files import read_yaml
 
 LATEST = "runs/latest"
 OUTPUTS = ("checkpoints", "test", "predict")  # folders that are written into
@@ -123,11 +124,7 @@ def _config_of(run: Path) -> Path:
 
 
 def _read_yaml(config: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{config} is not a YAML file: {reason}") from error
+    content = read_yaml(config)
     if not isinstance(content, dict):
         raise UserError(f"{config} holds no options; see configs/nerf.yaml for an example")
     return content
@@ -164,6 +161,19 @@ def _check_state(content: dict[str, Any], path: Path) -> None:
         size = value if isinstance(value, int) else len(value or ())
         if type(value) is not kind or size < least:
             raise UserError(f"training cannot go on from {path}: its {name} is {value!r:.60}")
+    if not all(
+        type(n) is bool or (type(n) is int and 0 <= n <= MOST) for n in _counts(content["loops"])
+    ):
+        raise UserError(f"training cannot go on from {path}: its loops hold what is no count")
+
+
+def _counts(loops: Any) -> Iterator[Any]:
+    """What stands in nested dictionaries."""
+    if not isinstance(loops, dict):
+        yield loops
+        return
+    for one in loops.values():
+        yield from _counts(one)
 
 
 def check_declared(model: dict[str, Any], checkpoint: Path) -> None:

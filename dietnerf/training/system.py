@@ -455,9 +455,9 @@ def check_format(checkpoint: dict[str, Any], name: str) -> None:
     saved = checkpoint.get("dietnerf")
     if not isinstance(saved, dict) or "format" not in saved:
         raise UserError(f"{name} was not written by dietnerf; train one with `train.py fit`")
-    if saved["format"] != CHECKPOINT_FORMAT:
+    if type(saved["format"]) is not int or saved["format"] != CHECKPOINT_FORMAT:
         raise UserError(
-            f"{name} was written by dietnerf {saved['version']} (format {saved['format']}), but "
-            f"this is {dietnerf.__version__} (format {CHECKPOINT_FORMAT}); "
+            f"{name} was written by dietnerf {saved.get('version')} (format {saved['format']}), "
+            f"but this is {dietnerf.__version__} (format {CHECKPOINT_FORMAT}); "
             "use that version or train it again"
         )

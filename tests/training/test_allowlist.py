@@ -559,3 +559,49 @@ def test_a_camera_path_nested_without_end(finished_run: Path, tmp_path: Path, ca
     (tmp_path / "path.json").write_text("[" * 100_000)
     poses = ["--path", "interpolate", "--poses", str(tmp_path / "path.json")]
     assert "path.json" in refused(capsys, render.main, str(finished_run), *poses)
+
+
+@pytest.mark.parametrize("name", ["{step:0999999999d}", "{step.real}", "{step:zzz}", "{a[b]}", "{"])
+def test_a_name_to_be_filled_in_holds_names_alone(name: str, tmp_path: Path):
+    keeper = {"class_path": "ModelCheckpoint", "init_args": {"filename": name}}
+    with pytest.raises(UserError, match="filename of ModelCheckpoint"):
+        check_config({"trainer": {"callbacks": [keeper]}}, tmp_path / "a.yaml", tmp_path)
+
+
+def test_a_name_to_be_filled_in_with_what_is_logged(tmp_path: Path):
+    for name in ("{step:06d}-{epoch:.2f}", "{epoch}", "plain", None):
+        keeper = {"class_path": "ModelCheckpoint", "init_args": {"filename": name}}
+        check_config({"trainer": {"callbacks": [keeper]}}, tmp_path / "a.yaml", tmp_path)
+
+
+UNUSABLE = {
+    "a keeper": ("callbacks", [{"class_path": "ModelCheckpoint", "init_args": {"save_top_k": -5}}]),
+    "a clock": ("callbacks", [{"class_path": "Timer", "init_args": {"duration": "x"}}]),
+    "fewer devices than none": ("devices", -7),
+    "a billion devices": ("devices", 10**9),
+    "text for devices": ("devices", "1000000000"),
+    "no step between logs": ("log_every_n_steps", 0),
+    "no step between validations": ("val_check_interval", 0),
+}
+
+
+@pytest.mark.parametrize("way", UNUSABLE)
+def test_options_that_lightning_cannot_use_are_one_sentence(
+    way: str, finished_run: Path, tmp_path: Path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    name, value = UNUSABLE[way]
+    config["trainer"][name] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    said = refused(capsys, cli.main, "fit", "--run", str(run), "--ckpt_path", "last")
+    assert said.startswith("error: ")
+
+
+@pytest.mark.parametrize("seed", ["-1", "1099511627776"])
+def test_a_seed_that_is_none_is_one_sentence(seed: str, finished_run: Path, capsys):
+    said = refused(
+        capsys, cli.main, "validate", "--run", str(finished_run), "--seed_everything", seed
+    )
+    assert said.startswith("error: seed_everything")

@@ -225,6 +225,7 @@ WEIGHTS = {
     "a box inside out": weight("field.box", lambda x: x.flip(0)),
     "a box without end": weight("sampler.bounds", lambda x: x * torch.inf),
     "cells of another type": weight("sampler.occupied", torch.Tensor.float),
+    "a box beyond numbers": weight("field.box", lambda x: x / x.abs() * 3e38),
     "a state that is no number": weight("sampler._extra_state", lambda _: torch.tensor(torch.nan)),
     "a state of text": weight("sampler._extra_state", lambda _: "x"),
     "missing": named(lambda state: state.pop("field.table")),
@@ -239,6 +240,8 @@ WEIGHTS = {
     "steps of text": lambda content: content["dietnerf"]["history"].update(steps="x"),
     "a negative seed": lambda content: content["dietnerf"]["history"].update(seed=-1),
     "a history with more": lambda content: content["dietnerf"]["history"].update(more=1),
+    "no version": lambda content: content.update(dietnerf={"format": 3}),
+    "a format of numbers": lambda content: content["dietnerf"].update(format=torch.ones(2)),
     "a format of text": lambda content: content["dietnerf"].update(format="x", version=[]),
 }
 
@@ -255,12 +258,27 @@ def loops(content: Content) -> None:
     content["loops"] = {"fit_loop": {"epoch_loop.batch_progress": "x"}}
 
 
+def steps_taken(value: Any) -> Callable[[Content], None]:
+    def apply(content: Content) -> None:
+        loop = content["loops"]["fit_loop"]
+        progress = loop["epoch_loop.automatic_optimization.optim_progress"]
+        progress["optimizer"]["step"]["total"]["completed"] = value
+
+    return apply
+
+
 def callbacks(content: Content) -> None:
     content["callbacks"] = dict.fromkeys(content["callbacks"], "x")
 
 
 STATES = {
     "loops": loops,
+    "a broken step": steps_taken(12.5),
+    "a step that is no number": steps_taken(float("nan")),
+    "a step of text": steps_taken("x"),
+    "a step before all": steps_taken(-(10**18)),
+    "no history": lambda content: content["dietnerf"].pop("history"),
+    "a seed beyond 32 bit": lambda content: content["dietnerf"]["history"].update(seed=2**33),
     "no loops": lambda content: content.pop("loops"),
     "callbacks": callbacks,
     "callbacks in a list": lambda content: content.update(callbacks=[1]),
