@@ -72,6 +72,8 @@ class OpenCLIP(AbstractImageEncoder):
 
     def load(self, device: torch.device) -> None:
         self._check_files()
+        if self.model_config is not None:
+            _check_model_config(Path(self.model_config))
         import open_clip  # takes seconds, which nobody without this loss shall wait for
 
         if self.model_config is not None:
@@ -192,6 +194,26 @@ class OpenCLIP(AbstractImageEncoder):
             _check_hub(settings["hf_hub"], self._name())
 
 
+def _check_model_config(path: Path) -> None:
+    """Refuse a description of a model that would have others fetched from the hub.
+
+    Raises:
+        UserError: it is none, or names a place there.
+    """
+    content = read_object(path)
+    for part in ("vision_cfg", "text_cfg"):
+        options = content.get(part) or {}
+        if not isinstance(options, dict):
+            raise UserError(f"{path}: {part} must hold options, got {options!r:.60}")
+        for name, value in options.items():
+            is_fetched = name == "hf_model_name" or name.endswith("_pretrained")
+            if (is_fetched and value) or (name == "timm_model_name" and ":" in str(value)):
+                raise UserError(
+                    f"{path}: {part} has {name} {value!r:.60}, which would be fetched from the "
+                    "hub; give the weights as a file, with the encoder's option `pretrained`"
+                )
+
+
 def _side(size: int | tuple[int, int] | list[int]) -> int:
     return size if isinstance(size, int) else size[0]
 
@@ -213,8 +235,13 @@ def _check_hub(place: str, name: str) -> None:
     import huggingface_hub
     from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 
-    owner, repository, *file = place.strip("/").split("/")
+    owner, _, rest = place.strip("/").partition("/")
+    repository, *file = rest.split("/")
     repo = f"{owner}/{repository}"
+    try:
+        huggingface_hub.utils.validate_repo_id(repo)
+    except huggingface_hub.errors.HFValidationError as error:
+        raise UserError(f"{name}: {place!r:.80} is no owner/repository on the hub") from error
     wanted = file or ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
     cached = (huggingface_hub.try_to_load_from_cache(repo, one) for one in wanted)
     if any(isinstance(path, str) for path in cached):

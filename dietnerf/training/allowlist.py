@@ -25,6 +25,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from dietnerf.errors import UserError
 from dietnerf.registry import OptionReader
+from dietnerf.semantics import OpenCLIP
 from dietnerf.specs import Spec, plain
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.system import DietNeRF
@@ -122,7 +123,13 @@ def _specs(value: Any) -> Iterator[Spec]:
 
 
 def _check_places(spec: Spec, path: Path, run: Path) -> None:
-    """Refuse loggers, profilers and callbacks that would write outside of the run."""
+    """Refuse loggers, profilers and callbacks that would write outside of the run, and towers from
+    anywhere on the hub."""
+    if spec.cls is OpenCLIP and ":" in str(spec.options.get("model")):
+        raise UserError(
+            f"{path}: the encoder's model is {spec.options['model']!r:.60}, a place on the hub or "
+            "a folder; take it out of the file, and give it on the command line"
+        )
     if spec.cls.__module__.partition(".")[0] != "pytorch_lightning":
         return
     for name, value in spec.options.items():

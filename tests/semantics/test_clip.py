@@ -1,5 +1,6 @@
 """The CLIP tower: what it sees, which features it gives, and what it says without weights."""
 
+import json
 import os
 import subprocess
 import sys
@@ -192,3 +193,26 @@ def test_weights_out_of_reach_say_which_file_and_where_it_was_looked_for(tmp_pat
     assert said.startswith("UserError The image encoder ViT-B-32-quickgelu (openai) needs")
     assert str(tmp_path) in said and "timm/vit_base_patch32_clip_224.openai" in said
     assert "--use_semantic_loss false" in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"vision_cfg": {"timm_model_name": "hf-hub:evil/vit", "timm_model_pretrained": False}},
+        {"vision_cfg": {"timm_model_name": "vit_tiny", "timm_model_pretrained": True}},
+        {"text_cfg": {"hf_model_name": "evil/text"}},
+        {"text_cfg": ["x"]},
+    ],
+)
+def test_a_description_that_would_fetch_something_is_refused(options: dict, tmp_path: Path):
+    path = tmp_path / "tower.json"
+    path.write_text(json.dumps(options))
+    tower = OpenCLIP(model="tower", pretrained=None, model_config=str(path))
+    with pytest.raises(UserError, match=r"tower\.json"):
+        tower.load(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("place", ["evil", "../../etc", "a/b c", ""])
+def test_a_place_that_is_none_of_the_hub_is_one_sentence(place: str):
+    with pytest.raises(UserError, match="is no owner/repository on the hub"):
+        OpenCLIP(model=f"hf-hub:{place}", pretrained=None).load(torch.device("cpu"))

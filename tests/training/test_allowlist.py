@@ -323,6 +323,20 @@ def test_what_a_run_logged_inside_itself_goes_on(finished_run: Path, tmp_path: P
     assert (run / "logs" / "x").is_dir()
 
 
+@pytest.mark.parametrize("model", ["hf-hub:evil/tower", "local-dir:/tmp/evil"])
+def test_no_file_names_a_tower_from_anywhere(model: str, tmp_path: Path, capsys):
+    config = tmp_path / "nice.yaml"
+    encoder = {"class_path": "OpenCLIP", "init_args": {"model": model}}
+    losses = [
+        {"class_path": "Photometric"},
+        {"class_path": "SemanticConsistency", "init_args": {"encoder": encoder}},
+    ]
+    config.write_text(yaml.safe_dump({"model": {"losses": losses}}))
+    options = ["--config", "quickstart", "--config", str(config), "--run", str(tmp_path / "run")]
+    said = refused(capsys, cli.main, "fit", *options)
+    assert f"the encoder's model is {model!r}" in said
+
+
 @pytest.mark.parametrize("place", ["hparams.yaml", "test", "checkpoints", "checkpoints/x.ckpt"])
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_a_link_out_of_a_run_is_not_written_to(

@@ -304,6 +304,52 @@ def test_a_state_that_training_cannot_go_on_from_is_one_sentence(
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+def of_optimizer(name: str, value: Any) -> Callable[[Content], None]:
+    def change(content: Content) -> None:
+        content["optimizer_states"][0]["state"][0][name] = value
+
+    return change
+
+
+def of_group(name: str, value: Any) -> Callable[[Content], None]:
+    def change(content: Content) -> None:
+        content["optimizer_states"][0]["param_groups"][0][name] = value
+
+    return change
+
+
+OPTIMIZERS = {
+    "a moment of another shape": of_optimizer("exp_avg", torch.zeros(3)),
+    "a moment in half precision": of_optimizer("exp_avg", torch.zeros(1).half()),
+    "a moment of text": of_optimizer("exp_avg_sq", "x"),
+    "a step of text": of_optimizer("step", "x"),
+    "a negative step": of_optimizer("step", -5),
+    "a step that is no number": of_optimizer("step", float("nan")),
+    "a learning rate of text": of_group("lr", "x"),
+    "a learning rate without end": of_group("lr", float("inf")),
+    "a parameter twice": of_group("params", [0] * 4),
+    "another number of parameters": of_group("params", [0]),
+    "no parameters": of_group("params", None),
+}
+
+
+@pytest.mark.parametrize("change", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_an_optimizer_state_that_cannot_be_is_one_sentence(
+    change, finished_run: Path, tmp_path: Path, capsys
+):
+    run = changed(finished_run, tmp_path / "run", change)
+    options = ["--run", str(run), "--ckpt_path", "last", "--trainer.max_steps", "16"]
+    assert "optimizer state" in refused(capsys, cli.main, "fit", *options)
+
+
+@pytest.mark.parametrize("name", ["betas", "eps", "weight_decay"])
+def test_options_of_the_optimizer_are_those_of_the_run(
+    name: str, finished_run: Path, tmp_path: Path
+):
+    run = changed(finished_run, tmp_path / "run", of_group(name, "x"))
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last", "--trainer.max_steps", "14"])
+
+
 @pytest.mark.parametrize("version", ["0.0.1", "x", "../..", 7, None])
 def test_lightnings_version_in_a_checkpoint_changes_nothing(
     version: Any, finished_run: Path, tmp_path: Path
