@@ -33,9 +33,9 @@ def names_in(module, kind: type, without: tuple[str, ...] = ()) -> list[str]:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A config with every loss but the semantic one, and every schedule."""
+    """A config with every loss but the semantic one and that of proposals, and every schedule."""
     path = tmp_path_factory.mktemp("configs") / "everything.yaml"
-    all_losses = names_in(losses, AbstractLoss, without=("SemanticConsistency",))
+    all_losses = names_in(losses, AbstractLoss, without=("SemanticConsistency", "Interlevel"))
     all_schedules = names_in(schedules, AbstractSchedule)
     assert len(all_losses) >= 10 and len(all_schedules) >= 4
     small = {"class_path": "dietnerf.fields.HashGrid"}
