@@ -33,6 +33,7 @@ LAYERS = {
     "ops": 1,
     "plain": 1,
     "geometry": 2,
+    "yaml_files": 2,
     "data": 3,
     "fields": 3,
     "sampling": 4,

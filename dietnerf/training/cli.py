@@ -175,7 +175,7 @@ class DietNeRFCLI(LightningCLI):
         anything is written."""
         with failing_together():
             self._settle_options()
-            with naming_missing_packages(), _naming_bad_options():
+            with _naming_bad_options(), naming_missing_packages():
                 super().instantiate_classes()
             self._lock_folder()
             self._prepare(str(self.subcommand))

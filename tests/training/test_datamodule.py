@@ -197,7 +197,7 @@ def test_the_number_of_rays_is_adapted_at_most_twofold_and_never_ends_at_none():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"rays_per_step": 0}, "rays_per_step is 0; it must be at least 1"),
+        ({"rays_per_step": 0}, "rays_per_step is 0; it must be 1 to"),
         ({"samples_per_step": 0}, "samples_per_step is 0; it must be at least 1"),
         ({"precrop_fraction": 0.0}, "precrop_fraction is 0.0"),
         ({"views": FirstViews(7)}, "7"),
