@@ -39,7 +39,9 @@ def check_weights(parts: dict[str, Any], weights: dict[str, Tensor], path: Path)
     for name, expected in system.state_dict().items():
         found = weights[name]
         is_float = expected.is_floating_point()
-        if found.layout != torch.strided or found.dtype != expected.dtype:
+        # Weights trained in bfloat16, as on TPUs, are loaded into float32.
+        kinds = (expected.dtype, torch.bfloat16) if is_float else (expected.dtype,)
+        if found.layout != torch.strided or found.dtype not in kinds:
             raise UserError(f"{name} is of {found.dtype}, {found.layout}; wanted {expected.dtype}")
         if is_float and (found.isnan() | (found == torch.inf)).any():
             raise UserError(f"{name} holds numbers that are not finite")

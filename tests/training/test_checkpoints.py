@@ -432,3 +432,9 @@ def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path, ca
     said = refused(capsys, render.main, str(tmp_path / "bomb.ckpt"))
     assert "bomb.ckpt is not a readable checkpoint" in said
     assert time.process_time() - started < 60  # it was not unpacked and searched
+
+
+def test_weights_in_bfloat16_are_loaded_into_float32(finished_run: Path, tmp_path: Path):
+    """As training on TPUs leaves them."""
+    run = changed(finished_run, tmp_path / "run", weight("field.table", torch.Tensor.bfloat16))
+    assert load_system(find_checkpoint(run)).field.table.dtype == torch.float32
