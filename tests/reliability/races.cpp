@@ -146,10 +146,10 @@ Found all_ops() {
                            rays.offsets, box(-1, 1), 32, 16, 2, true, 1e-4, true);
   keep_all(found, rendered);
   keep_all(found, render_hash_grid_backward_cpu(
-                      7, c, rays.o, near, far, near, std::nullopt, std::get<0>(rendered),
-                      std::get<4>(rendered), std::get<5>(rendered), table, levels, level_weights,
-                      network, directions, rays.o, rays.d, a, b, rays.offsets, box(-1, 1), 32, 16,
-                      2, true, 1e-4, true));
+                      7, c, rays.o, near, far, near, std::nullopt, std::nullopt,
+                      std::get<0>(rendered), std::get<4>(rendered), std::get<5>(rendered),
+                      std::get<6>(rendered), table, levels, level_weights, network, directions,
+                      rays.o, rays.d, a, b, rays.offsets, box(-1, 1), 32, 16, 2, true, 1e-4, true));
   return found;
 }
 
