@@ -21,7 +21,8 @@ ITEM = "\n  - "  # before each further line of a message
 SECONDS_FOR_THE_FIRST = 2.0  # of many processes to say what all would say, which ends the others
 RANKS = ("LOCAL_RANK", "SLURM_PROCID")  # of a process, as torchrun, Lightning and SLURM tell it
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # of disks
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc")  # what torch and kernels say of it on a CPU
+# What torch and kernels say on a CPU; of what a thread of a kernel throws, torch keeps no word.
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "torch_parallel_for")
 HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from dietnerf import pictures
 from dietnerf.geometry.rays import Rendering
 from dietnerf.pictures import captioned, colour_depth, depth_range, picture, surface_depth, to_uint8
 
@@ -35,6 +37,14 @@ def test_rows_come_first():
     drawn = picture(rendering([1.0] * 6, [1.0] * 3 + [0.0] * 3), "opacity", 2, (0, 1))
     assert drawn.shape == (2, 3, 3)
     assert (drawn[0] == 255).all() and (drawn[1] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["rgb", "depth", "opacity"])
+def test_a_large_picture_is_drawn_in_parts(mode: str, monkeypatch):
+    shown = Rendering(torch.rand(60, 3), torch.rand(60), 6 * torch.rand(60), torch.empty(0))
+    whole = picture(shown, mode, 6, (2.0, 6.0))
+    monkeypatch.setattr(pictures, "PIXELS_AT_ONCE", 7)
+    assert torch.equal(picture(shown, mode, 6, (2.0, 6.0)), whole)
 
 
 def test_a_caption_stands_below_in_black_on_white():

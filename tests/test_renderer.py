@@ -62,6 +62,7 @@ OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
     RuntimeError("std::bad_alloc"),
+    RuntimeError("torch_parallel_for( begin, end, grain_size) API call failed at ops.h, line 573"),
     MemoryError(),
 ]
 

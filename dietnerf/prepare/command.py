@@ -99,7 +99,7 @@ def _placed(photos: list[Photo], images: Path, work: Path, is_film: bool) -> Str
         try:
             return pool.submit(place, photos, images, work, is_film).result()
         except RuntimeError as error:  # BrokenProcessPool as well
-            free = shutil.disk_usage(work).free / 1e6
+            free = shutil.disk_usage(images).free / 1e6
             raise UserError(
                 f"COLMAP failed ({error}): it needs memory, and room beside the scene, where "
                 f"{free:.0f} MB are free"

@@ -136,6 +136,15 @@ def test_points_on_rays_are_seen_at_their_pixels_through_a_lens(is_fisheye):
     torch.testing.assert_close(rays.rays_d @ -cameras.c2w[1, :, 2], torch.ones(2400))
 
 
+@pytest.mark.parametrize("cameras", [camera(60, 40), lensed(False), lensed(True)])
+def test_some_rays_of_an_image_are_those_of_the_whole(cameras):
+    whole, pixels = cameras.image_rays(1), torch.arange(37, 1001)
+    some = cameras.image_rays(1, pixels)
+    assert torch.equal(some.rays_d, whole.rays_d[pixels])
+    assert torch.equal(some.rays_o, whole.rays_o[pixels])
+    assert torch.equal(some.far, whole.far[pixels])
+
+
 def test_a_lens_stays_with_its_camera():
     cameras = lensed(False)
     rays = cameras.image_rays(0).rays_d.view(40, 60, 3)

@@ -1,6 +1,7 @@
 """Photographs of a scene whose cameras are known, and mistakes that users make."""
 
 import json
+import os
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +10,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from dietnerf.prepare import command
 from dietnerf.prepare.command import main
 from dietnerf.prepare.structure import Trace
 from tests.prepare.shots import cameras_around, take
@@ -151,6 +153,19 @@ def test_mistakes_are_one_sentence(photos, options, sentence, tmp_path: Path, ca
     (tmp_path / "notes.mp4").write_text("no film")
     assert sentence in refused(capsys, tmp_path / photos, tmp_path / "scene", *options)
     assert not (tmp_path / "scene").exists()
+
+
+def end_at_once(*_: object) -> None:
+    os.abort()
+
+
+def test_colmap_may_end_its_process(tmp_path: Path, capsys, monkeypatch):
+    """So it does where its database has no room."""
+    pytest.importorskip("pycolmap")
+    monkeypatch.setattr(command, "place", end_at_once)
+    sentence = refused(capsys, grey(tmp_path / "photos", 3), tmp_path / "scene")
+    assert "COLMAP failed (" in sentence and "MB are free" in sentence
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_a_scene_below_a_file(tmp_path: Path, capsys):

@@ -183,6 +183,15 @@ def test_render_py_flies_along_the_written_path(viewer: Viewer, tmp_path: Path, 
     render.main([str(shown_run), *options, "--out", str(tmp_path / "film.gif")])
 
 
+def test_a_path_that_cannot_be_written_is_said_on_the_page(viewer: Viewer, tmp_path: Path):
+    client = Client(viewer.cameras)
+    viewer.path._run = tmp_path
+    (tmp_path / "path.json").mkdir()
+    viewer.path._add(SimpleNamespace(client=client))
+    viewer.path._write(SimpleNamespace(client=client))
+    assert f"{tmp_path / 'path.json'} is a folder" in viewer.path._note.content
+
+
 def test_a_taken_port_is_one_sentence(finished_run: Path, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
