@@ -97,7 +97,10 @@ def _answer(
     if reason is not None:
         notices.say("a request that did not come from the viewer's page was refused")
         return connection.respond(HTTPStatus.FORBIDDEN, reason + "\n")
-    response = answer(connection, request)
+    try:
+        response = answer(connection, request)
+    except (OSError, ValueError):  # a name that no file can have
+        return connection.respond(HTTPStatus.NOT_FOUND, "no such page\n")
     if response is not None:
         response.headers["Content-Security-Policy"] = POLICY
     return response

@@ -18,7 +18,7 @@ Name = Annotated[str, msgspec.Meta(max_length=200)]
 Vector = tuple[Number, Number, Number]
 
 
-class ViewerCameraMessage(msgspec.Struct, tag=True):
+class ViewerCameraMessage(msgspec.Struct, tag=True, forbid_unknown_fields=True):
     """Where somebody looks from."""
 
     wxyz: tuple[Number, Number, Number, Number]
@@ -36,14 +36,14 @@ class ViewerCameraMessage(msgspec.Struct, tag=True):
             raise ValueError("wxyz must be a unit quaternion")
 
 
-class GuiUpdateMessage(msgspec.Struct, tag=True):
+class GuiUpdateMessage(msgspec.Struct, tag=True, forbid_unknown_fields=True):
     """A control that was used: a button, a checkbox, or a choice from a list."""
 
     uuid: Name
     updates: dict[Literal["value"], bool | Name]
 
 
-class SceneNodeClickMessage(msgspec.Struct, tag=True):
+class SceneNodeClickMessage(msgspec.Struct, tag=True, forbid_unknown_fields=True):
     """A drawn camera that was clicked."""
 
     name: Name

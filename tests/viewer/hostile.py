@@ -109,6 +109,8 @@ BROKEN: dict[str, bytes | str] = {
     "a type that is a list": message(["ViewerCameraMessage"]),
     "an unknown type": message("Nope"),
     "a script": message("RunJavascriptMessage", source="alert(1)"),
+    "a camera with more than a camera has": camera(color=(1.0, 0.0, 0.0)),
+    "a click with more than a click has": click(color=1),
     "a click on nothing": click(name=None),
     "a click with NaN": click(ray_origin=(math.nan,) * 3),
     "a control without a name": update(None, value=True),
