@@ -33,7 +33,7 @@ from typing import Any
 import torch
 
 from dietnerf.arguments import Parser, number, path_name
-from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.files import check_writable, remove_parts, write_file
 from dietnerf.locks import FolderLock
 from dietnerf.yaml_files import read_yaml
@@ -155,7 +155,35 @@ def places(n_processes: int) -> list[str | None]:
     return [*names] or [None] * n_processes
 
 
-def carry_out(run: Run, device: str | None) -> bool:
+class Children:
+    """Processes that this one waits for, and stops when it is stopped itself."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock, self._is_stopped = Lock(), False
+
+    def is_done(self, command: list[str], **options: Any) -> bool:
+        """Run a command to its end; whether it succeeded."""
+        with self._lock:
+            if self._is_stopped:
+                return False
+            child = subprocess.Popen(command, **options)
+            self._running.add(child)
+        try:
+            return child.wait() == 0
+        finally:
+            with self._lock:
+                self._running.remove(child)
+
+    def stop(self) -> None:
+        """Let all end as `fit` does, with a checkpoint, and begin no more."""
+        with self._lock:
+            self._is_stopped = True
+            for child in self._running:
+                child.terminate()
+
+
+def carry_out(run: Run, device: str | None, children: Children) -> bool:
     """Train and test, on the given GPU or on the CPU; whether it worked."""
     checkpoints = run.folder / "checkpoints"
     going_on = ["--ckpt_path", "last"] if (checkpoints / "last.ckpt").exists() else []
@@ -168,13 +196,9 @@ def carry_out(run: Run, device: str | None) -> bool:
     program = [sys.executable, "-c", "from dietnerf.training.cli import main; main()"]
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "log.txt").open("a") as log:
-        for words in (["fit", *run.words, *going_on], ["test"]):
-            done = subprocess.run(
-                [*program, *words, *quiet], env=environment, stdout=log, stderr=log, check=False
-            )
-            if done.returncode != 0:
-                return False
-    return True
+        where: dict[str, Any] = {"env": environment, "stdout": log, "stderr": log}
+        commands = ["fit", *run.words, *going_on], ["test"]
+        return all(children.is_done([*program, *words, *quiet], **where) for words in commands)
 
 
 def row_of(runs: list[Run]) -> dict[str, Any] | None:
@@ -264,12 +288,12 @@ def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> N
     for device in places(n_processes):
         free.put(device)
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done; {free.qsize()} at a time")
-    writing, failed = Lock(), []
+    writing, failed, children = Lock(), [], Children()
 
     def work(run: Run) -> None:
         device = free.get()
         try:
-            is_done = carry_out(run, device)
+            is_done = carry_out(run, device, children)
         finally:
             free.put(device)
         with writing:
@@ -279,7 +303,11 @@ def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> N
             write_table(plan, runs, out)
 
     with ThreadPoolExecutor(free.qsize()) as pool:
-        list(pool.map(work, todo))
+        try:
+            list(pool.map(work, todo))
+        except BaseException:  # mostly a signal, by which the command ends
+            children.stop()
+            raise
     write_table(plan, runs, out)
     print((out / "table.md").read_text())
     if failed:
@@ -289,6 +317,7 @@ def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> N
 
 
 @exit_on_user_error
+@leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
     """Carry a plan out; `args` defaults to the command line."""
     parser = Parser(prog="python -m dietnerf.benchmark", description=__doc__.splitlines()[0])

@@ -1,16 +1,21 @@
 """The benchmark command: what it runs, what it leaves alone, and the table that it writes."""
 
 import json
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from dietnerf import benchmark
-from dietnerf.benchmark import Plan, check_words, main, runs_of
+from dietnerf.benchmark import Children, Plan, check_words, main, runs_of
 from dietnerf.files import replace_file
+from dietnerf.training.checkpoints import checkpoints_of
+from tests.browser import wait_for
 from tests.helpers import FEW_STEPS
 from tests.test_locks import held_elsewhere
 
@@ -38,7 +43,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Commands that were called; `test` writes a result that depends on method and seed."""
     seen: list[list[str]] = []
 
-    def call(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def call(_: Children, command: list[str], **options: Any) -> bool:
         words = command[3:]
         seen.append(words)
         folder = Path(words[words.index("--run") + 1])
@@ -55,9 +60,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             }
             with replace_file(folder / "metrics.json") as part:  # the other process reads it
                 part.write_text(json.dumps(result))
-        return subprocess.CompletedProcess(command, 0)
+        return True
 
-    monkeypatch.setattr(benchmark.subprocess, "run", call)
+    monkeypatch.setattr(Children, "is_done", call)
     return seen
 
 
@@ -117,14 +122,12 @@ def test_what_is_done_is_not_done_again(plan: Path, tmp_path: Path, calls):
 
 
 def test_a_run_that_fails_does_not_stop_the_others(plan: Path, tmp_path: Path, calls, monkeypatch):
-    fake = benchmark.subprocess.run
+    fake = Children.is_done
 
-    def call(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
-        if "clay" in command:
-            return subprocess.CompletedProcess(command, 2)
-        return fake(command, **options)
+    def call(children: Children, command: list[str], **options: Any) -> bool:
+        return "clay" not in command and fake(children, command, **options)
 
-    monkeypatch.setattr(benchmark.subprocess, "run", call)
+    monkeypatch.setattr(Children, "is_done", call)
     with pytest.raises(SystemExit) as ended:
         main([str(plan), "--out", str(tmp_path / "out")])
     assert ended.value.code == 2
@@ -141,6 +144,25 @@ def test_it_really_trains_and_tests(tmp_path: Path):
     main([str(plan), "--out", str(tmp_path / "out")])
     (row,) = json.loads((tmp_path / "out" / "table.json").read_text())
     assert row["psnr"] > 5 and row["protocol"].startswith("Procedural, 16 test views at 16x16")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_runs_as_well(tmp_path: Path, number: signal.Signals):
+    words = ["--config", "quickstart", "--data.reader.init_args.resolution", "16"]
+    words += ["--model.sampler.init_args.resolution", "32", "--trainer.max_steps", "1000000"]
+    plan, out = tmp_path / "plan.yaml", tmp_path / "out"
+    content = {"scenes": {"clay": ["--data.reader.init_args.scene", "clay"]}, "seeds": 2}
+    plan.write_text(json.dumps({**content, "methods": {"plain": words}}))
+    command = [sys.executable, "-m", "dietnerf.benchmark", str(plan), "--out", str(out)]
+    folder = out / "clay/plain/seed0"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: (folder / "config.yaml").exists(), 60)
+        (child,) = psutil.Process(process.pid).children()
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    assert not child.is_running()
+    assert "stopping after" in (folder / "log.txt").read_text() or not checkpoints_of(folder)
+    assert not (out / "clay/plain/seed1").exists(), "another was begun"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +191,7 @@ def test_every_run_has_a_gpu_of_those_that_the_environment_leaves(
 ):
     taken, used = [], set()
 
-    def call(command: list[str], env: dict[str, str], **_: Any) -> Any:
+    def call(_: Children, command: list[str], env: dict[str, str], **options: Any) -> bool:
         gpu = env["CUDA_VISIBLE_DEVICES"]
         assert gpu not in taken, "two runs at a time"
         taken.append(gpu)
@@ -177,9 +199,9 @@ def test_every_run_has_a_gpu_of_those_that_the_environment_leaves(
         assert "--trainer.accelerator" not in command
         time.sleep(0.05)
         taken.remove(gpu)
-        return subprocess.CompletedProcess(command, 1)
+        return False
 
-    monkeypatch.setattr(benchmark.subprocess, "run", call)
+    monkeypatch.setattr(Children, "is_done", call)
     monkeypatch.setattr(benchmark.torch.cuda, "device_count", lambda: 2)
     for chosen, names in ((None, {"0", "1"}), ("5, 7", {"5", "7"})):
         used.clear()
