@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = (
 
 LONGEST_NAME, MOST_FOLDERS = 4096, 64  # of a file; each of these is looked into
 MOST_JSON = 64 << 20  # bytes: a listing of some 60,000 views
+MOST_VALUES = 4_000_000  # in it; each takes up to 64 bytes of memory
 
 
 def find_folder(root: str, *needed: str) -> Path:
@@ -50,7 +51,10 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         with open_regular(path, MOST_JSON) as file:
-            content = json.loads(file.read())
+            text = file.read()
+        if text.count(b",") > MOST_VALUES:
+            raise ValueError(f"it holds more than {MOST_VALUES} values")
+        content = json.loads(text)
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): export it again") from error
     if not isinstance(content, dict):

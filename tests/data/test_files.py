@@ -23,6 +23,13 @@ def test_a_hole_is_no_listing(tmp_path: Path):
         read_object(tmp_path / "transforms.json")
 
 
+@pytest.mark.parametrize("value", ["[],", '"a",', "{},"])
+def test_a_listing_of_millions_of_values_is_not_taken_apart(value: str, tmp_path: Path):
+    (tmp_path / "transforms.json").write_text('{"frames": [' + value * 4_000_001 + "0]}")
+    with pytest.raises(UserError, match=r"holds more than 4000000 values"):
+        read_object(tmp_path / "transforms.json")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_listings_are_read_in_the_encodings_of_json(encoding: str, tmp_path: Path):
     (tmp_path / "listing.json").write_text('{"ä": 1}', encoding=encoding)
