@@ -63,11 +63,10 @@ from torch.utils.cpp_extension import include_paths
 nvidia = glob.glob(f'{Path(torch.__file__).parents[1]}/nvidia/*/include')
 print(*(f'-I{folder}' for folder in [*include_paths(), sysconfig.get_paths()['include'], *nvidia]))")
   lib=$(python3 -c "import torch; print(torch.__path__[0] + '/lib')")
-  for file in *.cu; do
+  for file in *.cu nerfacc.cpp; do # nvcc finds headers of its own that wheels leave out
     nvcc -std=c++17 -O3 --expt-relaxed-constexpr -gencode=arch=compute_90,code=sm_90 -Xcompiler -fPIC \
-      -DTORCH_EXTENSION_NAME=csrc -Iinclude $include -c "$file" -o "${file%.cu}.o" &
+      -DTORCH_EXTENSION_NAME=csrc -Iinclude $include -c "$file" -o "${file%.*}.o" &
   done
-  g++ -std=c++17 -O3 -fPIC -DTORCH_EXTENSION_NAME=csrc -Iinclude $include -c nerfacc.cpp -o main.o &
   wait
   nvcc -shared -cudart shared -o ../../csrc.so ./*.o -L"$lib" -lc10 -ltorch -ltorch_cpu -ltorch_cuda -lc10_cuda -ltorch_python &&
     cp -r /tmp/nerfacc/nerfacc "$site"/
