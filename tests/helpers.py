@@ -1,11 +1,12 @@
 """Rays, fields and runs that tests share."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,6 +14,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dietnerf.fields import AbstractField
 from dietnerf.geometry.rays import Rays, Samples
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], None], *args: object
+) -> str:
+    """The one sentence that a command ends with."""
+    with pytest.raises(SystemExit) as ended:
+        command([str(arg) for arg in args])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    return message
 
 
 def inward_rays(n_rays: int, near: float = 2.0, far: float = 6.0, seed: int = 0) -> Rays:

@@ -38,7 +38,6 @@ from dietnerf.training.checkpoints import checkpoints_of, read_checkpoint, set_a
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.devices import (
     check_backend,
-    check_strategy,
     failing_together,
     is_loss_of_a_process,
     leave,
@@ -65,10 +64,8 @@ from dietnerf.training.saving import (
     WholeFiles,
 )
 from dietnerf.training.system import DietNeRF, History
+from dietnerf.training.trainer_options import check_monitored, check_options, part_behind
 
-PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
-TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
-MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before it counts them
 SEMANTIC = ".SemanticConsistency"
 AVERAGING = "WeightAveraging"
 TRAINER_DEFAULTS = {
@@ -183,7 +180,7 @@ class DietNeRFCLI(LightningCLI):
     def _settle_options(self) -> None:
         options = self._options()
         self.lock = FolderLock(Path(options.run), str(self.subcommand), "--run")
-        _check_options(options)
+        check_options(options)
         if not options.use_semantic_loss and options.model.losses is not None:
             losses = [x for x in options.model.losses if not x.class_path.endswith(SEMANTIC)]
             options.model.losses = losses or None
@@ -266,6 +263,7 @@ class DietNeRFCLI(LightningCLI):
     def _prepare(self, subcommand: str) -> None:
         strategy = self.trainer.strategy
         check_backend(strategy)
+        check_monitored(self.trainer)
         xla.check(strategy.root_device, self.model.sampler)
         self.datamodule.setup("fit" if subcommand == "look" else subcommand)
         self.datamodule.check_devices(subcommand, self.trainer.world_size)
@@ -297,12 +295,15 @@ class DietNeRFCLI(LightningCLI):
             fault = " cannot be written" if disk.errno in UNWRITABLE else ""
             sentence = f"{place}{fault}: {disk.strerror}"
             raise UserError(f"{sentence}; {self._how_to_go_on()}") from error
-        except RuntimeError as error:
-            if not is_loss_of_a_process(error):
+        except Exception as error:
+            if is_loss_of_a_process(error):
+                sentence = "another process of this run is gone; see what it said"
+            elif part := part_behind(error):
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                sentence = f"{part}, in the options of trainer, cannot go on ({reason})"
+            else:
                 raise
-            raise UserError(
-                f"another process of this run is gone; see what it said; {self._how_to_go_on()}"
-            ) from error
+            raise UserError(f"{sentence}; {self._how_to_go_on()}") from error
         leave()
 
     @contextmanager
@@ -359,32 +360,6 @@ def _naming_bad_options() -> Iterator[None]:
     except (MisconfigurationException, ValueError, TypeError, OverflowError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"an option cannot be used ({reason})") from error
-
-
-def _check_options(options: Namespace) -> None:
-    """Refuse what no run can do.
-
-    Raises:
-        UserError: an option is out of its range.
-    """
-    trainer = options.trainer
-    steps = {
-        "trainer.max_steps": trainer.max_steps,
-        "trainer.log_every_n_steps": trainer.log_every_n_steps,
-        "save_every": options.save_every,
-    }
-    for name, value in steps.items():
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; give a number of steps, at least 1")
-    if trainer.val_check_interval == 0:
-        raise UserError("trainer.val_check_interval is 0; give a number of steps, at least 1")
-    if str(trainer.devices).isdecimal() and int(trainer.devices) > MOST_DEVICES:
-        raise UserError(f"trainer.devices is {trainer.devices}; at most {MOST_DEVICES} are joined")
-    check_strategy(options.trainer.strategy)
-    is_tpu = options.trainer.accelerator in xla.NAMES
-    if options.trainer.precision not in (TPU_PRECISIONS if is_tpu else PRECISIONS):
-        known = "32-true, bf16-true" if is_tpu else "32-true, bf16-mixed, 16-mixed"
-        raise UserError(f"trainer.precision is {options.trainer.precision}; use one of {known}")
 
 
 def _checkpoints(options: Namespace) -> list[Callback]:

@@ -17,14 +17,7 @@ from dietnerf.export.depth import write_depths
 from dietnerf.export.points import seen_points
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from tests.export.test_mesh import SIDES, SOLID, looking_at_origin, system_of
-from tests.helpers import Ball
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main(list(args))
-    assert ended.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
+from tests.helpers import Ball, refused
 
 
 def test_points_lie_on_the_ball_in_its_colour():
@@ -132,7 +125,7 @@ def test_points_open_in_another_library(tmp_path: Path, finished_run: Path, monk
     ],
 )
 def test_mistakes_are_one_sentence(finished_run: Path, args, sentence, capsys):
-    assert sentence in refused(capsys, *[a.replace("RUN", str(finished_run)) for a in args])
+    assert sentence in refused(capsys, main, *[a.replace("RUN", str(finished_run)) for a in args])
 
 
 @pytest.mark.parametrize(
@@ -147,5 +140,5 @@ def test_mistakes_are_one_sentence(finished_run: Path, args, sentence, capsys):
 )
 def test_a_missing_package_says_how_to_install_it(module, args, finished_run, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    message = refused(capsys, args[0], str(finished_run), *args[1:])
+    message = refused(capsys, main, args[0], str(finished_run), *args[1:])
     assert "pip install 'dietnerf[export]'" in message

@@ -17,13 +17,7 @@ from dietnerf.export import frames, render
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import Mode
 from dietnerf.training.checkpoints import find_checkpoint, load_system
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        render.main(list(args))
-    assert ended.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
+from tests.helpers import refused
 
 
 def test_gif_shows_colour_beside_depth(finished_run: Path, tmp_path: Path):
@@ -122,7 +116,7 @@ def test_background(finished_run: Path, tmp_path: Path):
     ],
 )
 def test_mistakes_are_one_sentence(finished_run: Path, options, sentence, capsys):
-    assert sentence in refused(capsys, str(finished_run), *options)
+    assert sentence in refused(capsys, render.main, str(finished_run), *options)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +152,12 @@ def test_what_cannot_be_is_found_before_anything_is_rendered(
     monkeypatch.setattr(frames.Film, "of", rendered)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16e9))
     monkeypatch.chdir(tmp_path)
-    assert sentence in refused(capsys, str(finished_run), *options)
+    assert sentence in refused(capsys, render.main, str(finished_run), *options)
     assert not list(tmp_path.iterdir())
 
 
 def test_missing_checkpoint(tmp_path: Path, capsys):
-    assert "there is no checkpoint at" in refused(capsys, str(tmp_path))
+    assert "there is no checkpoint at" in refused(capsys, render.main, str(tmp_path))
 
 
 def test_a_failure_leaves_the_good_film(finished_run: Path, tmp_path: Path, monkeypatch):
@@ -186,12 +180,16 @@ def test_poses_that_are_not_rigid(finished_run: Path, tmp_path: Path, capsys):
     scaled = [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
     path.write_text(json.dumps({"frames": [{"transform_matrix": scaled}]}))
     options = [str(finished_run), "--path", "interpolate", "--poses", str(path)]
-    assert f"{path}, frame 0: transform_matrix is not a rotation" in refused(capsys, *options)
+    assert f"{path}, frame 0: transform_matrix is not a rotation" in refused(
+        capsys, render.main, *options
+    )
 
 
 def test_output_below_a_file(finished_run: Path, tmp_path: Path, capsys):
     (tmp_path / "file").write_text("")
-    message = refused(capsys, str(finished_run), "--out", str(tmp_path / "file" / "orbit.gif"))
+    message = refused(
+        capsys, render.main, str(finished_run), "--out", str(tmp_path / "file" / "orbit.gif")
+    )
     assert "is a file; name a folder" in message
 
 

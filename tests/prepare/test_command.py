@@ -13,18 +13,10 @@ import pytest
 from dietnerf.prepare import command
 from dietnerf.prepare.command import main
 from dietnerf.prepare.structure import Trace
+from tests.helpers import refused
 from tests.prepare.shots import cameras_around, take
 
 FOCAL = 400 / 2 / np.tan(0.6911112 / 2)  # of the generated scenes, pixels
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main([str(arg) for arg in args])
-    assert ended.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ") and "\n" not in error
-    return error
 
 
 def grey(folder: Path, n: int) -> Path:
@@ -101,7 +93,7 @@ def test_the_scene_is_complete_and_holds_nothing_else(scene: Path):
 
 def test_a_scene_is_not_written_over(scene: Path, capsys):
     before = (scene / "transforms.json").read_bytes()
-    sentence = refused(capsys, scene.parent / "photos", scene)
+    sentence = refused(capsys, main, scene.parent / "photos", scene)
     assert f"{scene} is not empty, and stays as it is" in sentence
     assert (scene / "transforms.json").read_bytes() == before
 
@@ -109,7 +101,7 @@ def test_a_scene_is_not_written_over(scene: Path, capsys):
 def test_photos_without_a_pattern(tmp_path: Path, capsys):
     pytest.importorskip("pycolmap")
     (tmp_path / "scene").mkdir()
-    sentence = refused(capsys, grey(tmp_path / "photos", 4), tmp_path / "scene")
+    sentence = refused(capsys, main, grey(tmp_path / "photos", 4), tmp_path / "scene")
     assert "only 0 of 4 photos could be placed, and a scene needs 3" in sentence
     assert "grey_2.png (0 features, shares enough of them with 0 photos)" in sentence
     assert "newspaper" in sentence and "20 degrees" in sentence
@@ -126,14 +118,14 @@ def test_what_was_placed_is_said(scene: Path, tmp_path: Path, capsys):
 
 def test_too_few_photos(tmp_path: Path, capsys):
     pytest.importorskip("pycolmap")
-    sentence = refused(capsys, grey(tmp_path / "photos", 2), tmp_path / "scene")
+    sentence = refused(capsys, main, grey(tmp_path / "photos", 2), tmp_path / "scene")
     assert "has 2 photos; a scene needs at least 3" in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_without_pycolmap(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycolmap", None)
-    sentence = refused(capsys, grey(tmp_path / "photos", 3), tmp_path / "scene")
+    sentence = refused(capsys, main, grey(tmp_path / "photos", 3), tmp_path / "scene")
     assert "needs pycolmap: `pip install 'dietnerf[prepare]'`" in sentence
 
 
@@ -151,7 +143,7 @@ def test_mistakes_are_one_sentence(photos, options, sentence, tmp_path: Path, ca
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".hidden.jpg").write_text("")
     (tmp_path / "notes.mp4").write_text("no film")
-    assert sentence in refused(capsys, tmp_path / photos, tmp_path / "scene", *options)
+    assert sentence in refused(capsys, main, tmp_path / photos, tmp_path / "scene", *options)
     assert not (tmp_path / "scene").exists()
 
 
@@ -163,11 +155,13 @@ def test_colmap_may_end_its_process(tmp_path: Path, capsys, monkeypatch):
     """So it does where its database has no room."""
     pytest.importorskip("pycolmap")
     monkeypatch.setattr(command, "place", end_at_once)
-    sentence = refused(capsys, grey(tmp_path / "photos", 3), tmp_path / "scene")
+    sentence = refused(capsys, main, grey(tmp_path / "photos", 3), tmp_path / "scene")
     assert "COLMAP failed (" in sentence and "MB are free" in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_a_scene_below_a_file(tmp_path: Path, capsys):
     (tmp_path / "file").write_text("")
-    assert "is a file; name a folder" in refused(capsys, tmp_path, tmp_path / "file" / "scene")
+    assert "is a file; name a folder" in refused(
+        capsys, main, tmp_path, tmp_path / "file" / "scene"
+    )

@@ -21,6 +21,7 @@ from dietnerf.training import cli
 from dietnerf.training.allowlist import RENDERING, check_config, config_of_run
 from dietnerf.training.checkpoints import find_checkpoint, load_system, read_checkpoint
 from dietnerf.training.runs import CONFIGS
+from tests.helpers import refused
 
 
 @pytest.fixture
@@ -47,13 +48,6 @@ def copied(run: Path, to: Path, class_path: str) -> Path:
     config["model"]["field"]["class_path"] = class_path
     (to / "config.yaml").write_text(yaml.safe_dump(config))
     return to
-
-
-def refused(capsys: pytest.CaptureFixture[str], command, *args: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        command(list(args))
-    assert ended.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_class_of_another_package_is_not_even_imported(

@@ -15,6 +15,7 @@ from dietnerf.errors import UserError
 from dietnerf.export import render
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import checkpoints_of, find_checkpoint, load_system
+from tests.helpers import refused
 
 Content = dict[str, Any]
 
@@ -27,13 +28,6 @@ def changed(run: Path, to: Path, change: Callable[[Content], None]) -> Path:
     shutil.copy(run / "config.yaml", to)
     torch.save(content, to / "checkpoints" / "last.ckpt")
     return to
-
-
-def refused(capsys: pytest.CaptureFixture[str], command, *args: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        command(list(args))
-    assert ended.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def option(part: str, name: str, value: Any) -> Callable[[Content], None]:

@@ -20,19 +20,9 @@ from dietnerf.prepare.formats import write_blender, write_transforms
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.system import CHECKPOINT_FORMAT
-from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, weights
+from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, refused, weights
 
 SMALL_MLP = ["--model.field.init_args.depth", "3", "--model.field.init_args.width", "32"]
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """The one sentence that a command ends with instead of doing anything."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main(list(args))
-    assert ended.value.code == 2
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("error: ")
-    return message
 
 
 def test_a_run_holds_what_a_user_needs(finished_run: Path):
@@ -91,7 +81,7 @@ def test_another_logger_gets_pictures_and_hyper_parameters(tmp_path: Path, monke
 @pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
 def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path: Path, capsys):
     options = ["--config", "quickstart", "--trainer.logger", "WandbLogger"]
-    message = refused(capsys, "fit", *options, "--run", str(tmp_path / "run"))
+    message = refused(capsys, cli.main, "fit", *options, "--run", str(tmp_path / "run"))
     assert "needs a package: Requirement 'wandb" in message
     assert not (tmp_path / "run").exists()
 
@@ -105,7 +95,7 @@ def test_a_capture_without_test_views_is_not_said_to_be_testable(tmp_path: Path,
     cli.main(["fit", *options, "--run", run])
     said = capsys.readouterr().out
     assert f"render.py {run}" in said and "train.py test" not in said
-    assert refused(capsys, "test", "--run", run) == (
+    assert refused(capsys, cli.main, "test", "--run", run) == (
         "error: this capture has no test views, which this command needs; the reader's "
         "hold_every: 8 spares every 8th one for testing"
     )
@@ -256,7 +246,7 @@ def test_another_model_is_refused_and_leaves_the_run_as_it_is(
     before = contents(finished_run)
     options = ["--run", str(finished_run), f"--model.{option}.init_args.{value[0]}", value[1]]
     for command in (["fit", *SMALL_RUN, "--ckpt_path", "last"], ["test"]):
-        assert "does not fit the model" in refused(capsys, *command, *options)
+        assert "does not fit the model" in refused(capsys, cli.main, *command, *options)
     assert contents(finished_run) == before
 
 
@@ -278,12 +268,14 @@ def test_broken_config_is_named(tmp_path: Path, capsys):
     config = tmp_path / "broken.yaml"
     for content in (b"data: [", b"\xff\xfe", b"- 1"):
         config.write_bytes(content)
-        assert str(config) in refused(capsys, "fit", "--config", str(config))
+        assert str(config) in refused(capsys, cli.main, "fit", "--config", str(config))
 
 
 def test_run_that_is_a_file(tmp_path: Path, capsys):
     (tmp_path / "run").write_text("")
-    message = refused(capsys, "fit", "--config", "quickstart", "--run", str(tmp_path / "run"))
+    message = refused(
+        capsys, cli.main, "fit", "--config", "quickstart", "--run", str(tmp_path / "run")
+    )
     assert "is a file; name a folder" in message
 
 
@@ -397,19 +389,21 @@ HUGE = [
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(options, sentence, tmp_path: Path, capsys):
     run = tmp_path / "run"
-    assert sentence in refused(capsys, "fit", "--run", str(run), *options)
+    assert sentence in refused(capsys, cli.main, "fit", "--run", str(run), *options)
     assert not run.exists()
 
 
 def test_a_second_fit_does_not_write_over_the_first(finished_run: Path, capsys):
     before = (finished_run / "checkpoints/last.ckpt").read_bytes()
-    message = refused(capsys, "fit", *SMALL_RUN, "--run", str(finished_run))
+    message = refused(capsys, cli.main, "fit", *SMALL_RUN, "--run", str(finished_run))
     assert "holds a run already" in message
     assert (finished_run / "checkpoints/last.ckpt").read_bytes() == before
 
 
 def test_unknown_run(capsys, tmp_path: Path):
-    assert "there is no run at" in refused(capsys, "test", "--run", str(tmp_path / "typo"))
+    assert "there is no run at" in refused(
+        capsys, cli.main, "test", "--run", str(tmp_path / "typo")
+    )
 
 
 def checkpoint_like(finished_run: Path, path: Path, **changes) -> None:
@@ -433,5 +427,7 @@ def test_broken_checkpoints_are_named(finished_run: Path, tmp_path: Path, capsys
         newer: "was written by dietnerf 9.0",
     }
     for path, sentence in sentences.items():
-        message = refused(capsys, "test", "--run", str(finished_run), "--ckpt_path", str(path))
+        message = refused(
+            capsys, cli.main, "test", "--run", str(finished_run), "--ckpt_path", str(path)
+        )
         assert str(path) in message and sentence in message

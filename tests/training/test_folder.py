@@ -12,7 +12,7 @@ import yaml
 
 from dietnerf.export import render
 from dietnerf.training import cli
-from tests.helpers import SMALL_RUN, fit
+from tests.helpers import SMALL_RUN, fit, refused
 from tests.test_locks import held_elsewhere
 from tests.training.test_saving import in_step
 
@@ -22,13 +22,6 @@ QUIET = ["--trainer.enable_progress_bar", "false"]
 
 def steps(run: Path) -> int:
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
-
-
-def refused(capsys, *words: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(list(words))
-    assert ended.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_second_fit_into_a_run_is_refused(tmp_path: Path, monkeypatch):
@@ -56,7 +49,7 @@ def test_a_run_that_trains_can_be_read(finished_run: Path, tmp_path: Path, capsy
     shutil.copytree(finished_run, run)
     film = ["--frames", "1", "--size", "8", "8", "--out", str(tmp_path / "film.gif")]
     with held_elsewhere(run, "fit"):
-        on = refused(capsys, "fit", "--run", str(run), "--ckpt_path", "last")
+        on = refused(capsys, cli.main, "fit", "--run", str(run), "--ckpt_path", "last")
         assert "is in use by another `fit`" in on
         cli.main(["validate", "--run", str(run), *QUIET])
         cli.main(["test", "--run", str(run), *QUIET])
@@ -68,7 +61,9 @@ def test_two_tests_do_not_mix_their_results(finished_run: Path, tmp_path: Path, 
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     with held_elsewhere(run, "test"):
-        assert "is in use by another `test`" in refused(capsys, "test", "--run", str(run), *QUIET)
+        assert "is in use by another `test`" in refused(
+            capsys, cli.main, "test", "--run", str(run), *QUIET
+        )
     assert not (run / "metrics.json").exists()
 
 
@@ -107,7 +102,7 @@ def test_a_run_in_whose_place_another_trains_ends(tmp_path: Path, monkeypatch, c
         others[0].__enter__()
 
     in_step(monkeypatch, 5, replace)
-    said = refused(capsys, "fit", *SMALL_RUN, "--run", str(run))
+    said = refused(capsys, cli.main, "fit", *SMALL_RUN, "--run", str(run))
     others[0].__exit__(None, None, None)
     assert said.startswith(f"error: {run} is in use by another `fit` (process ")
     assert steps(tmp_path / "renamed") == 4
@@ -121,7 +116,7 @@ def test_a_file_in_place_of_the_folder_ends_a_run(tmp_path: Path, monkeypatch, c
         run.touch()
 
     in_step(monkeypatch, 5, replace)
-    assert str(run) in refused(capsys, "fit", *SMALL_RUN, "--run", str(run))
+    assert str(run) in refused(capsys, cli.main, "fit", *SMALL_RUN, "--run", str(run))
     assert run.is_file()
 
 
@@ -133,5 +128,5 @@ def test_what_tensorboard_cannot_write_is_one_sentence(tmp_path: Path, monkeypat
         raise FileNotFoundError(2, "No such file or directory", name)
 
     in_step(monkeypatch, 5, fail)
-    said = refused(capsys, "fit", *SMALL_RUN, "--run", str(tmp_path / "run"))
+    said = refused(capsys, cli.main, "fit", *SMALL_RUN, "--run", str(tmp_path / "run"))
     assert said.startswith(f"error: {tmp_path}/run/events: No such file or directory; go on from")

@@ -21,7 +21,7 @@ from dietnerf.export.command import main
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.hub import fetch, repository_of
-from tests.helpers import weights
+from tests.helpers import refused, weights
 from tests.training.hub_stand_in import Repositories, running_hub
 
 NAME = "someone/coast"
@@ -45,13 +45,6 @@ def published(hub: Repositories, finished_run: Path) -> dict[str, bytes]:
     """The files of a scene that was pushed."""
     main(["push", str(finished_run), NAME])
     return hub[NAME]
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main(list(args))
-    assert ended.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_pulled_scene_looks_as_the_pushed_one(published, finished_run: Path, tmp_path: Path):
@@ -104,19 +97,21 @@ def test_a_scene_seen_before_needs_no_network(published, monkeypatch):
 
 def test_offline_is_one_sentence(hub: Repositories, tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
+    message = refused(capsys, main, "pull", NAME, str(tmp_path / "run"))
     assert "the hub cannot be reached" in message
 
 
 def test_a_missing_name_is_one_sentence(hub: Repositories, tmp_path: Path, capsys):
-    assert f"hf://{NAME} is not on the hub" in refused(capsys, "pull", NAME, str(tmp_path / "run"))
-    assert "must be owner/name" in refused(capsys, "pull", "coast", str(tmp_path / "run"))
+    assert f"hf://{NAME} is not on the hub" in refused(
+        capsys, main, "pull", NAME, str(tmp_path / "run")
+    )
+    assert "must be owner/name" in refused(capsys, main, "pull", "coast", str(tmp_path / "run"))
     assert repository_of(Path(f"hf://{NAME}")) == NAME
 
 
 def test_a_folder_that_holds_something_stays(published, tmp_path: Path, capsys):
     (tmp_path / "file").write_text("mine")
-    assert "is not empty" in refused(capsys, "pull", NAME, str(tmp_path))
+    assert "is not empty" in refused(capsys, main, "pull", NAME, str(tmp_path))
 
 
 class Attack:
@@ -137,7 +132,7 @@ def test_a_pickle_in_place_of_the_weights_is_refused(published, tmp_path: Path, 
     pickle.loads(published[name])
     assert mark.exists(), "the pickle does what it says"
     mark.unlink()
-    message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
+    message = refused(capsys, main, "pull", NAME, str(tmp_path / "run"))
     assert "loaded from the hub" in message
     with pytest.raises(UserError, match="loaded from the hub"):
         find_checkpoint(f"hf://{NAME}")
@@ -159,7 +154,7 @@ def with_facts(content: bytes, facts: str) -> bytes:
 @pytest.mark.parametrize("facts", ["[" * 100_000, "[]", ""])
 def test_facts_of_another_shape_are_refused(published, tmp_path: Path, facts: str, capsys):
     published["scene.safetensors"] = with_facts(published["scene.safetensors"], facts)
-    message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
+    message = refused(capsys, main, "pull", NAME, str(tmp_path / "run"))
     assert "scene.safetensors holds no scene that dietnerf published" in message
 
 
@@ -167,7 +162,7 @@ def test_facts_of_another_shape_are_refused(published, tmp_path: Path, facts: st
 def test_a_header_of_an_absurd_length_is_refused(published, tmp_path: Path, length: int, capsys):
     rest = published["scene.safetensors"][8:]
     published["scene.safetensors"] = struct.pack("<Q", length) + rest
-    message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
+    message = refused(capsys, main, "pull", NAME, str(tmp_path / "run"))
     assert "scene.safetensors holds no scene that dietnerf published" in message
 
 
@@ -185,7 +180,7 @@ def test_classes_of_others_are_refused(published, tmp_path: Path, class_path: ob
     config = yaml.safe_load(published["config.yaml"])
     config["model"]["field"]["class_path"] = class_path
     published["config.yaml"] = yaml.safe_dump(config).encode()
-    message = refused(capsys, "pull", NAME, str(tmp_path / "run"))
+    message = refused(capsys, main, "pull", NAME, str(tmp_path / "run"))
     assert f"model.field names the class {class_path!r}" in message
 
 

@@ -1,0 +1,86 @@
+"""Options of Lightning's trainer, its callbacks, loggers and profilers, that no run can go by."""
+
+import re
+
+import pytorch_lightning as pl
+from pytorch_lightning.cli import Namespace
+
+from dietnerf.errors import UserError
+from dietnerf.training import xla
+from dietnerf.training.devices import check_strategy
+
+PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
+TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
+MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before it counts them
+MOST_ACCUMULATED = 10_000  # batches of a step; more would not end before anybody gives up
+MEASURED = re.compile("val/psnr|train/.+")  # what can be monitored
+PARTS = re.compile(r"(pytorch_lightning|lightning_fabric)\W(callbacks|loggers|profilers)\W")
+
+
+def check_options(options: Namespace) -> None:
+    """Refuse what no run can do.
+
+    Raises:
+        UserError: an option is out of its range.
+    """
+    trainer = options.trainer
+    steps = {
+        "trainer.max_steps": trainer.max_steps,
+        "trainer.log_every_n_steps": trainer.log_every_n_steps,
+        "save_every": options.save_every,
+    }
+    for name, value in steps.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; give a number of steps, at least 1")
+    for name in ("val_check_interval", "check_val_every_n_epoch"):
+        if trainer[name] == 0:
+            raise UserError(f"trainer.{name} is 0; give a number, at least 1, or null")
+    if not 1 <= trainer.accumulate_grad_batches <= MOST_ACCUMULATED:
+        raise UserError(
+            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; "
+            f"give 1 to {MOST_ACCUMULATED}"
+        )
+    if trainer.gradient_clip_val is not None and not trainer.gradient_clip_val >= 0:
+        raise UserError(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}; give a number, at least 0"
+        )
+    for callback in trainer.callbacks or []:
+        decay = callback.get("init_args", {}).get("decay")
+        if decay is not None and not 0 <= decay <= 1:
+            raise UserError(f"{callback.class_path}: decay is {decay}; give a number from 0 to 1")
+    if str(trainer.devices).isdecimal() and int(trainer.devices) > MOST_DEVICES:
+        raise UserError(f"trainer.devices is {trainer.devices}; at most {MOST_DEVICES} are joined")
+    check_strategy(trainer.strategy)
+    is_tpu = trainer.accelerator in xla.NAMES
+    if trainer.precision not in (TPU_PRECISIONS if is_tpu else PRECISIONS):
+        known = "32-true, bf16-true" if is_tpu else "32-true, bf16-mixed, 16-mixed"
+        raise UserError(f"trainer.precision is {trainer.precision}; use one of {known}")
+
+
+def check_monitored(trainer: pl.Trainer) -> None:
+    """Refuse callbacks of Lightning's that wait for a metric that nothing measures.
+
+    Raises:
+        UserError: names the callback and the metric.
+    """
+    names = [(type(one), getattr(one, "monitor", None)) for one in trainer.callbacks]  # type: ignore[attr-defined]
+    own = [cls for cls, _ in names if not cls.__module__.startswith(("pytorch_light", "dietnerf"))]
+    for cls, name in names:
+        if name is not None and not own and not MEASURED.fullmatch(name):
+            raise UserError(
+                f"{cls.__name__} monitors {name!r:.60}, which nothing measures; "
+                "validation measures val/psnr, training train/psnr, train/loss and others"
+            )
+
+
+def part_behind(error: BaseException) -> str | None:
+    """The callback, logger or profiler of Lightning's that an error was raised in, by its class.
+
+    They look at their options when they are first called, not when they are built.
+    """
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if step is None or not PARTS.search(step.tb_frame.f_code.co_filename):
+        return None
+    return type(step.tb_frame.f_locals.get("self")).__name__

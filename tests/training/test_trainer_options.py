@@ -1,0 +1,74 @@
+"""Options of Lightning's trainer and of its parts that no run can go by."""
+
+from pathlib import Path
+
+import pytest
+
+from dietnerf.training import cli
+from tests.helpers import SMALL_RUN, refused
+
+
+def part(kind: str, name: str, **options: object) -> list[str]:
+    """Options that choose a callback, a logger or a profiler."""
+    module = {"callbacks+": "callbacks", "logger": "loggers", "profiler": "profilers"}[kind]
+    words = [f"--trainer.{kind}", f"pytorch_lightning.{module}.{name}"]
+    for key, value in options.items():
+        words += [f"--trainer.{kind.removesuffix('+')}.init_args.{key}", str(value)]
+    return words
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--trainer.gradient_clip_val", ".nan"], "trainer.gradient_clip_val is nan"),
+        (["--trainer.gradient_clip_val", "-1"], "trainer.gradient_clip_val is -1"),
+        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0"),
+        (["--trainer.accumulate_grad_batches", str(2**53)], "batches is 9007199254740992; give"),
+        (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0"),
+        (part("callbacks+", "EMAWeightAveraging", decay=".nan"), "decay is nan; give a number"),
+        (part("callbacks+", "EarlyStopping", monitor="val/pnsr"), "EarlyStopping monitors 'val/p"),
+        (part("callbacks+", "ModelCheckpoint", monitor="loss"), "ModelCheckpoint monitors 'loss'"),
+    ],
+)
+def test_what_no_run_can_do_is_said_before_it_begins(options, sentence, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    assert sentence in refused(capsys, cli.main, "fit", *SMALL_RUN, "--run", run, *options)
+    assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        part("logger", "CSVLogger", save_dir="RUN", flush_logs_every_n_steps=0),
+        part("callbacks+", "EarlyStopping", monitor="train/pnsr"),
+        part("callbacks+", "EMAWeightAveraging", update_every_n_steps=0),
+        part("callbacks+", "TQDMProgressBar", refresh_rate=-1),
+        part("callbacks+", "LearningRateMonitor", logging_interval="never"),
+        part("callbacks+", "Timer", duration="00:00"),
+        part("callbacks+", "Timer", duration="00:00:00:00", interval="never"),
+        part("profiler", "AdvancedProfiler", line_count_restriction=-3.5),
+        part("callbacks+", "ModelCheckpoint", every_n_train_steps=-1),
+        part("callbacks+", "ModelCheckpoint", save_top_k=-7),
+        ["--trainer.val_check_interval", "-1"],
+        ["--trainer.limit_val_batches", "-1"],
+        ["--trainer.limit_train_batches", ".nan"],
+        ["--trainer.num_sanity_val_steps", "-9"],
+        ["--trainer.max_time", "never"],
+        ["--trainer.reload_dataloaders_every_n_epochs", "-1"],
+        ["--trainer.overfit_batches", "-3"],
+        ["--trainer.check_val_every_n_epoch", "-1"],
+        ["--trainer.profiler", "nobody"],
+        ["--trainer.gradient_clip_algorithm", "other"],
+        ["--trainer.gradient_clip_val", "1", "--trainer.gradient_clip_algorithm", "other"],
+    ],
+    ids=lambda options: "-".join(options[1::2])[-60:],
+)
+def test_an_odd_option_is_one_sentence_or_does_no_harm(options, tmp_path: Path, capsys):
+    options = [option.replace("RUN", str(tmp_path / "run")) for option in options]
+    code = 0
+    try:
+        cli.main(["fit", *SMALL_RUN, "--run", str(tmp_path / "run"), *options])
+    except SystemExit as ended:
+        code = ended.code
+    last = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert code == 0 or (code == 2 and last[0].startswith("error: "))
