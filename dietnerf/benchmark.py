@@ -24,7 +24,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from threading import Lock
@@ -33,96 +33,13 @@ from typing import Any
 import torch
 
 from dietnerf.arguments import Parser, number, path_name
-from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
-from dietnerf.files import check_writable, remove_parts, write_file
+from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals, printable
+from dietnerf.files import check_links, check_regular, check_writable, remove_parts, write_file
 from dietnerf.locks import FolderLock
-from dietnerf.yaml_files import read_yaml
+from dietnerf.plans import MOST_SEEDS, Plan, Run, runs_of
+from dietnerf.training.results import read_results
 
 SCORES = ("psnr", "ssim_uniform7", "lpips_vgg_paper")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be compared.
-
-    Args:
-        scenes, methods: names, and the words of the command line that choose them.
-        seeds: number of initialisation seeds, 0 and up.
-    """
-
-    scenes: dict[str, list[str]]
-    methods: dict[str, list[str]]
-    seeds: int = 3
-
-    @classmethod
-    def read(cls, path: Path) -> "Plan":
-        """Read a plan.
-
-        Raises:
-            UserError: there is none, or it is not as it should be.
-        """
-        if not path.is_file():
-            raise UserError(f"there is no plan {path}; benchmarks/plans has some")
-        content = read_yaml(path)
-        if not isinstance(content, dict) or not {"scenes", "methods"} <= content.keys():
-            raise UserError(f"{path} must have scenes and methods; see dietnerf/benchmark.py")
-        unknown = content.keys() - {"scenes", "methods", "seeds"}
-        if unknown:
-            raise UserError(f"{path}: {', '.join(sorted(unknown))} is not part of a plan")
-        for kind in ("scenes", "methods"):
-            if not isinstance(content[kind], dict) or not content[kind]:
-                raise UserError(f"{path}: {kind} must have at least one name with a list of words")
-            for name, words in content[kind].items():
-                if not isinstance(words, list) or "/" in str(name):
-                    raise UserError(
-                        f"{path}: {kind}: {name} must be a name without / and have a list of words"
-                    )
-        seeds = content.get("seeds", 3)
-        if not isinstance(seeds, int) or seeds < 1:
-            raise UserError(f"{path}: seeds is {seeds}; it must be a number, at least 1")
-        scenes, methods = (
-            {str(name): [str(word) for word in words] for name, words in content[kind].items()}
-            for kind in ("scenes", "methods")
-        )
-        return cls(scenes, methods, seeds)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One of the runs of a plan.
-
-    Args:
-        scene, method: their names.
-        seed: of the weights.
-        folder: of the run.
-        words: what `fit` is called with.
-    """
-
-    scene: str
-    method: str
-    seed: int
-    folder: Path
-    words: list[str]
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "metrics.json"
-
-
-def runs_of(plan: Plan, out: Path) -> list[Run]:
-    """All runs, seed by seed, so that a table with every row is there early."""
-    return [
-        Run(
-            scene,
-            method,
-            seed,
-            out / scene / method / f"seed{seed}",
-            [*of_method, *of_scene, "--seed_everything", str(seed)],
-        )
-        for seed in range(plan.seeds)
-        for scene, of_scene in plan.scenes.items()
-        for method, of_method in plan.methods.items()
-    ]
 
 
 def check_words(plan: Plan) -> None:
@@ -195,7 +112,10 @@ def carry_out(run: Run, device: str | None, children: Children) -> bool:
         environment["CUDA_VISIBLE_DEVICES"] = device
     program = [sys.executable, "-c", "from dietnerf.training.cli import main; main()"]
     run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / "log.txt").open("a") as log:
+    log_file = run.folder / "log.txt"
+    if log_file.exists():
+        check_regular(log_file)
+    with log_file.open("a") as log:
         where: dict[str, Any] = {"env": environment, "stdout": log, "stderr": log}
         commands = ["fit", *run.words, *going_on], ["test"]
         return all(children.is_done([*program, *words, *quiet], **where) for words in commands)
@@ -203,7 +123,7 @@ def carry_out(run: Run, device: str | None, children: Children) -> bool:
 
 def row_of(runs: list[Run]) -> dict[str, Any] | None:
     """Mean and spread (largest less smallest) over the seeds that are done."""
-    done = [json.loads(run.results.read_text()) for run in runs if run.results.is_file()]
+    done = [_result(run) for run in runs if run.results.is_file()]
     if not done:
         return None
     row: dict[str, Any] = {"scene": runs[0].scene, "method": runs[0].method, "seeds": len(done)}
@@ -216,6 +136,21 @@ def row_of(runs: list[Run]) -> dict[str, Any] | None:
     row |= {name: done[0][name] for name in ("protocol", "device", "threads", "train_view_ids")}
     row["command"] = " ".join(["python train.py fit", *runs[0].words[:-2]])
     return row
+
+
+def _result(run: Run) -> dict[str, Any]:
+    """What `test` wrote of a run.
+
+    Raises:
+        UserError: it is something else.
+    """
+    found = read_results(run.folder)
+    content = json.loads(run.results.read_text())
+    kinds = {"protocol": str, "device": str, "threads": int, "train_view_ids": list}
+    is_whole = all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+    if found is None or not is_whole or not isinstance(content.get("train_seconds"), float | int):
+        raise UserError(f"{run.results} is not what `test` wrote: remove it, to test once more")
+    return content | {"mean": {name: found.mean.get(name) for name in ("psnr", *SCORES)}}
 
 
 def rows_of(plan: Plan, runs: list[Run]) -> list[dict[str, Any]]:
@@ -297,7 +232,7 @@ def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> N
         finally:
             free.put(device)
         with writing:
-            print(f"{'done' if is_done else 'FAILED'}: {run.folder}", flush=True)
+            print(f"{'done' if is_done else 'FAILED'}: {printable(run.folder)}", flush=True)
             if not is_done:
                 failed.append(run)
             write_table(plan, runs, out)
@@ -309,7 +244,7 @@ def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> N
             children.stop()
             raise
     write_table(plan, runs, out)
-    print((out / "table.md").read_text())
+    print("\n".join(map(printable, (out / "table.md").read_text().splitlines())))
     if failed:
         raise UserError(
             f"{len(failed)} of {len(runs)} runs failed; {failed[0].folder / 'log.txt'} says why"
@@ -324,11 +259,12 @@ def main(args: list[str] | None = None) -> None:
     add = parser.add_argument
     add("plan", type=path_name)
     add("--out", type=path_name, default=Path("runs/benchmark"))
-    few = number(int, 1, 1000)
+    few = number(int, 1, MOST_SEEDS)
     add("--processes", type=few, default=1, help="at a time, where there is no GPU")
     add("--seeds", type=few, help="instead of the plan's number")
     options = parser.parse_args(args)
     check_writable(options.out, "--out")
+    check_links(options.out)
     remove_parts(options.out)
     plan = Plan.read(options.plan)
     if options.seeds is not None:

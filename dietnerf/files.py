@@ -183,6 +183,8 @@ def remove_parts(folder: Path) -> None:
     """Remove the parts that writers left in a folder when they were killed."""
     for part in folder.glob(f"{MARK}*.part*"):
         with suppress(OSError):
+            if stat.S_IFMT(part.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+                continue  # a pipe, which would never answer, or a link
             if fcntl is not None:
                 descriptor = os.open(part, os.O_RDONLY)
                 try:
@@ -190,6 +192,24 @@ def remove_parts(folder: Path) -> None:
                 finally:
                     os.close(descriptor)
             shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a folder, which anybody may have made, in which a link leads somewhere else: what is
+    written into the folder would be written there.
+
+    Raises:
+        UserError: names the link.
+    """
+    root = os.path.realpath(folder)
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            target = os.path.realpath(path)
+            if path.is_symlink() and not Path(target).is_relative_to(root):
+                raise UserError(
+                    f"{path} is a link to {target}, outside of {folder}, which would be written "
+                    "to: put the file or folder itself there"
+                )
 
 
 def check_file(path: Path, option: str) -> None:

@@ -40,6 +40,8 @@ class FolderLock:
         Raises:
             UserError: another process has it.
         """
+        if self.path.exists() and self.path.stat().st_nlink > 1:
+            raise UserError(f"{self.path} is another file as well, which would be lost: remove it")
         self._is_new_folder = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.path, mode=0o666, is_singleton=True, fallback_to_soft=False)

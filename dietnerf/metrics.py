@@ -22,11 +22,13 @@ from torch.nn import functional as F
 from torchvision.models import VGG16_Weights, vgg16
 
 from dietnerf.errors import UserError
+from dietnerf.tensor_files import load_tensors
 
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # K1, K2 of Wang et al. 2004 at a data range of 1
 VGG_BLOCKS = (0, 4, 9, 16, 23, 30)  # cut after relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 LPIPS_EPSILON = 1e-10  # of the `lpips` package; torchmetrics has 1e-8
 DOWNLOAD_SILENCE_SECONDS = 10.0
+MOST_BYTES = 1e9  # of a file of VGG-16's weights, which has 553 MB
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, HTTPException, UnpicklingError)
 VGG_URL = VGG16_Weights.IMAGENET1K_V1.url
 LINEAR_WEIGHTS = Path(torchmetrics.__file__).parent / "functional/image/lpips_models/vgg.pth"
@@ -234,7 +236,9 @@ def _lpips_from_file(path: Path) -> VggLpips:
     if not path.is_file():
         raise UserError(f"--lpips_weights: there is no file {path}")
     try:
-        return VggLpips(torch.load(path, map_location="cpu", weights_only=True))
+        return VggLpips(load_tensors(path, MOST_BYTES))
+    except UserError as error:
+        raise UserError(f"--lpips_weights: {error}") from error
     except Exception as error:  # whatever a foreign file makes torch raise
         raise UserError(f"--lpips_weights: {path} is not a state dict of VGG-16") from error
 

@@ -16,7 +16,7 @@ from dietnerf.benchmark import Children, Plan, check_words, main, runs_of
 from dietnerf.files import replace_file
 from dietnerf.training.checkpoints import checkpoints_of
 from tests.browser import wait_for
-from tests.helpers import FEW_STEPS
+from tests.helpers import FEW_STEPS, refused
 from tests.test_locks import held_elsewhere
 
 PLANS = Path(__file__).parents[1] / "benchmarks/plans"
@@ -84,7 +84,7 @@ def test_words_that_fit_does_not_know_are_refused_before_anything_runs(
     plan.write_text(PLAN.replace("table_decay", "table_decoy"))
     with pytest.raises(SystemExit):
         main([str(plan), "--out", str(tmp_path / "out")])
-    assert "error: distortion, coast: " in capsys.readouterr().err
+    assert "error: methods: distortion: " in capsys.readouterr().err
     assert not calls and not (tmp_path / "out").exists()
 
 
@@ -170,9 +170,16 @@ def test_a_signal_ends_the_runs_as_well(tmp_path: Path, number: signal.Signals):
     [
         ("scenes: {a: []}", "must have scenes and methods"),
         ("{scenes: {a: []}, methods: {}}", "methods must have at least one name"),
-        ("{scenes: {a: x}, methods: {b: []}}", "scenes: a must be a name without /"),
+        ("{scenes: {a: x}, methods: {b: []}}", "scenes: 'a' must be a name of letters"),
         ("{scenes: {a: []}, methods: {b: []}, seeds: 0}", "seeds is 0"),
         ("{scenes: {a: []}, methods: {b: []}, seed: 1}", "seed is not part of a plan"),
+        ("{scenes: {a: []}, methods: {b: []}, seeds: 20000000}", "seeds is 20000000"),
+        ("{scenes: {a: []}, methods: {b: []}, 1: 2, x: 3}", "1, x is not part of a plan"),
+        ("{scenes: {..: []}, methods: {b: []}}", "scenes: '..' must be a name of letters"),
+        ('{scenes: {"a\\e[2J": []}, methods: {b: []}}', "must be a name of letters"),
+        ("{scenes: {a: []}, methods: {b: [--run, x]}}", "'--run' is no option"),
+        ("{scenes: {a: []}, methods: {b: [fit]}}", "'fit' is no option with a value"),
+        ("{scenes: {a: []}, methods: {b: [--config, nowhere]}}", "there is no config nowhere"),
         ("{scenes: ", "is not a YAML file"),
     ],
 )
@@ -211,6 +218,57 @@ def test_every_run_has_a_gpu_of_those_that_the_environment_leaves(
         with pytest.raises(SystemExit):  # none of them left a result
             main([str(plan), "--out", str(tmp_path / "out")])
         assert used == names
+
+
+POPEN = "{class_path: subprocess.Popen, init_args: {args: [touch, MARK]}}"
+OF_STRANGERS = {
+    "a command": ["--model.field", POPEN],
+    "a command in what is handed on": [
+        "--trainer.logger",
+        "{class_path: pytorch_lightning.loggers.TensorBoardLogger, init_args: {save_dir: .}, "
+        f"dict_kwargs: {{comment: {POPEN}}}}}",
+    ],
+    "a place": [
+        "--trainer.logger",
+        "{class_path: pytorch_lightning.loggers.CSVLogger, init_args: {save_dir: OUTSIDE}}",
+    ],
+    "a place by its parts": [
+        *("--trainer.logger.class_path", "pytorch_lightning.loggers.CSVLogger"),
+        *("--trainer.logger.init_args.save_dir", "OUTSIDE"),
+    ],
+    "a class by its name": ["--trainer.logger=CSVLogger"],
+}
+
+
+@pytest.mark.parametrize("words", OF_STRANGERS.values(), ids=OF_STRANGERS)
+def test_a_plan_of_a_stranger_runs_nothing(words: list[str], tmp_path: Path, calls, capsys):
+    plan, mark, outside = (tmp_path / name for name in ("plan.yaml", "mark", "outside"))
+    words = [w.replace("MARK", str(mark)).replace("OUTSIDE", str(outside)) for w in words]
+    methods = {"m": ["--config", "quickstart", *words]}
+    plan.write_text(json.dumps({"scenes": {"a": []}, "methods": methods}))
+    assert "methods: m: " in refused(capsys, main, plan, "--out", tmp_path / "out")
+    assert not calls and [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "[1]", '{"mean": {"psnr": "x"}}', "{", "1e999"])
+def test_results_of_another_form_are_named(content: str, plan: Path, tmp_path: Path, calls, capsys):
+    out = tmp_path / "out"
+    main([str(plan), "--out", str(out)])
+    place = out / "clay/plain/seed1/metrics.json"
+    place.write_text(content)
+    assert str(place) in refused(capsys, main, plan, "--out", out)
+
+
+@pytest.mark.parametrize("place", ["table.md", "clay/plain/seed0/log.txt", "clay"])
+def test_a_link_out_of_the_folder_is_not_followed(
+    place: str, plan: Path, tmp_path: Path, calls, capsys
+):
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    outside.mkdir()
+    (out / place).parent.mkdir(parents=True)
+    (out / place).symlink_to(outside)
+    assert f"{out / place} is a link to {outside}" in refused(capsys, main, plan, "--out", out)
+    assert not calls and not list(outside.iterdir())
 
 
 def test_a_second_benchmark_into_a_folder_is_refused(plan: Path, tmp_path: Path, calls, capsys):

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from dietnerf.errors import UserError, leaving_on_signals
-from dietnerf.files import check_file, new_folder, remove_parts, replace_file, write_file
+from dietnerf.files import (
+    check_file,
+    check_links,
+    new_folder,
+    remove_parts,
+    replace_file,
+    write_file,
+)
 
 
 def left(folder: Path) -> list[str]:
@@ -45,6 +52,30 @@ def test_a_protected_file_stays(tmp_path: Path, monkeypatch):
     with pytest.raises(UserError, match="is protected from writing"):
         write_file(place, b"new")
     assert place.read_bytes() == b"good"
+
+
+@pytest.mark.parametrize("name", [".dietnerf-a.part1.gif", ".dietnerf-b.part1"])
+def test_a_pipe_or_a_link_is_no_part(name: str, tmp_path: Path):
+    folder, real = tmp_path / "run", tmp_path / "real"
+    folder.mkdir()
+    real.write_bytes(b"good")
+    os.mkfifo(folder / name)
+    (folder / ".dietnerf-c.part1").symlink_to(real)
+    remove_parts(folder)
+    assert real.read_bytes() == b"good"
+
+
+def test_links_that_stay_inside_are_none_that_lead_out(tmp_path: Path):
+    folder = tmp_path / "run"
+    (folder / "a/b").mkdir(parents=True)
+    (folder / "a/b/c").symlink_to(folder / "a")
+    (folder / "a/loop").symlink_to(folder / "a/loop")
+    check_links(folder)
+    (tmp_path / "link").symlink_to(folder)
+    check_links(tmp_path / "link")
+    (folder / "a/b/out").symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"a/b/out is a link to .*, outside of"):
+        check_links(folder)
 
 
 def test_a_link_stays_a_link(tmp_path: Path):

@@ -54,6 +54,18 @@ def test_the_holder_is_named_and_other_tasks_are_free(tmp_path: Path):
         pass
 
 
+def test_a_lock_that_is_another_file_as_well_is_not_written(tmp_path: Path):
+    (tmp_path / "other").write_text("good")
+    (tmp_path / "run").mkdir()
+    os.link(tmp_path / "other", tmp_path / "run" / ".fit.lock")
+    with (
+        pytest.raises(UserError, match="is another file as well"),
+        FolderLock(tmp_path / "run", "fit", "--run"),
+    ):
+        pass
+    assert (tmp_path / "other").read_text() == "good"
+
+
 def test_a_killed_process_leaves_no_lock(tmp_path: Path):
     with held_elsewhere(tmp_path, "fit") as process:
         process.kill()

@@ -27,6 +27,7 @@ GRID = 3  # rays along each side of a pixel that is averaged, odd
 BUSY = 0.04  # difference between neighbours above which a pixel is averaged
 SHADOW_LIFT = 2e-3  # shadow rays start that far above a surface, scene units
 RAYS_AT_ONCE = 1 << 17
+LARGEST_SIDE, MOST_VIEWS = 2048, 10_000  # pixels; of a split
 SCENES = {
     "coast": toy_scene,
     "blocks": blocks_scene,
@@ -68,8 +69,9 @@ class Procedural(AbstractReader):
     ) -> None:
         sizes = {"resolution": resolution, "n_train": n_train, "n_val": n_val, "n_test": n_test}
         for name, size in sizes.items():
-            if size < 1:
-                raise UserError(f"{name} must be at least 1, got {size}")
+            most = LARGEST_SIDE if name == "resolution" else MOST_VIEWS
+            if not 1 <= size <= most:
+                raise UserError(f"{name} must be 1 to {most}, got {size}")
         self.resolution = resolution
         self.solids = SCENES[scene]()
         self.n_views: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}

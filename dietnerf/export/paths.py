@@ -12,7 +12,7 @@ from dietnerf.arguments import number, path_name
 from dietnerf.data.files import read_object
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
-from dietnerf.files import check_file, check_writable, remove_parts
+from dietnerf.files import check_file, check_links, check_writable, remove_parts
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import (
     Surroundings,
@@ -107,10 +107,15 @@ def check_device(device: str) -> None:
 
 def results_folder(given: Path, checkpoint: Path) -> Path:
     """Where what is made of a checkpoint goes unless it is said: into its run, and for one of the
-    hub into `runs` here."""
-    if is_remote(given):
-        return Path("runs") / repository_of(given).split("/")[1]
-    return run_of(checkpoint)
+    hub into `runs` here.
+
+    Raises:
+        UserError: a link in it leads somewhere else.
+    """
+    is_own = not is_remote(given)
+    folder = run_of(checkpoint) if is_own else Path("runs") / repository_of(given).split("/")[1]
+    check_links(folder)
+    return folder
 
 
 def output_of(options: argparse.Namespace, checkpoint: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from dietnerf.arguments import path_name
 from dietnerf.data.files import read_object
@@ -17,7 +17,7 @@ from dietnerf.errors import UserError
 from dietnerf.export.card import model_card
 from dietnerf.export.paths import results_folder
 from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
-from dietnerf.training.hub import repository_of
+from dietnerf.training.hub import UNREACHABLE, repository_of
 from dietnerf.training.published import CONFIG, read_config, write_published
 from dietnerf.training.results import METRICS, is_own_file, read_results
 
@@ -107,5 +107,5 @@ def _upload(folder: Path, repository: str, is_private: bool) -> None:
             f"hf://{repository}: the hub does not take it ({reason}); log in by `hf auth login` "
             "with a token that may write there"
         ) from error
-    except (OfflineModeIsEnabled, OSError) as error:
+    except UNREACHABLE as error:
         raise UserError(f"hf://{repository}: the hub cannot be reached ({error})") from error

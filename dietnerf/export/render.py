@@ -101,8 +101,8 @@ def _output(options: argparse.Namespace, shown: list[Path], cameras: Cameras) ->
     Raises:
         UserError: it cannot.
     """
-    run = results_folder(options.checkpoint, shown[0])
-    out: Path = options.out or run / f"{options.path}.gif"
+    name = f"{options.path}.gif"
+    out: Path = options.out or results_folder(options.checkpoint, shown[0]) / name
     check_output(out)
     n_pictures = len(set(options.modes)) * len(shown)
     check_film(out, len(cameras), n_pictures * cameras.width, cameras.height, options.fps)

@@ -4,6 +4,7 @@ The options of the command line are not looked at here: they are the user's own.
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from pytorch_lightning.callbacks import (
     EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
-    Timer,
     TQDMProgressBar,
 )
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -32,7 +32,7 @@ from dietnerf.training.system import DietNeRF
 
 LISTED: dict[type, tuple[type, ...]] = {
     Callback: (
-        *(EMAWeightAveraging, EarlyStopping, ModelCheckpoint, Timer),
+        *(EMAWeightAveraging, EarlyStopping, ModelCheckpoint),
         *(LearningRateMonitor, DeviceStatsMonitor, TQDMProgressBar),
     ),
     Logger: (TensorBoardLogger, CSVLogger),  # others send what they log somewhere
@@ -55,7 +55,7 @@ OPTIONS = {
 OF_ONE_COMMAND = ("run", "ckpt_path", "weights_only")  # which the next one has of its own
 # Of the trainer, what matters to a command that only renders.
 RENDERING = (
-    *("accelerator", "strategy", "devices", "num_nodes", "precision", "deterministic", "benchmark"),
+    *("accelerator", "strategy", "devices", "precision", "deterministic", "benchmark"),
     *("limit_val_batches", "limit_test_batches", "limit_predict_batches", "enable_progress_bar"),
 )
 
@@ -91,6 +91,12 @@ def config_of_run(content: dict[str, Any], path: Path, trains: bool) -> dict[str
     """
     reader = OptionReader(path, LISTED)
     kept = {name: value for name, value in content.items() if name not in OF_ONE_COMMAND}
+    if isinstance(kept.get("trainer"), dict) and kept["trainer"].pop("num_nodes", 1) != 1:
+        warnings.warn(
+            f"{path} is of a run on several machines, and this command runs on one: it would wait "
+            "for the others, and open a port; where they are there, give --trainer.num_nodes",
+            stacklevel=2,
+        )
     if not trains and isinstance(kept.get("trainer"), dict):
         trainer = kept["trainer"]
         kept["trainer"] = {name: trainer[name] for name in RENDERING if name in trainer}

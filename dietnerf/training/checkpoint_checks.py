@@ -1,13 +1,13 @@
 """What a checkpoint declares, compared with what its bytes hold, before memory or time is spent."""
 
 import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
@@ -80,13 +80,6 @@ def _at_most(n_tensors: int, path: Path) -> Iterator[None]:
             handle.remove()
 
 
-def check_archive(path: Path) -> None:
-    """Refuse a file whose parts would unpack to more than its own size."""
-    with zipfile.ZipFile(path) as archive:
-        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-            raise ValueError("compressed")
-
-
 def check_values(checkpoint: Any, path: Path) -> None:
     """Refuse tensors that are larger than the bytes behind them, and values without end."""
     found, n_values = [checkpoint], 0
@@ -103,6 +96,38 @@ def check_values(checkpoint: Any, path: Path) -> None:
             raise UserError(
                 f"{path} declares a tensor of {tuple(value.shape)} that it does not hold"
             )
+
+
+def check_callbacks(states: Any, callbacks: Iterable[Callback], path: Path) -> None:
+    """Refuse states of callbacks that hold what theirs never do.
+
+    Args:
+        states: by their keys.
+        callbacks: as they are at the start.
+        path: the file that the states come from.
+
+    Raises:
+        UserError: names the callback.
+    """
+    for callback in callbacks:
+        saved = states.get(callback.state_key)
+        if saved is not None and not _is_like(saved, callback.state_dict()):
+            raise UserError(f"{path} holds an impossible state of {type(callback).__name__}")
+
+
+def _is_like(saved: Any, fresh: Any) -> bool:
+    """Whether a value could have become of another in training."""
+    if isinstance(fresh, dict):
+        return isinstance(saved, dict) and all(
+            _is_like(saved[name], value) for name, value in fresh.items() if name in saved
+        )
+    if isinstance(saved, Tensor):
+        return saved.numel() == 1 and isinstance(fresh, Tensor | None)
+    if isinstance(fresh, str) or isinstance(saved, str):
+        return isinstance(saved, str) and isinstance(fresh, str | None)
+    if saved is None or isinstance(fresh, bool):
+        return type(saved) is type(fresh)
+    return type(saved) in (int, float) and 0 <= saved < 2**53
 
 
 def _is_backed(tensor: Tensor) -> bool:

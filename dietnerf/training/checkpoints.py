@@ -5,14 +5,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.registry import OptionReader
+from dietnerf.tensor_files import load_tensors
 from dietnerf.training.checkpoint_checks import (
     build_system,
-    check_archive,
     check_values,
     check_weights,
 )
@@ -100,8 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             its bytes can, or names classes that no file may name.
     """
     try:
-        check_archive(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load_tensors(path)
     except Exception as error:  # whatever torch.load makes of bytes that are no checkpoint
         raise UserError(
             f"{path} is not a readable checkpoint ({type(error).__name__}); "

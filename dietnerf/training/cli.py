@@ -34,6 +34,7 @@ from dietnerf.training.callbacks import (
     TestResults,
     ValidationPictures,
 )
+from dietnerf.training.checkpoint_checks import check_callbacks
 from dietnerf.training.checkpoints import checkpoints_of, read_checkpoint, set_aside
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.devices import (
@@ -270,7 +271,12 @@ class DietNeRFCLI(LightningCLI):
         if subcommand == "fit":
             self.model.prepare(self.datamodule, strategy.root_device)
         if self._options().ckpt_path is not None:
-            load_weights(self.model, Path(self._options().ckpt_path))
+            checkpoint = Path(self._options().ckpt_path)
+            load_weights(self.model, checkpoint)
+            if subcommand == "fit":
+                states = read_checkpoint(checkpoint)["callbacks"]
+                callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+                check_callbacks(states, callbacks, checkpoint)
         for folder in (".", "checkpoints", "test", "predict"):
             remove_parts(Path(self._options().run) / folder)
 

@@ -64,7 +64,13 @@ def check_strategy(name: Any) -> None:
     Raises:
         UserError: there is no strategy of that name.
     """
-    if isinstance(name, str) and name not in ("auto", *StrategyRegistry.available_strategies()):
+    of_notebooks = ("spawn", "fork", "notebook")  # which copy what cannot be copied
+    known_names = [
+        one
+        for one in StrategyRegistry.available_strategies()
+        if not any(s in one for s in of_notebooks)
+    ]
+    if isinstance(name, str) and name not in ("auto", *known_names):
         known = ", ".join(("auto", "ddp", *HOOKS))
         raise UserError(f"there is no --trainer.strategy {name}; use one of {known}")
 

@@ -11,7 +11,6 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
@@ -29,6 +28,8 @@ from dietnerf.training.published import (
 
 SCHEME = "hf:"
 PICTURES = ("*.gif", "*.mp4")
+_OF_CLIENT: tuple[type[Exception], ...] = HfHubHTTPError.__bases__  # the HTTP client's own
+UNREACHABLE: tuple[type[Exception], ...] = (OfflineModeIsEnabled, OSError, *_OF_CLIENT)
 FILES = (WEIGHTS, CONFIG, "README.md", "metrics.json", *PICTURES)  # no others are downloaded
 
 
@@ -100,7 +101,7 @@ def _download(repository: str) -> Path:
         raise UserError(
             f"{name} is not on the hub, or is private: check the name, or log in by `hf auth login`"
         ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except UNREACHABLE as error:
         raise UserError(
             f"{name}: the hub cannot be reached, and there is no copy of the scene here; connect "
             "to the network once, or name the folder of a run"

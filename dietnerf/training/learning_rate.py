@@ -2,6 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
 
 from dietnerf.errors import UserError
 
@@ -21,6 +24,23 @@ class AbstractLearningRate(ABC):
     @abstractmethod
     def __call__(self, step: int, max_steps: int) -> float:
         """Learning rate at a step of a run of `max_steps`."""
+
+
+class Schedule(torch.optim.lr_scheduler.LambdaLR):
+    """torch's, of which a checkpoint decides the step alone: torch's takes any attribute."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at a step.
+
+        Raises:
+            UserError: the state has none.
+        """
+        step = state_dict.get("last_epoch") if isinstance(state_dict, dict) else None
+        if type(step) is not int or not 0 <= step < 2**53:
+            raise UserError(f"the checkpoint's learning-rate schedule is at step {step!r:.60}")
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        state = {"last_epoch": step, "_step_count": step + 1, "_last_lr": rates}
+        super().load_state_dict(self.state_dict() | state)
 
 
 class Exponential(AbstractLearningRate):

@@ -1,6 +1,7 @@
 """The folder of a run: its config and checkpoints, and how a command line finds them."""
 
 import argparse
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import yaml
 
 from dietnerf.errors import UserError
-from dietnerf.files import check_writable
+from dietnerf.files import check_links, check_writable
 from dietnerf.registry import OptionReader
 from dietnerf.training.allowlist import check_config, config_of_run
 from dietnerf.training.checkpoint_checks import check_weights
@@ -24,7 +25,6 @@ from dietnerf.training.system import MOST, PARTS, DietNeRF
 from dietnerf.yaml_files import read_yaml
 
 LATEST = "runs/latest"
-OUTPUTS = ("checkpoints", "test", "predict")  # folders that are written into
 TAKING_UP = ("validate", "test", "predict", "look")  # commands for a run that is there
 # What a checkpoint holds of a training besides weights: its type, and the least number or size.
 STATE = {
@@ -62,7 +62,7 @@ def complete(args: list[str]) -> list[str]:
         )
     run, trains = Path(known.run), args[0] == "fit"
     goes_on = args[0] in TAKING_UP or known.ckpt_path is not None
-    configs = [str(_find_config(name)) for name in known.config if not _is_text(name)]
+    configs = [str(find_config(name)) for name in known.config if not _is_text(name)]
     for config in configs:
         check_config(_read_yaml(Path(config)), Path(config), run)
     configs += [name for name in known.config if _is_text(name)]
@@ -75,8 +75,9 @@ def complete(args: list[str]) -> list[str]:
 
 
 def _is_text(config: str) -> bool:
-    """Whether it is the content of a config, which this process was started with by another."""
-    return "\n" in config
+    """Whether it is the content of a config, which this process was started with by another, and
+    no file: the name of one can have line breaks as well."""
+    return "\n" in config and not os.path.lexists(config)
 
 
 def _text_of(run: Path, trains: bool) -> str:
@@ -88,22 +89,12 @@ def _text_of(run: Path, trains: bool) -> str:
     return text
 
 
-def check_links(run: Path) -> None:
-    """Refuse a run that would have a command write somewhere else.
+def find_config(name: str) -> Path:
+    """A config by its file's name, or by that of one that comes along.
 
     Raises:
-        UserError: names the link.
+        UserError: there is none.
     """
-    places = [run, *(run / name for name in OUTPUTS)]
-    for path in (path for place in places if place.is_dir() for path in place.iterdir()):
-        if path.is_symlink() and not path.resolve().is_relative_to(run.resolve()):
-            raise UserError(
-                f"{path} is a link to {path.resolve()}, outside of the run, which would be written "
-                "to: put the file or folder itself there"
-            )
-
-
-def _find_config(name: str) -> Path:
     given = Path(name)
     if given.is_file():
         return given

@@ -39,7 +39,7 @@ from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.datamodule import RayBatch, SceneDataModule, Undrawn, View
 from dietnerf.training.devices import gathered
 from dietnerf.training.exposure import ExposureCorrection
-from dietnerf.training.learning_rate import AbstractLearningRate, Exponential
+from dietnerf.training.learning_rate import AbstractLearningRate, Exponential, Schedule
 from dietnerf.training.optimizer_state import checked_state
 from dietnerf.training.seen import Seen
 from dietnerf.training.together import RecordedTraining
@@ -244,9 +244,7 @@ class DietNeRF(pl.LightningModule):
         kind = SkippingAdam if self.optimizer == "skipping_adam" else torch.optim.AdamW
         optimizer = kind(groups, lr=initial)
         optimizer.register_load_state_dict_pre_hook(checked_state)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self._rate(step) / law.initial
-        )
+        scheduler = Schedule(optimizer, lambda step: self._rate(step) / law.initial)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def _rate(self, step: int) -> float:

@@ -1,5 +1,6 @@
 """Options of Lightning's trainer, its callbacks, loggers and profilers, that no run can go by."""
 
+import os
 import re
 
 import pytorch_lightning as pl
@@ -13,6 +14,7 @@ PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
 TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
 MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before it counts them
 MOST_ACCUMULATED = 10_000  # batches of a step; more would not end before anybody gives up
+FEW_PROCESSES = 8  # to try it, on however few cores
 MEASURED = re.compile("val/psnr|train/.+")  # what can be monitored
 PARTS = re.compile(r"(pytorch_lightning|lightning_fabric)\W(callbacks|loggers|profilers)\W")
 
@@ -48,8 +50,10 @@ def check_options(options: Namespace) -> None:
         decay = callback.get("init_args", {}).get("decay")
         if decay is not None and not 0 <= decay <= 1:
             raise UserError(f"{callback.class_path}: decay is {decay}; give a number from 0 to 1")
-    if str(trainer.devices).isdecimal() and int(trainer.devices) > MOST_DEVICES:
-        raise UserError(f"trainer.devices is {trainer.devices}; at most {MOST_DEVICES} are joined")
+    is_on_cpu = trainer.accelerator == "cpu"
+    most = max(os.cpu_count() or 1, FEW_PROCESSES) if is_on_cpu else MOST_DEVICES
+    if str(trainer.devices).isdecimal() and int(trainer.devices) > most:
+        raise UserError(f"trainer.devices is {trainer.devices}; at most {most} are joined here")
     check_strategy(trainer.strategy)
     is_tpu = trainer.accelerator in xla.NAMES
     if trainer.precision not in (TPU_PRECISIONS if is_tpu else PRECISIONS):

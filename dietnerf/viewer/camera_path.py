@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError, printable
-from dietnerf.files import write_file
+from dietnerf.files import check_links, write_file
 from dietnerf.geometry.poses import interpolate
 from dietnerf.viewer.notices import Notices
 from dietnerf.viewer.views import pose, quaternion
@@ -98,6 +98,7 @@ class CameraPath:
             return
         path = self._run / "path.json"
         try:
+            check_links(self._run)
             write_path(self.poses, path)
         except (UserError, OSError) as error:
             self._tell(f"{path} was not written: {error}")

@@ -11,7 +11,9 @@ from typing import Any
 
 import viser
 from websockets.asyncio import server
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
+from websockets.protocol import Event
 
 from dietnerf.viewer.messages import is_understood
 from dietnerf.viewer.notices import Notices
@@ -40,6 +42,12 @@ class Connection(server.ServerConnection):
         if len(self.server.handlers) > MOST:
             self.transport.abort()
 
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode is Opcode.CONT:
+            self.transport.abort()  # a page sends no message in parts, which could be without end
+            return
+        super().process_event(event)
+
     async def recv(self, decode: bool | None = None) -> Any:
         while True:
             await asyncio.sleep(SECONDS_PER_MESSAGE)
@@ -61,6 +69,7 @@ def guarded(listening: socket.socket, names: Collection[str], notices: Notices) 
         notices: where refusals are said.
     """
     serve = server.serve
+    logging.getLogger("asyncio").addFilter(_says_something)
 
     def serve_guarded(
         handler: Callable[[Any], Awaitable[None]],
@@ -84,6 +93,11 @@ def guarded(listening: socket.socket, names: Collection[str], notices: Notices) 
         server.serve = serve  # type: ignore[misc]
 
 
+def _says_something(record: logging.LogRecord) -> bool:
+    """Whether asyncio says more than that a browser is gone, once for each thing sent to it."""
+    return "socket.send() raised exception" not in record.getMessage()
+
+
 def _answer(
     answer: Callable[[Any, Request], Response | None],
     names: Collection[str],
@@ -99,8 +113,8 @@ def _answer(
         return connection.respond(HTTPStatus.FORBIDDEN, reason + "\n")
     try:
         response = answer(connection, request)
-    except (OSError, ValueError):  # a name that no file can have
-        return connection.respond(HTTPStatus.NOT_FOUND, "no such page\n")
+    except (OSError, ValueError, LookupError):  # a name that no file can have, a header twice
+        return connection.respond(HTTPStatus.BAD_REQUEST, "no such page\n")
     if response is not None:
         response.headers["Content-Security-Policy"] = POLICY
     return response

@@ -169,5 +169,5 @@ def test_cameras_are_spread_on_the_upper_hemisphere_and_differ_between_splits():
 
 
 def test_sizes_below_one_are_refused():
-    with pytest.raises(UserError, match="n_val must be at least 1, got 0"):
+    with pytest.raises(UserError, match="n_val must be 1 to 10000, got 0"):
         Procedural(n_val=0)

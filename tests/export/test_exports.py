@@ -1,6 +1,7 @@
 """Points, depth maps and camera paths of a field in closed form, and mistakes that users make."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -142,3 +143,18 @@ def test_a_missing_package_says_how_to_install_it(module, args, finished_run, ca
     monkeypatch.setitem(sys.modules, module, None)
     message = refused(capsys, main, args[0], str(finished_run), *args[1:])
     assert "pip install 'dietnerf[export]'" in message
+
+
+@pytest.mark.parametrize(
+    "words", [["mesh"], ["points"], ["depth"], ["cameras"]], ids=lambda words: words[0]
+)
+def test_a_link_out_of_a_run_is_not_written_to(
+    words: list[str], finished_run: Path, tmp_path: Path, capsys
+):
+    run, real = tmp_path / "run", tmp_path / "real"
+    shutil.copytree(finished_run, run)
+    real.write_bytes(b"good")
+    for name in ("mesh.ply", "points.ply", "cameras.json", "depth"):
+        (run / name).symlink_to(real)
+    assert "is a link to" in refused(capsys, main, *words, run)
+    assert real.read_bytes() == b"good"

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -208,3 +209,13 @@ def test_cameras_that_face_one_way_are_flown_past_and_others_around(finished_run
     assert past.near.tolist() == [float(train.near[0])] * 8
     options = render.parse([str(finished_run), "--path", "spiral", "--radius", "3"])
     assert len(render.camera_path(forward, options)) == 60
+
+
+def test_a_link_out_of_a_run_is_not_written_to(finished_run: Path, tmp_path: Path, capsys):
+    run, real = tmp_path / "run", tmp_path / "real"
+    shutil.copytree(finished_run, run)
+    real.write_bytes(b"good")
+    for name in ("orbit.gif", "orbit.mp4"):
+        (run / name).symlink_to(real)
+    assert "is a link to" in refused(capsys, render.main, run, "--frames", "1")
+    assert real.read_bytes() == b"good"

@@ -20,7 +20,7 @@ from dietnerf.registry import TRUSTED
 from dietnerf.training import cli
 from dietnerf.training.allowlist import RENDERING, check_config, config_of_run
 from dietnerf.training.checkpoints import find_checkpoint, load_system, read_checkpoint
-from dietnerf.training.runs import CONFIGS
+from dietnerf.training.runs import CONFIGS, complete
 from tests.helpers import refused
 
 
@@ -329,6 +329,39 @@ def test_no_file_names_a_tower_from_anywhere(model: str, tmp_path: Path, capsys)
     options = ["--config", "quickstart", "--config", str(config), "--run", str(tmp_path / "run")]
     said = refused(capsys, cli.main, "fit", *options)
     assert f"the encoder's model is {model!r}" in said
+
+
+def test_a_config_with_a_line_break_in_its_name_is_read_as_any(tmp_path: Path, capsys):
+    mark = tmp_path / "mark"
+    popen = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(mark)]}}
+    (tmp_path / "a\nb").mkdir()
+    for name in ("nice\n.yaml", "a\nb/config.yaml"):
+        config = tmp_path / name
+        config.write_text(yaml.safe_dump({"trainer": {"logger": popen}}))
+        said = refused(capsys, cli.main, "fit", "--config", config, "--run", tmp_path / "run")
+        assert "names the class 'subprocess.Popen'" in said
+    assert not mark.exists()
+
+
+def test_a_link_deep_in_a_run_is_not_written_to(finished_run: Path, tmp_path: Path, capsys):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    shutil.copytree(finished_run, run)
+    outside.mkdir()
+    (run / "logs/x").mkdir(parents=True)
+    (run / "logs/x/version_0").symlink_to(outside)
+    said = refused(capsys, cli.main, "fit", "--run", run, "--ckpt_path", "last")
+    assert f"{run / 'logs/x/version_0'} is a link to {outside}" in said
+
+
+def test_a_run_on_several_machines_is_not_waited_for(finished_run: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"] |= {"num_nodes": 2, "strategy": "ddp", "accelerator": "cpu"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.warns(UserWarning, match="of a run on several machines"):
+        kept = complete(["test", "--run", str(run)])
+    assert "num_nodes" not in kept[2]
 
 
 @pytest.mark.parametrize("place", ["hparams.yaml", "test", "checkpoints", "checkpoints/x.ckpt"])

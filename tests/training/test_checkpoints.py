@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.export import render
 from dietnerf.training import cli
-from dietnerf.training.checkpoints import checkpoints_of, find_checkpoint, load_system
+from dietnerf.training.checkpoints import (
+    checkpoints_of,
+    find_checkpoint,
+    load_system,
+    read_checkpoint,
+)
 from tests.helpers import refused
 
 Content = dict[str, Any]
@@ -265,6 +271,13 @@ def callbacks(content: Content) -> None:
     content["callbacks"] = dict.fromkeys(content["callbacks"], "x")
 
 
+def of_schedule(name: str, value: Any) -> Callable[[Content], None]:
+    def change(content: Content) -> None:
+        content["lr_schedulers"][0][name] = value
+
+    return change
+
+
 STATES = {
     "loops": loops,
     "a broken step": steps_taken(12.5),
@@ -279,11 +292,57 @@ STATES = {
     "optimizer": lambda content: content.update(optimizer_states=["x"]),
     "no optimizer": lambda content: content.update(optimizer_states=[]),
     "learning rate": lambda content: content.update(lr_schedulers=["x"]),
+    "a learning rate at a step of text": of_schedule("last_epoch", "x"),
+    "a learning rate before all steps": of_schedule("last_epoch", -1),
+    "a learning rate at no step": lambda content: content["lr_schedulers"][0].clear(),
     "steps": lambda content: content.update(global_step="x"),
     "epoch": lambda content: content.update(epoch=None),
     "rays": lambda content: content["SceneDataModule"].update(n_rays=10**12),
     "no rays": lambda content: content.pop("SceneDataModule"),
 }
+
+
+def test_a_schedule_takes_nothing_but_its_step(finished_run: Path, tmp_path: Path):
+    def change(content: Content) -> None:
+        content["lr_schedulers"][0].update(get_lr=1, step="x", optimizer="x", base_lrs=[9.0])
+
+    run = changed(finished_run, tmp_path / "run", change)
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last", "--trainer.max_steps", "16"])
+    (state,) = read_checkpoint(run / "checkpoints" / "last.ckpt")["lr_schedulers"]
+    assert state["last_epoch"] == 16 and state["base_lrs"] != [9.0]
+
+
+CALLBACKS = {
+    "an average at a step of text": ("EMAWeightAveraging", {"latest_update_step": "x"}),
+    "an average at no step": ("EMAWeightAveraging", {"latest_update_step": None}),
+    "a count of text": ("EarlyStopping", {"wait_count": "x"}),
+    "a score that is a list": ("EarlyStopping", {"best_score": [1]}),
+    "a score of many": ("EarlyStopping", {"best_score": torch.zeros(9)}),
+    "a state that is none": ("EarlyStopping", "x"),
+}
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_state_of_a_callback_that_cannot_be_is_one_sentence(
+    name: str, finished_run: Path, tmp_path: Path, capsys
+):
+    which, state = CALLBACKS[name]
+    callback = {
+        "EMAWeightAveraging": EMAWeightAveraging(),
+        "EarlyStopping": EarlyStopping("val/psnr"),
+    }[which]
+    if isinstance(state, dict):
+        state = callback.state_dict() | state
+    run = changed(
+        finished_run,
+        tmp_path / "run",
+        lambda content: content["callbacks"].update({callback.state_key: state}),
+    )
+    options = ["--trainer.callbacks+", f"pytorch_lightning.callbacks.{which}"]
+    if which == "EarlyStopping":
+        options += ["--trainer.callbacks.monitor", "val/psnr"]
+    options += ["--run", str(run), "--ckpt_path", "last", "--trainer.max_steps", "16"]
+    assert f"an impossible state of {which}" in refused(capsys, cli.main, "fit", *options)
 
 
 @pytest.mark.parametrize("change", STATES.values(), ids=STATES)

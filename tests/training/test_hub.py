@@ -101,6 +101,14 @@ def test_offline_is_one_sentence(hub: Repositories, tmp_path: Path, capsys, monk
     assert "the hub cannot be reached" in message
 
 
+def test_a_network_without_names_is_one_sentence(
+    hub: Repositories, finished_run: Path, capsys, monkeypatch
+):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://hub.invalid")
+    message = refused(capsys, main, "push", finished_run, NAME)
+    assert "the hub cannot be reached" in message
+
+
 def test_a_missing_name_is_one_sentence(hub: Repositories, tmp_path: Path, capsys):
     assert f"hf://{NAME} is not on the hub" in refused(
         capsys, main, "pull", NAME, str(tmp_path / "run")

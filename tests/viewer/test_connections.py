@@ -157,6 +157,14 @@ def test_a_long_message_ends_its_connection_alone(viewer: Viewer, browser: Clien
     assert is_shown_a_picture(viewer, browser)
 
 
+def test_a_message_in_parts_ends_its_connection_alone(viewer: Viewer, browser: ClientConnection):
+    with hostile.visit(port_of(viewer)) as other:
+        with contextlib.suppress(ConnectionClosed):
+            other.send(iter([b""] * 1000))
+        wait_for_end(other)
+    assert is_shown_a_picture(viewer, browser)
+
+
 def test_whoever_vanishes_is_no_visitor_any_more(viewer: Viewer):
     for _ in range(5):
         gone = hostile.visit(port_of(viewer))
@@ -270,6 +278,7 @@ def test_the_scene_is_for_its_own_page(viewer: Viewer, request_of):
         b"GET /" + b"b" * 300 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /%2e%2e/%2e%2e/_viser.py HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: a\r\nUpgrade: b\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
