@@ -16,7 +16,7 @@ from dietnerf.files import open_regular
 
 READ_ERRORS = (  # what Pillow raises for broken files
     OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError,
-    ArithmeticError, LookupError, RuntimeError, TypeError,
+    ArithmeticError, LookupError, RuntimeError, TypeError, AssertionError, AttributeError,
 )  # fmt: skip
 # None that runs a program, as EPS does, or names other files.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "PPM")

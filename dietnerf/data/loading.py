@@ -19,6 +19,7 @@ Downscale = float | Literal["auto"]
 
 MOST_THREADS = 8  # each holds one photograph at its full size
 BYTES_PER_PIXEL = 12  # of it: as it is stored, decoded, and as numbers
+RESIZING = 36  # bytes per pixel of a photograph that is brought to the size of the others
 SHARE = 0.5  # of free memory that photographs may take: training needs the rest
 AUTO_SIDE = 1600  # pixels, the longer side that `downscale: auto` leaves at most
 ROUNDED = 0.05  # by what a factor of smaller copies is off, whose sides are whole pixels
@@ -57,6 +58,7 @@ def check_memory(chosen: Sequence[tuple[Listing, list[int]]]) -> None:
         UserError: it says how much they take, and how much smaller they would have to be.
     """
     n_bytes = sum(listing.bytes_per_view * len(keep) for listing, keep in chosen)
+    n_bytes += max(RESIZING * one.cameras.width * one.cameras.height for one, _ in chosen)
     free = psutil.virtual_memory().available
     if n_bytes <= SHARE * free:
         return

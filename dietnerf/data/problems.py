@@ -7,6 +7,7 @@ from pathlib import Path
 from dietnerf.errors import UserError
 
 N_LISTED = 20
+MOST = 1000  # after so many nobody wants to wait for the next
 
 
 class Problems:
@@ -30,6 +31,8 @@ class Problems:
 
     def add(self, sentence: str) -> None:
         self.sentences[sentence] = None
+        if len(self.sentences) == MOST:
+            self.stop()
 
     def stop(self) -> None:
         """Raise all that was collected.

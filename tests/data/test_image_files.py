@@ -266,3 +266,14 @@ def test_maps_may_be_of_a_larger_copy_of_the_photo(scene: Path):
     with_map(scene, "mask_path", "mask.png")
     found = with_map(scene, "depth_file_path", "depth.npy").read("train")
     assert found.masks is None and bool((found.depths[0] > 0).all())
+
+
+def test_a_palette_without_colors_is_named(tmp_path: Path):
+    path = tmp_path / "a.png"
+    Image.new("P", (4, 4)).save(path)
+    content = path.read_bytes()
+    start = content.index(b"PLTE") - 4
+    length = int.from_bytes(content[start : start + 4], "big")
+    path.write_bytes(content[:start] + content[start + 12 + length :])
+    with pytest.raises(UserError, match=r"a\.png"):
+        read_header(path)

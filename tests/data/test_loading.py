@@ -90,13 +90,13 @@ def test_chosen_views_are_those_of_the_whole_split(scene):
 def test_what_does_not_fit_is_refused_before_it_is_read(folder, monkeypatch):
     for name in (0, 1, 2, 3):
         cut(folder / f"train/r_{name}.png")  # to decode one would be an error of its own
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1200))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=3600))
     data = SceneDataModule(Blender(str(folder)), FirstViews(2), FirstViews(1))
     sentence = (
         "3 views of 12x12 take 0.0 GB of memory, and 50% of the 0.0 GB that are free is for them: "
         "make them 2 times smaller with the reader's downscale, set it to auto, or choose fewer"
     )
-    with pytest.raises(UserError) as refused:  # 3 * 12 * 12 * 4 = 1728 bytes
+    with pytest.raises(UserError) as refused:  # 12 * 12 * (3 * 4 + 36) = 6912 bytes
         data.setup("fit")
     assert str(refused.value) == sentence
 

@@ -1,0 +1,26 @@
+"""Mistakes that are said together."""
+
+from pathlib import Path
+
+import pytest
+
+from dietnerf.data.problems import MOST, Problems
+from dietnerf.errors import UserError
+
+
+def test_all_are_said_and_each_once():
+    problems = Problems(Path("scene"))
+    for sentence in ("one", "two", "one"):
+        with problems.caught():
+            raise UserError(sentence)
+    with pytest.raises(UserError) as raised:
+        problems.stop()
+    assert raised.value.args == ("scene has 2 problems:", "one", "two")
+
+
+def test_a_listing_of_nothing_but_mistakes_is_not_read_to_its_end():
+    problems = Problems(Path("scene"))
+    for i in range(MOST - 1):
+        problems.add(str(i))
+    with pytest.raises(UserError, match=f"scene has {MOST} problems"):
+        problems.add("one more")
