@@ -119,8 +119,7 @@ demo: build
 
 # On every run there is; the demo's is made where there is none.
 app: build | $(DEMO)/checkpoints/last.ckpt
-	@echo "The page: http://127.0.0.1:8501"
-	$(BIN)/python -m streamlit run app.py -- $(dir $(DEMO))
+	$(BIN)/python -m dietnerf app $(dir $(DEMO))
 
 $(DEMO)/checkpoints/last.ckpt: | $(BUILT)
 	$(MAKE) demo

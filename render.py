@@ -1,6 +1,8 @@
-"""Render a run: `python render.py runs/demo`."""
+"""Render a run: `python render.py runs/demo`, as `dietnerf render runs/demo`."""
 
-from dietnerf.export.render import main
+import sys
+
+from dietnerf.main import main
 
 if __name__ == "__main__":
-    main()
+    main(["render", *sys.argv[1:]])

@@ -1,6 +1,7 @@
 """Command lines: numbers within bounds, and mistakes as one sentence."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,16 @@ def number(kind: type[Number], least: Number, most: Number) -> Callable[[str], N
         raise argparse.ArgumentTypeError(f"{text!r} is not {what} from {least} to {most}")
 
     return read
+
+
+def typed(command: str) -> str:
+    """What a user types for a command of `dietnerf`, in the way that this one was called."""
+    if Path(sys.argv[0]).name == "dietnerf":
+        return f"dietnerf {command}"
+    if command == "render":
+        return "python render.py"
+    is_training = command in ("fit", "validate", "test", "predict", "look", "report")
+    return f"python train.py {command}" if is_training else f"python -m dietnerf {command}"
 
 
 def path_name(text: str) -> Path:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec
 
-import torch
-
 P = ParamSpec("P")
 LONGEST_LINE = 8000  # of a message, letters
 ITEM = "\n  - "  # before each further line of a message
@@ -91,7 +89,8 @@ def full_disk_behind(error: BaseException) -> OSError | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device, or the host, has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    torch = sys.modules.get("torch")  # which has not raised anything where it was not imported
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     is_refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
     return is_refused or any(sign in str(error) for sign in OUT_OF_MEMORY)

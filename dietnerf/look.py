@@ -16,6 +16,7 @@ from dietnerf.geometry.bounds import bounds_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.coverage import Coverage
 from dietnerf.geometry.poses import Surroundings
+from dietnerf.presets import preset_for
 
 KINDS = {
     "object": "cameras stand around what they look at",
@@ -31,16 +32,21 @@ BLUE, GREY, ROSE, BLACK = "#2b62b8", "#9aa3ad", "#f7d9d5", "#22262b"
 Line = tuple[Tensor, str, int]  # points (n, 2) in the scene's plane, colour, width
 
 
-def look(cameras: Cameras, names: Sequence[str], picture: Path) -> Coverage:
+def look(
+    cameras: Cameras, names: Sequence[str], picture: Path, is_cut_out: bool = False
+) -> Coverage:
     """Print what the cameras cover, and draw them.
 
     Args:
         cameras: n of them.
         names: what they are called, n of them.
         picture: PNG to be written.
+        is_cut_out: nothing is behind what the photos show.
     """
     coverage = Coverage.of(cameras)
+    preset = preset_for(cameras, is_cut_out=is_cut_out)
     print("\n".join(describe(coverage, names)))
+    print(f"  preset     {preset.options}, for {preset.reason}")
     write_file(picture, encoded(draw(cameras, coverage), "PNG"))
     print(f"  picture    {picture}")
     return coverage
@@ -60,7 +66,7 @@ def describe(coverage: Coverage, names: Sequence[str]) -> list[str]:
         lines.append(_gap(coverage, names))
     if coverage.seen_by_two < 0.5:
         lines.append("  advice     let neighbouring photos overlap more, or take more of them")
-    return [*lines, f"  preset     configs/{coverage.preset}.yaml suits so many views"]
+    return lines
 
 
 def _gap(coverage: Coverage, names: Sequence[str]) -> str:

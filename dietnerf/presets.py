@@ -6,6 +6,7 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import face_one_way
 
 FEW = 9  # photos from one side, up to which detail must be held back
+FEWEST, SOME = 6, 24  # photos of an object, up to which the presets for few of them help
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,25 @@ class Preset:
     @property
     def options(self) -> str:
         """The preset on the command line."""
-        return " ".join(f"--config configs/{name}.yaml" for name in self.configs)
+        return " ".join(f"--config {name}" for name in self.configs)
 
 
-def preset_for(cameras: Cameras) -> Preset:
-    """The preset for photos of a scene with what lies behind it, by how they were taken.
+def preset_for(cameras: Cameras, n_views: int | None = None, is_cut_out: bool = False) -> Preset:
+    """The preset for a capture, by how its photos were taken.
 
     Where the field's box lies follows from the cameras in any of them (`surroundings_of`).
+
+    Args:
+        cameras: those that can be trained on.
+        n_views: how many of them are; all by default.
+        is_cut_out: nothing is behind what the photos show.
     """
-    n = len(cameras)
+    n = len(cameras) if n_views is None else n_views
+    if is_cut_out:
+        if n > SOME:
+            return Preset(("fast", "dense"), f"{n} photos of an object that is cut out")
+        few = "object-4view" if n <= FEWEST else "object-8view"
+        return Preset(("fast", few), f"only {n} photos of an object that is cut out")
     if not face_one_way(cameras):
         return Preset(("photos",), f"{n} photos that look in different directions")
     if n > FEW:

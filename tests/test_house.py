@@ -21,6 +21,7 @@ PACKAGE = ROOT / "dietnerf"
 # A file imports from smaller numbers, and from its own folder.
 LAYERS = {
     "errors": 0,
+    "helps": 0,
     "machine": 0,
     "specs": 0,
     "arguments": 1,
@@ -31,6 +32,7 @@ LAYERS = {
     "registry": 1,
     "workers": 1,
     "ops": 1,
+    "option_names": 1,
     "plain": 1,
     "geometry": 2,
     "tensor_files": 2,
@@ -44,7 +46,7 @@ LAYERS = {
     "semantics": 5,
     "schedules": 4,
     "look": 6,
-    "presets": 6,
+    "presets": 5,
     "losses": 6,
     "metrics": 6,
     "viewer": 6,
@@ -52,8 +54,12 @@ LAYERS = {
     "benchmark": 9,
     "plans": 8,
     "export": 8,
+    "make": 9,
+    "doctor": 9,
     "prepare": 8,
     "demo": 9,
+    "main": 10,
+    "__main__": 11,
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -30,7 +30,7 @@ def test_the_gap_is_said_and_tinted(tmp_path: Path, capsys):
     look(one_side(7), "abcdefg", tmp_path / "all" / "capture.png")
     assert "7 views: cameras stand around" in (said := capsys.readouterr().out)
     assert "270 degrees going round, from g (6) to a (0): what faces there stays open" in said
-    assert "configs/object-8view.yaml" in said
+    assert "preset     --config photos, for 7 photos that look in different directions" in said
     picture = iio.imread(tmp_path / "all" / "capture.png")
     above, side = np.split(picture, 2, axis=1)
     assert 0.6 < share_of(above, TINT) < 0.8, "three quarters, less what is drawn over it"

@@ -96,6 +96,11 @@ class Scene:
         """Of 8-bit pixels (..., 4), (...) in [0, 1]; None where photographs have none."""
         return pixels[..., 3] / 255 if self.has_alpha else None
 
+    @property
+    def is_cut_out(self) -> bool:
+        """Whether photos are transparent somewhere: nothing is behind what they show."""
+        return self.has_alpha and bool((self.images[..., 3] < 255).any())
+
     def image(self, index: int, background: Tensor) -> Tensor:
         """View `index` over a background (3,): (height, width, 3) in [0, 1]."""
         return self.rgb(self.images[index], background)

@@ -31,6 +31,7 @@ from dietnerf.training.system import DietNeRF
 
 AROUND = ("orbit", "spiral")  # paths around the middle of the scene
 FURTHEST = 1e6  # scene units
+MOST_POSES = 10_000
 MOST_FRAMES, LARGEST = 100_000, 65_535  # pixels along a side
 BYTES_AT_ONCE = 64  # of memory for each pixel of the frame that is being rendered
 
@@ -209,5 +210,7 @@ def read_poses(path: Path) -> Tensor:
         raise UserError(f"--poses: {error}") from error
     if not matrices:
         raise UserError(f"--poses {path}: its list of frames is empty")
+    if len(matrices) > MOST_POSES:
+        raise UserError(f"--poses {path} has {len(matrices)} frames; give at most {MOST_POSES}")
     poses = [rigid(matrix, f"--poses {path}, frame {i}") for i, matrix in enumerate(matrices)]
     return torch.stack(poses)[:, :3].float()

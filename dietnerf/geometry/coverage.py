@@ -60,15 +60,6 @@ class Coverage:
         spread = largest_angle(-cameras.c2w[:, :, 2])
         return cls(len(cameras), kind, covered, gap, gap_views, spread, two, three)
 
-    @property
-    def preset(self) -> str:
-        """The config that suits so many views of such a scene."""
-        if self.kind == "forward":
-            return "forward-3view" if self.n_views <= 9 else "dense"
-        if self.kind == "object" and self.n_views <= 20:
-            return "object-4view" if self.n_views <= 5 else "object-8view"
-        return "dense"
-
 
 def kind_of(cameras: Cameras, around: Surroundings) -> Kind:
     """Whether cameras look in, the same way, or out."""

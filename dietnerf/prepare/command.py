@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from statistics import median
 
-from dietnerf.arguments import Parser, number, path_name
+from dietnerf.arguments import Parser, number, path_name, typed
 from dietnerf.data.files import exists, is_folder
 from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.files import check_writable, new_folder
@@ -17,7 +17,6 @@ from dietnerf.prepare import video
 from dietnerf.prepare.photos import Photo, copy_photos, find_photos
 from dietnerf.prepare.structure import Structure, Trace, place, require_pycolmap
 from dietnerf.prepare.transforms import angle_of_view, cameras_of, upright, write_transforms
-from dietnerf.presets import preset_for
 from dietnerf.workers import workers
 
 FEWEST = 3  # photographs that make a scene
@@ -181,10 +180,9 @@ def main(args: list[str] | None = None) -> None:
     structure = prepare(options.photos, options.scene, options.frames)
     cameras = cameras_of(structure)
     look(cameras, structure.names, options.scene / "capture.png")
-    preset = preset_for(cameras)
-    root, run = shlex.quote(str(options.scene)), shlex.quote(f"runs/{options.scene.resolve().name}")
+    run = shlex.quote(f"runs/{options.scene.resolve().name}")
     print(
-        f"The scene is in {options.scene}: {preset.reason}. Next:\n"
-        f"  python train.py fit {preset.options} --data.reader.init_args.root {root} --run {run}\n"
-        f"  python render.py {run}"
+        f"The scene is in {options.scene}. Next:\n"
+        f"  {typed('fit')} --scene {shlex.quote(str(options.scene))} --run {run}\n"
+        f"  {typed('render')} {run}"
     )

@@ -1,19 +1,20 @@
 """The command line: LightningCLI's subcommands, with a folder for each run."""
 
 import os
-import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespace
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from dietnerf.arguments import typed
 from dietnerf.errors import (
     ITEM,
     UserError,
@@ -47,6 +48,7 @@ from dietnerf.training.devices import (
 from dietnerf.training.folder import KeepFolder, needs_lock
 from dietnerf.training.guard import Guard, Setback
 from dietnerf.training.live import LiveViewer
+from dietnerf.training.parser import Parser
 from dietnerf.training.process import prepare_process
 from dietnerf.training.runs import (
     LATEST,
@@ -82,20 +84,6 @@ TRAINER_DEFAULTS = {
 }
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose errors are one sentence."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        sentence = re.sub(r"\s+", " ", message).replace("Parser key ", "option ")
-        # Of all the types that an option may have, the first is what it is for.
-        sentence = re.sub(r"Does not validate.*? Errors: - (.*?) - Expected.*", r"\1", sentence)
-        # What was given in the line itself was also tried as the name of a file.
-        sentence = re.sub(
-            r"- Expected a path but .*? either not accessible or invalid - ", "", sentence
-        )
-        raise UserError(sentence)
-
-
 class Trainer(pl.Trainer):
     """Lightning's, with one subcommand more."""
 
@@ -111,7 +99,8 @@ class Trainer(pl.Trainer):
         The last two are there because the config of a run names them.
         """
         scene = datamodule.scenes["train"]
-        look(scene.cameras, scene.names, Path(self.default_root_dir) / "capture.png")
+        picture = Path(self.default_root_dir) / "capture.png"
+        look(scene.cameras, scene.names, picture, scene.is_cut_out)
 
 
 class DietNeRFCLI(LightningCLI):
@@ -331,7 +320,7 @@ class DietNeRFCLI(LightningCLI):
 
     def _how_to_go_on(self) -> str:
         run, subcommand = self._options().run, str(self.subcommand)
-        command = f"{_program('train')} {subcommand} --run {run}"
+        command = f"{typed(subcommand)} --run {shlex.quote(run)}"
         if subcommand != "fit":
             return f"what was written so far stays; begin again: {command}"
         if not checkpoints_of(Path(run)):
@@ -342,20 +331,15 @@ class DietNeRFCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         run = self._options().run
-        train, render = _program("train"), _program("render")
         assert self.model.capture is not None
-        test = f"  {train} test --run {run}\n" if "test" in self.model.capture.cameras else ""
-        print(f"The scene is in {run}. Next:\n{test}  {render} {run}\n  tensorboard --logdir {run}")
+        name = shlex.quote(run)
+        lines = [f"The scene is in {run}. Next:"]
+        lines += [f"  {typed('test')} --run {name}"] * ("test" in self.model.capture.cameras)
+        lines += [f"  {typed('render')} {name}", f"  {typed('view')} {name}"]
+        print("\n".join([*lines, f"  tensorboard --logdir {name}"]))
 
     def _options(self) -> Namespace:
         return self.config[self.subcommand]
-
-
-def _program(name: Literal["train", "render"]) -> str:
-    """What a user calls to train or to render."""
-    if Path(sys.argv[0]).name == "dietnerf":
-        return {"train": "dietnerf", "render": "dietnerf-render"}[name]
-    return f"python {name}.py"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dietnerf.errors import UserError
 
 METRICS = "metrics.json"
 LARGEST = 2**24  # bytes of it
+MOST_METRICS = 100
 METRIC = re.compile(r"(?=.{1,40}$)[a-z][a-z0-9]*(_[a-z0-9]+)*")  # the name of one
 
 
@@ -81,6 +82,8 @@ def _words(content: dict[str, Any], name: str, default: str) -> str:
 def _mean(content: Any) -> dict[str, float]:
     if not isinstance(content, dict):
         raise ValueError("mean must hold the scores")
+    if len(content) > MOST_METRICS:
+        raise ValueError(f"mean has {len(content)} scores")
     for name, value in content.items():
         if not METRIC.fullmatch(name):
             raise ValueError(f"{name[:50]!r} is no metric")

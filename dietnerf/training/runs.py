@@ -21,6 +21,7 @@ from dietnerf.training.checkpoints import (
     weights_of,
 )
 from dietnerf.training.hub import is_remote, repository_of
+from dietnerf.training.scene_options import expand
 from dietnerf.training.system import MOST, PARTS, DietNeRF
 from dietnerf.yaml_files import read_yaml
 
@@ -43,7 +44,8 @@ CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.
 
 
 def complete(args: list[str]) -> list[str]:
-    """Find configs that come with the package, and the config that a run began with.
+    """Write short options out, find configs that come with the package, and the config that a run
+    began with.
 
     Raises:
         UserError: there is no such run or config, it is on the hub, or it is not YAML.
@@ -54,6 +56,7 @@ def complete(args: list[str]) -> list[str]:
     parser.add_argument("-c", "--config", action="append", default=[])
     if not args or {"-h", "--help"} & set(args):
         return args
+    args = [args[0], *expand(args[1:])]
     known, others = parser.parse_known_args(args[1:])
     if is_remote(known.run):
         raise UserError(

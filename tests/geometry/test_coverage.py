@@ -91,7 +91,7 @@ def test_more_views_overlap_more():
 def test_cameras_side_by_side_look_forward():
     positions = torch.tensor([[-1.0, 0, 0], [0.0, 0, 0], [1.0, 0, 0]])
     forward = Coverage.of(cameras_of(look_at(positions, positions + torch.tensor([0, 5.0, 0]), UP)))
-    assert (forward.kind, forward.preset) == ("forward", "forward-3view")
+    assert forward.kind == "forward"
     assert forward.spread == pytest.approx(0, abs=1e-3)
 
 
@@ -99,12 +99,5 @@ def test_cameras_side_by_side_look_forward():
 def test_cameras_that_look_outwards_are_inside(radius: float):
     outward = ring([45.0 * i for i in range(8)], elevation_deg=0).positions / 4
     coverage = Coverage.of(cameras_of(look_at(radius * outward, 9 * outward, UP)))
-    assert (coverage.kind, coverage.preset) == ("inside-out", "dense")
+    assert coverage.kind == "inside-out"
     assert math.degrees(coverage.widest_gap) == pytest.approx(45, abs=0.1)
-
-
-@pytest.mark.parametrize(
-    ("n", "preset"), [(4, "object-4view"), (8, "object-8view"), (100, "dense")]
-)
-def test_preset_follows_the_number_of_views(n: int, preset: str):
-    assert Coverage.of(Procedural(n_train=n).cameras("train")).preset == preset

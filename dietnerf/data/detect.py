@@ -1,0 +1,88 @@
+"""Which reader a folder is for, by what lies in it."""
+
+import os
+from pathlib import Path
+
+from dietnerf.data.blender import Blender
+from dietnerf.data.colmap import COLMAP
+from dietnerf.data.files import IMAGE_SUFFIXES, exists, read_object
+from dietnerf.data.llff import LLFF
+from dietnerf.data.nerfstudio import Transforms
+from dietnerf.data.scene import AbstractReader
+from dietnerf.errors import UserError
+
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+LISTINGS: dict[str, type[AbstractReader]] = {  # what a folder must hold, the surest sign first
+    "transforms.json": Transforms,
+    "transforms_train.json": Blender,
+    "poses_bounds.npy": LLFF,
+    "sparse": COLMAP,
+    "colmap": COLMAP,
+    "dense": COLMAP,
+    "cameras.bin": COLMAP,
+    "cameras.txt": COLMAP,
+}
+PREPARE = (
+    "`dietnerf prepare {0} SCENE` finds where they were taken from, "
+    "`dietnerf make {0} --out SCENE` makes a film as well"
+)
+
+
+def find_reader(scene: str) -> tuple[type[AbstractReader], Path]:
+    """The reader of a capture, and its folder.
+
+    Args:
+        scene: a folder, or a listing in it; a relative one is also looked for in `data/` and in the
+            folder that the environment variable DIETNERF_DATA names.
+
+    Raises:
+        UserError: nothing there is a capture with poses.
+    """
+    places = [place for place in places_of(scene) if exists(place)]
+    if not places:
+        raise UserError(f"there is no --scene {scene}: name the folder of a capture")
+    for place in places:
+        folder = place.parent if place.name in LISTINGS and not place.is_dir() else place
+        for name, reader in LISTINGS.items():
+            if exists(folder / name):
+                return _kind_of(reader, folder / name), folder
+    raise UserError(_missing(places[0]))
+
+
+def places_of(root: str) -> list[Path]:
+    """Where a folder by that name can be."""
+    given = Path(root).expanduser()
+    if given.is_absolute():
+        return [given]
+    data = os.environ.get("DIETNERF_DATA")
+    return [given, Path("data") / given, *([Path(data).expanduser() / given] if data else [])]
+
+
+def _kind_of(reader: type[AbstractReader], listing: Path) -> type[AbstractReader]:
+    """instant-ngp and nerfstudio write lists by split as well, but with a focal length."""
+    if reader is not Blender:
+        return reader
+    content = read_object(listing)
+    frames = content.get("frames")
+    first = frames[0] if isinstance(frames, list) and frames else None
+    said = content.keys() | (first.keys() if isinstance(first, dict) else set())
+    return Transforms if said & {"fl_x", "k1", "camera_model"} else Blender
+
+
+def _missing(place: Path) -> str:
+    if place.suffix.lower() in VIDEOS:
+        return f"{place} is a video: " + PREPARE.format(place)
+    if not place.is_dir():
+        return f"--scene {place} is a file: name the folder of a capture"
+    inside = sorted(place.iterdir())
+    photos = [path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES]
+    if photos:
+        return f"{place} holds {len(photos)} photos without poses: " + PREPARE.format(place)
+    below = [path for path in inside if path.is_dir() and any(exists(path / n) for n in LISTINGS)]
+    if below:
+        return f"{place} is no capture, but {below[0]} is: --scene {below[0]}"
+    folders = [path for path in inside if path.is_dir()]
+    for folder in folders:
+        if any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
+            return f"{folder} holds photos without poses: " + PREPARE.format(folder)
+    return f"{place} holds no capture: none of {', '.join(LISTINGS)} is in it"

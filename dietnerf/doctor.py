@@ -1,0 +1,87 @@
+"""`dietnerf doctor`: what is installed and built, what is missing, and how to get it."""
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from dietnerf.arguments import Parser
+from dietnerf.errors import exit_on_user_error
+
+NEEDED = ("torch", "torchvision", "pytorch_lightning", "open_clip_torch", "kornia", "imageio")
+OPTIONAL = {  # module: what it is for, and how it is had
+    "pycolmap": ("dietnerf prepare and make", "pip install 'dietnerf[prepare]'"),
+    "pillow_heif": ("HEIC photos, as of iPhones", "pip install 'dietnerf[heic]'"),
+    "viser": ("dietnerf view, and --viewer", "pip install 'dietnerf[viewer]'"),
+    "streamlit": ("dietnerf app", "pip install 'dietnerf[app]'"),
+    "trimesh": ("dietnerf export mesh and points", "pip install 'dietnerf[export]'"),
+    "torch_xla": ("TPUs", "pip install 'dietnerf[tpu]' in an environment of its own"),
+}
+
+
+@exit_on_user_error
+def main(args: list[str] | None = None) -> None:
+    """Print it; `args` defaults to the command line."""
+    Parser(prog="dietnerf doctor", description=__doc__).parse_args(args, argparse.Namespace())
+    for title, lines in (
+        ("machine", _machine()),
+        ("packages", _packages()),
+        ("kernels", _kernels()),
+        ("files", _files()),
+    ):
+        print(title)
+        for line in lines:
+            print(f"  {line}")
+
+
+def _machine() -> Iterator[str]:
+    memory = psutil.virtual_memory()
+    yield f"{platform.platform()}, Python {platform.python_version()}"
+    free, there = memory.available / 1e9, memory.total / 1e9
+    yield f"{os.cpu_count()} cores, {free:.1f} of {there:.1f} GB of memory free"
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield f"GPUs: {', '.join(names)}" if names else "no GPU that torch can use: all runs on the CPU"
+
+
+def _packages() -> Iterator[str]:
+    for name in NEEDED:
+        try:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
+            yield f"{name} is MISSING: pip install dietnerf"
+    for module, (use, remedy) in OPTIONAL.items():
+        if find_spec(module) is None:
+            yield f"{module} is not there, which {use} need{'s' * (' and ' not in use)}: {remedy}"
+        else:
+            yield f"{module} is there ({use})"
+
+
+def _kernels() -> Iterator[str]:
+    from dietnerf.ops._load import describe_build
+
+    yield describe_build()
+    if shutil.which("g++") is None:
+        yield "no g++ here; with it, `pip install --no-build-isolation .` builds the kernels"
+
+
+def _files() -> Iterator[str]:
+    import torch
+
+    data = os.environ.get("DIETNERF_DATA")
+    yield f"DIETNERF_DATA is {data or 'not set: scenes are looked for here and in data/'}"
+    weights = Path(torch.hub.get_dir(), "checkpoints/vgg16-397923af.pth")
+    there = "is there" if weights.is_file() else "is not there: `test` tries to download it"
+    yield f"{weights} (LPIPS) {there}"
+    hub = Path(os.environ.get("HF_HUB_CACHE", Path.home() / ".cache/huggingface/hub"))
+    towers = sorted(path.name for path in hub.glob("models--*[cC][lL][iI][pP]*"))
+    yield f"CLIP weights in {hub}: {', '.join(towers) or 'none; a semantic loss downloads them'}"
+    yield f"this is {Path(sys.argv[0]).name} of {Path(__file__).parent}"

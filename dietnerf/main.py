@@ -1,0 +1,54 @@
+"""The command `dietnerf`: one word for what is to be done, then the options of that.
+
+What a mistake in the words needs is all that is imported at first: torch takes seconds.
+"""
+
+import difflib
+import sys
+from importlib import import_module
+
+from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.helps import COMMANDS, overview
+from dietnerf.option_names import check_command, check_training
+
+ALSO = {"look": "report"}  # names that commands had before
+
+
+@exit_on_user_error
+def main(args: list[str] | None = None) -> None:
+    """Carry out one command; `args` defaults to the command line."""
+    words = sys.argv[1:] if args is None else args
+    name = ALSO.get(words[0], words[0]) if words else "--help"
+    if name in ("-h", "--help", "help"):
+        print(overview())
+    elif name == "--version":
+        print(f"dietnerf {import_module('dietnerf').__version__}")
+    elif name in COMMANDS:
+        _carry_out(name, words[1:], args is None)
+    else:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        meant = f"did you mean {close[0]}?" if close else "dietnerf --help has all"
+        raise UserError(f"there is no command {name!r:.60}: {meant}")
+
+
+def _carry_out(name: str, words: list[str], is_command_line: bool) -> None:
+    command = COMMANDS[name]
+    if words[:2] in (["--help", "all"], ["-h", "all"]):
+        words = ["--help"]
+    elif {"-h", "--help"} & set(words):
+        print(command.help_text(name))
+        return
+    elif not words and command.needs:
+        raise UserError(f"{command.needs}, as in: {command.examples[0]}")
+    elif command.verb:
+        check_training(words)
+    else:
+        check_command(words, command.files)
+    run = import_module(command.module).main
+    words = [command.verb, *words] if command.verb else words
+    if is_command_line and command.verb:
+        # Further processes of a distributed run are started with what stands there.
+        sys.argv[1:] = words
+        run()
+    else:
+        run(words)

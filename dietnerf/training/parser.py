@@ -1,0 +1,68 @@
+"""The parser of `fit` and the like, whose errors are one sentence."""
+
+import difflib
+import re
+from typing import NoReturn
+
+from pytorch_lightning.cli import LightningArgumentParser
+
+from dietnerf.data import AbstractReader, AbstractViews
+from dietnerf.errors import UserError
+from dietnerf.fields import AbstractField
+from dietnerf.losses import AbstractLoss
+from dietnerf.registry import KINDS
+from dietnerf.sampling import AbstractSampler
+from dietnerf.schedules import AbstractSchedule
+from dietnerf.specs import concrete_subclasses, constructor_hints
+
+BASES: dict[str, type] = {  # of the classes that an option can be of
+    "reader": AbstractReader,
+    "views": AbstractViews,
+    "val_views": AbstractViews,
+    "field": AbstractField,
+    "sampler": AbstractSampler,
+    "losses": AbstractLoss,
+    "schedules": AbstractSchedule,
+}
+KIND = re.compile(r"Expected a <class '(\w+)'>\.?( Got value: )?")
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        sentence = re.sub(r"\s+", " ", message).replace("Parser key ", "option ")
+        if "required: " in sentence and "data.reader" in sentence:
+            raise UserError(
+                "name a scene, --scene FOLDER, or a preset: --config quickstart is a made-up scene"
+            )
+        # Of all the types that an option may have, the first is what it is for.
+        sentence = re.sub(r"Does not validate.*? Errors: - (.*?) - Expected.*", r"\1", sentence)
+        # What was given in the line itself was also tried as the name of a file.
+        sentence = re.sub(
+            r"- Expected a path but .*? either not accessible or invalid - ", "", sentence
+        )
+        raise UserError(_with_suggestion(KIND.sub(_kind, sentence)))
+
+
+def _kind(found: re.Match[str]) -> str:
+    names = {kind.__name__: text for kind, text in KINDS.items()}
+    return f"it must be {names.get(found[1], found[1])}" + (", got " if found[2] else "")
+
+
+def _with_suggestion(sentence: str) -> str:
+    """A sentence about a misspelt class or option, and what was meant by it."""
+    option = re.search(r"option \"(?:\w+\.)*(\w+)\"", sentence)
+    base = BASES.get(option[1]) if option else None
+    if base is None or "did you mean" in sentence:
+        return sentence
+    known = {cls.__name__: cls for cls in concrete_subclasses(base)}
+    if found := re.search(r"class_path '([\w.]+)': .*has no attribute", sentence):
+        close = difflib.get_close_matches(found[1].rpartition(".")[2], known, n=1)
+        there = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
+        return f"there is no class {found[1]}: {there}"
+    if found := re.search(r"Option '([\w.]+)' is not accepted", sentence):
+        names = {name for cls in known.values() for name in constructor_hints(cls)}
+        close = difflib.get_close_matches(found[1], sorted(names), n=1)
+        return f"{sentence}: did you mean {close[0]}?" if close else sentence
+    return sentence

@@ -1,0 +1,122 @@
+"""Short options of `fit` and the like, as those that they stand for."""
+
+import argparse
+import inspect
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dietnerf.data import AllViews, EvenViews, FarthestViews
+from dietnerf.data.detect import find_reader
+from dietnerf.data.scene import AbstractReader, Listing
+from dietnerf.errors import UserError
+from dietnerf.geometry.poses import face_one_way
+from dietnerf.presets import preset_for
+
+FEWEST_TO_SPARE = 16  # photos, of which some can be held out for testing
+HOLD_EVERY = 8
+SHORT = {  # what one option stands for
+    "--steps": "--trainer.max_steps",
+    "--seed": "--seed_everything",
+    "--devices": "--trainer.devices",
+    "--accelerator": "--trainer.accelerator",
+}
+
+
+def expand(words: list[str]) -> list[str]:
+    """Words of the command line with the short options written out.
+
+    A capture, `--scene`, becomes its reader, and where no config is chosen the preset that suits
+    it, which is said.
+
+    Raises:
+        UserError: there is no capture.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--scene", "--views", "--downscale", "--config", "--run"):
+        parser.add_argument(option, action="append", default=[])
+    words = [SHORT.get(word, word) for word in _split(words)]
+    known, others = parser.parse_known_args(words)
+    if not known.scene:
+        if known.views or known.downscale:
+            others = [*others, *_renamed("views.init_args.n", known.views)]
+            others += _renamed("reader.init_args.downscale", known.downscale)
+        chosen = [word for one in known.config for word in ("--config", one)]
+        return [*chosen, *(word for run in known.run[-1:] for word in ("--run", run)), *others]
+    scene, n_views = known.scene[-1], _number(known.views)
+    content, configs = _content(scene, n_views, known.downscale, known.config)
+    run = known.run[-1] if known.run else f"runs/{Path(scene).resolve().name}"
+    text = yaml.safe_dump(content, sort_keys=False)
+    configs = [word for name in (*configs, text) for word in ("--config", name)]
+    return [*configs, "--run", run, *others]
+
+
+def _split(words: list[str]) -> list[str]:
+    """`--steps=3` as two words."""
+    names = (*SHORT, "--scene", "--views", "--downscale", "--config", "--run")
+    parts = [word.split("=", 1) if word.partition("=")[0] in names else [word] for word in words]
+    return [part for pair in parts for part in pair]
+
+
+def _renamed(name: str, values: list[str]) -> list[str]:
+    return [word for value in values for word in (f"--data.{name}", value)]
+
+
+def _number(values: list[str]) -> int | None:
+    if not values:
+        return None
+    if not values[-1].isdecimal() or int(values[-1]) < 1:
+        raise UserError(f"--views is {values[-1]!r:.60}; give a whole number, at least 1")
+    return int(values[-1])
+
+
+def _content(
+    scene: str, n_views: int | None, downscale: list[str], configs: list[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """A config that reads a capture, and the presets that it lies over."""
+    cls, folder = find_reader(scene)
+    options = _defaults(cls) | {"root": str(folder), "downscale": _downscale(downscale)}
+    if "hold_every" in options:
+        options["hold_every"] = 0
+    reader = cls(**options)
+    listing = reader.listing("train")
+    assert listing is not None
+    n_held = 0
+    if reader.listing("test") is None and len(listing) >= FEWEST_TO_SPARE:
+        options["hold_every"] = HOLD_EVERY
+        n_held = -(-len(listing) // HOLD_EVERY)
+        listing = cls(**options).listing("train")
+        assert listing is not None
+    path = f"dietnerf.data.{cls.__name__}"
+    data: dict[str, Any] = {"reader": {"class_path": path, "init_args": options}}
+    if n_views is not None or not configs:
+        data["views"] = _views(listing, n_views)
+    if configs:
+        return {"data": data}, configs
+    preset = preset_for(listing.cameras, n_views, listing.read([0]).is_cut_out)
+    held = f"; every {HOLD_EVERY}th ({n_held}) is kept for `test`" if n_held else ""
+    print(f"{folder}, read by {path}: {preset.reason}, so {preset.options}{held}", flush=True)
+    return {"data": data}, list(preset.configs)
+
+
+def _defaults(cls: type[AbstractReader]) -> dict[str, Any]:
+    """All options of a reader, so that none of a preset's stays."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+
+def _downscale(given: list[str]) -> float | str:
+    if not given or given[-1] == "auto":
+        return "auto"
+    try:
+        return float(given[-1])
+    except ValueError as error:
+        raise UserError(f"--downscale is {given[-1]!r:.60}; give a number or auto") from error
+
+
+def _views(listing: Listing, n: int | None) -> dict[str, Any]:
+    if n is None:
+        return {"class_path": f"dietnerf.data.{AllViews.__name__}"}
+    cls = EvenViews if face_one_way(listing.cameras) else FarthestViews
+    return {"class_path": f"dietnerf.data.{cls.__name__}", "init_args": {"n": n}}

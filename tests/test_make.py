@@ -1,0 +1,43 @@
+"""Photos in, a film out, in one command that goes on where it was broken off."""
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import pytest
+
+from dietnerf.data import Procedural
+from dietnerf.make import main
+from dietnerf.prepare import command
+from dietnerf.prepare.formats import write_transforms
+from dietnerf.training.checkpoints import checkpoints_of, find_checkpoint, read_checkpoint
+from tests.helpers import refused
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of photos, whose poses are found at once."""
+    whole = Procedural(resolution=16, n_train=5).read("train")
+    scene = type(whole)(whole.images[..., :3], whole.cameras, whole.view_ids, whole.names)
+    (tmp_path / "photos").mkdir()
+    monkeypatch.setattr(command, "main", lambda words: write_transforms(scene, Path(words[1])))
+    return tmp_path / "photos"
+
+
+def test_it_ends_with_a_film_and_goes_on(photos: Path, tmp_path: Path, capsys):
+    out = tmp_path / "scene"
+    main([str(photos), "--out", str(out), "--steps", "4"])
+    (film,) = [path for path in (out / "run").iterdir() if path.suffix in (".gif", ".mp4")]
+    assert len(iio.imread(film)) > 10
+    said = capsys.readouterr().out
+    assert "1 of 3" in said and f"dietnerf view {out}/run" in said
+    film.unlink()
+    main([str(photos), "--out", str(out), "--steps", "6"])
+    assert read_checkpoint(find_checkpoint(out / "run"))["global_step"] == 6
+    assert film.exists() and "1 of 3" not in capsys.readouterr().out
+    assert checkpoints_of(out / "run")
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path, capsys):
+    assert "required: --out" in refused(capsys, main, tmp_path)
+    (tmp_path / "file").touch()
+    assert "is a file" in refused(capsys, main, tmp_path, "--out", tmp_path / "file" / "x")

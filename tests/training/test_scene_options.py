@@ -1,0 +1,109 @@
+"""Short options, and a capture in place of a preset."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dietnerf.data import Procedural, Scene
+from dietnerf.prepare.formats import write_blender, write_transforms
+from dietnerf.training import cli
+from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
+from dietnerf.training.scene_options import expand
+from tests.helpers import FEW_STEPS, refused
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eighteen photos with a background."""
+    folder = tmp_path_factory.mktemp("scenes") / "corner"
+    whole = Procedural(resolution=16, n_train=18).read("train")
+    opaque = whole.images.clone()[..., :3]
+    photos = Scene(opaque, whole.cameras, whole.view_ids, whole.names)
+    write_transforms(photos, folder)
+    return folder
+
+
+def content_of(words: list[str]) -> dict:
+    return yaml.safe_load(next(word for word in words if "\n" in word))
+
+
+def test_short_options_are_written_out():
+    words = expand(
+        ["--config", "fast", "--steps", "30", "--seed=3", "--views", "5", "--devices", "2"]
+    )
+    assert words == [
+        *("--config", "fast", "--trainer.max_steps", "30", "--seed_everything", "3"),
+        *("--trainer.devices", "2", "--data.views.init_args.n", "5"),
+    ]
+
+
+def test_a_capture_chooses_reader_preset_and_what_is_held_out(scene: Path, capsys):
+    words = expand(["--scene", str(scene)])
+    assert words[:2] == ["--config", "photos"] and words[-2:] == ["--run", "runs/corner"]
+    data = content_of(words)["data"]
+    assert data["reader"]["class_path"] == "dietnerf.data.Transforms"
+    options = data["reader"]["init_args"]
+    assert options["root"] == str(scene) and options["hold_every"] == 8
+    assert options["downscale"] == "auto" and "orient" in options, "none of a preset's stays"
+    assert data["views"] == {"class_path": "dietnerf.data.AllViews"}
+    said = capsys.readouterr().out
+    assert "15 photos that look in different directions, so --config photos" in said
+    assert "every 8th (3) is kept for `test`" in said
+
+
+def test_few_photos_are_all_trained_on(tmp_path: Path, capsys):
+    few = Procedural(resolution=16, n_train=8).read("train")
+    write_blender(few, tmp_path / "few", "train")
+    words = expand(["--scene", str(tmp_path / "few"), "--run", "x", "--downscale", "2"])
+    assert words[:4] == ["--config", "fast", "--config", "object-8view"] and words[-1] == "x"
+    options = content_of(words)["data"]["reader"]["init_args"]
+    assert options["downscale"] == 2 and options["test_every"] == 1
+    assert "only 8 photos of an object that is cut out" in capsys.readouterr().out
+
+
+def test_a_number_of_views(scene: Path):
+    views = content_of(expand(["--scene", str(scene), "--views", "3"]))["data"]["views"]
+    assert views == {"class_path": "dietnerf.data.FarthestViews", "init_args": {"n": 3}}
+
+
+def test_a_chosen_preset_keeps_its_views(scene: Path, capsys):
+    words = expand(["--scene", str(scene), "--config", "quickstart"])
+    assert words[:2] == ["--config", "quickstart"] and "views" not in content_of(words)["data"]
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--scene", "nowhere"], "there is no --scene nowhere"),
+        (["--scene", "SCENE", "--views", "many"], "--views is 'many'; give a whole number"),
+        (["--scene", "SCENE", "--views", "0"], "--views is '0'"),
+        (["--scene", "SCENE", "--views", "99"], "99"),
+        (["--scene", "SCENE", "--downscale", "x"], "--downscale is 'x'; give a number or auto"),
+        (["--run", "RUN"], "name a scene, --scene FOLDER, or a preset"),
+        (["--config", "quickstart", "--steps", "many"], "it must be a whole number, got many"),
+        (["--config", "quickstart", "--data.reader", "dietnerf.data.Blendr"], "mean Blender?"),
+        (["--config", "quickstart", "--data.reader", "dietnerf.data.Xyzzy"], "there are Blender,"),
+        (
+            ["--config", "fast", "--model.field.init_args.finest_resolutoin", "3"],
+            "mean finest_resolution?",
+        ),
+    ],
+)
+def test_mistakes_are_one_sentence(options, sentence, scene: Path, tmp_path: Path, capsys):
+    words = [word.replace("SCENE", str(scene)) for word in options]
+    words = [word.replace("RUN", str(tmp_path / "run")) for word in words]
+    run = [] if "--run" in words else ["--run", tmp_path / "run"]
+    assert sentence in refused(capsys, cli.main, "fit", *words, *run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_scene_is_trained_and_tested_without_a_config(scene: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    small = ["--model.field.init_args.log2_table_size", "11"]
+    cli.main(["fit", "--scene", str(scene), "--run", str(run), *FEW_STEPS, *small])
+    cli.main(["test", "--run", str(run)])
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last", "--steps", "16"])
+    assert read_checkpoint(find_checkpoint(run))["global_step"] == 16
+    assert (run / "metrics.json").is_file()
