@@ -46,6 +46,7 @@ OF_FIT = {
     "--config NAME": "a preset; more of them lie over it (the one that suits the scene)",
     "--ckpt_path last": "go on with the run",
     "--steps N": "length of the training (as the preset says)",
+    "--minutes N": "length of the training, in time",
     "--views N": "train on N of the photos alone",
     "--downscale N": "smaller photos (auto: at most 1,600 pixels along a side)",
     "--seed N": "of the weights and of what is drawn (0)",

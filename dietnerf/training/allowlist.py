@@ -47,6 +47,7 @@ SECTIONS = {"model": DietNeRF, "data": SceneDataModule, "trainer": pl.Trainer}
 OPTIONS = {
     "seed_everything": bool | int | None,
     "save_every": int,
+    "minutes": float | None,
     "use_semantic_loss": bool,
     "viewer": bool,
     "viewer_port": int,

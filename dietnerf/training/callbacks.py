@@ -41,6 +41,17 @@ class ProgressBar(TQDMProgressBar):
         super().setup(trainer, pl_module, stage)
         self._refresh_rate = steps_between_logs(trainer) if stage == "fit" else 1
 
+    @property
+    def total_train_batches(self) -> int:
+        """Of the whole run; Lightning knows none for one that goes on."""
+        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer)
+        bar = self.train_progress_bar
+        bar.set_description("Training")
+        bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches  # of the rate
+
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -49,6 +60,7 @@ class ProgressBar(TQDMProgressBar):
         batch: RayBatch | Undrawn,
         batch_idx: int,
     ) -> None:
+        self.train_progress_bar.total = self.total_train_batches  # a budget of time changes it
         # Lightning's number is that of the first of several steps.
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch.index)
 

@@ -27,6 +27,7 @@ from dietnerf.files import UNWRITABLE, check_writable, remove_parts
 from dietnerf.locks import FolderLock
 from dietnerf.look import look
 from dietnerf.training import xla
+from dietnerf.training.budget import Budget
 from dietnerf.training.callbacks import (
     FinalMetrics,
     PredictedPictures,
@@ -127,6 +128,12 @@ class DietNeRFCLI(LightningCLI):
         parser.add_argument("--run", type=str, default=LATEST, help="folder of all results")
         parser.add_argument(
             "--save_every", type=int, default=5000, help="steps between checkpoints that are kept"
+        )
+        parser.add_argument(
+            "--minutes",
+            type=float | None,
+            default=None,
+            help="train for that long, instead of trainer.max_steps",
         )
         parser.add_argument(
             "--use_semantic_loss",
@@ -247,7 +254,8 @@ class DietNeRFCLI(LightningCLI):
         # First, so that its pictures do not count as training.
         watched = [LiveViewer(port=options.viewer_port)] if options.viewer else []
         guard = Guard(options.run, self.setback)
-        watching = [KeepFolder(self.lock), Stopwatch(), guard, self.stop_on_signal]
+        budget = [] if options.minutes is None else [Budget(options.minutes)]
+        watching = [KeepFolder(self.lock), Stopwatch(), *budget, guard, self.stop_on_signal]
         return [*watched, *bar, *watching, ValidationPictures(), FinalMetrics(), *saving]
 
     def _prepare(self, subcommand: str) -> None:

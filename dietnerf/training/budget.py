@@ -1,0 +1,60 @@
+"""Training for a given time instead of a given number of steps."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from dietnerf.errors import UserError
+from dietnerf.training.datamodule import RayBatch, Undrawn
+from dietnerf.training.system import DietNeRF, is_logged, steps_between_logs
+
+LEAST = 20  # steps before the first estimate
+LONGEST = 100_000  # minutes
+
+
+class Budget(Callback):
+    """Sets the number of steps to what the machine does in the time, again and again, for steps
+    become faster as a scene becomes empty. Learning rate and schedules follow from that number, so
+    that they end where the training does.
+
+    Args:
+        minutes: of steps alone, without loading, validation and checkpoints; those of an earlier
+            part of the run count.
+
+    Raises:
+        UserError: that is no time.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        if not 0 < minutes <= LONGEST:
+            raise UserError(f"--minutes is {minutes:g}; give a number above 0, at most {LONGEST}")
+        self.seconds = 60 * minutes
+        self._last = (0, 0.0)  # steps and seconds at the last estimate
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        self._last = (pl_module.history.steps, pl_module.history.seconds)
+        first = pl_module.history.steps + LEAST + 2 * steps_between_logs(trainer)
+        loop = trainer.fit_loop.epoch_loop
+        loop.max_steps = max(loop.max_steps, first)  # or it would end before the first estimate
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RayBatch | Undrawn,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        steps, seconds = pl_module.history.steps, pl_module.history.seconds
+        n_timed = steps - self._last[0]
+        if not is_logged(trainer, batch) or n_timed < LEAST:
+            return
+        seconds_per_step = (seconds - self._last[1]) / n_timed
+        self._last = (steps, seconds)
+        n_left = (self.seconds - seconds) / max(seconds_per_step, 1e-9)
+        loop = trainer.fit_loop.epoch_loop
+        loop.max_steps = steps + max(0, math.ceil(n_left))

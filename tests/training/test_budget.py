@@ -1,0 +1,61 @@
+"""Training for a given time."""
+
+from pathlib import Path
+
+import pytest
+
+from dietnerf.training import budget, callbacks, cli
+from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
+from tests.helpers import SMALL_RUN, refused
+
+OPTIONS = ["--trainer.log_every_n_steps", "10", "--trainer.enable_checkpointing", "true"]
+
+
+class Clock:
+    """Of steps that take a tenth of a second, and after the hundredth a twentieth."""
+
+    def __init__(self) -> None:
+        self.now, self.calls = 0.0, 0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    start = callbacks.Stopwatch.on_train_batch_end
+
+    def step(self: callbacks.Stopwatch, trainer, *args, **options) -> None:
+        clock.now += 0.1 if trainer.global_step <= 100 else 0.05
+        start(self, trainer, *args, **options)
+
+    monkeypatch.setattr(callbacks.Stopwatch, "on_train_batch_end", step)
+    monkeypatch.setattr(callbacks.time, "perf_counter", clock.perf_counter)
+    return clock
+
+
+def history_of(run: Path) -> dict:
+    return read_checkpoint(find_checkpoint(run))["dietnerf"]["history"]
+
+
+def test_it_ends_when_the_time_is_up(clock: Clock, tmp_path: Path):
+    """Ten seconds for the first hundred steps, five for a hundred more."""
+    cli.main(["fit", *SMALL_RUN, *OPTIONS, "--minutes", "0.25", "--run", str(tmp_path / "run")])
+    history = history_of(tmp_path / "run")
+    assert history["seconds"] == pytest.approx(15, abs=0.5)
+    assert history["steps"] == pytest.approx(200, abs=10)
+
+
+def test_an_earlier_part_counts(clock: Clock, tmp_path: Path):
+    run = str(tmp_path / "run")
+    cli.main(["fit", *SMALL_RUN, *OPTIONS, "--run", run, "--steps", "50"])
+    cli.main(["fit", "--run", run, "--ckpt_path", "last", "--steps", "100", "--minutes", "0.1"])
+    assert history_of(tmp_path / "run")["steps"] == pytest.approx(60, abs=10)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", ".nan", "1e9"])
+def test_what_is_no_time_is_refused(minutes: str, tmp_path: Path, capsys):
+    words = ["fit", *SMALL_RUN, "--minutes", minutes, "--run", str(tmp_path / "run")]
+    assert "--minutes is " in refused(capsys, cli.main, *words)
+    assert budget.LEAST > 0
