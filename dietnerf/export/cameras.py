@@ -14,7 +14,6 @@ from dietnerf.export.paths import (
     add_run_options,
     camera_path,
     check_path_options,
-    default_path,
     load_run,
     output_of,
 )
@@ -27,7 +26,7 @@ from dietnerf.training.checkpoints import find_checkpoint
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `cameras`."""
     add_run_options(parser)
-    add_path_options(parser, default="spiral if all cameras face one way, else orbit")
+    add_path_options(parser, default="one that follows the capture")
     parser.add_argument("--out", type=path_name, help=".json (default: cameras.json in the run)")
 
 
@@ -47,7 +46,6 @@ def run(options: argparse.Namespace) -> None:
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "cameras.json")
     _, capture = load_run(options)
-    options.path = options.path or default_path(capture)
     write_cameras(camera_path(capture, options), out)
     print(out)
 

@@ -14,14 +14,13 @@ from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
 from dietnerf.files import check_file, check_links, check_writable, remove_parts
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.flights import default_flight, loop, orbit, sway, swing, walk
 from dietnerf.geometry.poses import (
     Surroundings,
     face_one_way,
     fly,
-    forward_spiral,
     interpolate,
     nearest_neighbour_order,
-    orbit,
     rigid,
     spiral,
 )
@@ -29,7 +28,8 @@ from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
 from dietnerf.training.hub import is_remote, repository_of
 from dietnerf.training.system import DietNeRF
 
-AROUND = ("orbit", "spiral")  # paths around the middle of the scene
+AROUND = ("orbit", "swing", "spiral")  # paths around the middle of the scene
+SPLITS = ("train", "val", "test")
 FURTHEST = 1e6  # scene units
 MOST_POSES = 10_000
 MOST_FRAMES, LARGEST = 100_000, 65_535  # pixels along a side
@@ -48,9 +48,10 @@ def add_path_options(parser: argparse.ArgumentParser, default: str) -> None:
     add = parser.add_argument
     add(
         "--path",
-        choices=("orbit", "spiral", "interpolate", "train", "val", "test"),
-        help="orbit: around the scene; spiral: the same, or before it if all cameras face one way; "
-        "interpolate: through the training cameras, or --poses; train, val, test: the cameras of "
+        choices=(*AROUND, "walk", "sway", "interpolate", *SPLITS),
+        help="orbit: around the scene; swing: to and fro where cameras stand; spiral: around, or "
+        "among cameras that face one way; walk: along the training cameras; sway: a little about "
+        "the first; interpolate: through all of them, or --poses; train, val, test: the cameras of "
         f"that split (default: {default})",
     )
     add(
@@ -67,12 +68,12 @@ def add_path_options(parser: argparse.ArgumentParser, default: str) -> None:
     add(
         "--elevation_deg",
         type=number(float, -90, 90),
-        help="of orbit and spiral (default: the training cameras' mean)",
+        help="of orbit, swing and spiral (default: as the training cameras)",
     )
     add(
         "--radius",
         type=number(float, 1 / FURTHEST, FURTHEST),
-        help="of orbit and spiral, scene units (default: their mean)",
+        help="of orbit, swing and spiral, scene units (default: theirs)",
     )
 
 
@@ -164,36 +165,42 @@ def load_run(options: argparse.Namespace) -> tuple[DietNeRF, Capture]:
     return system, system.refined_capture()
 
 
-def default_path(capture: Capture) -> str:
-    """What is flown if nothing is said."""
-    return "spiral" if face_one_way(capture.cameras["train"]) else "orbit"
-
-
 def camera_path(capture: Capture, options: argparse.Namespace) -> Cameras:
-    """The cameras of the frames, at the size asked for."""
-    if options.path in ("train", "val", "test"):
-        cameras = capture.cameras.get(options.path)
-        if cameras is None:
+    """The cameras of the frames, at the size of the options; their path is named if it was not."""
+    train = capture.cameras["train"]
+    if options.path is None and options.radius is None and options.elevation_deg is None:
+        options.path, cameras = default_flight(train, options.frames)
+    elif options.path in SPLITS:
+        if options.path not in capture.cameras:
             known = ", ".join(capture.cameras)
             raise UserError(f"--path {options.path}: the checkpoint has cameras of {known} only")
+        cameras = capture.cameras[options.path]
     else:
-        cameras = _fly_through(capture.cameras["train"], options)
+        options.path = options.path or "orbit"
+        cameras = _fly_through(train, options)
     return cameras.framed(*options.size) if options.size else cameras
 
 
 def _fly_through(train: Cameras, options: argparse.Namespace) -> Cameras:
-    around = Surroundings.of(train)
+    n_frames, radius = options.frames, options.radius
     elevation = None if options.elevation_deg is None else math.radians(options.elevation_deg)
+    if options.path == "walk":
+        return walk(train, n_frames)
+    if options.path == "sway":
+        return sway(train, n_frames)
+    if options.path == "orbit":
+        return orbit(train, n_frames, elevation, radius)
+    if options.path == "swing":
+        return swing(train, n_frames, elevation=elevation, radius=radius)
+    around = Surroundings.of(train)
     if options.path == "interpolate":
         stops = train.c2w[nearest_neighbour_order(train.positions)]
         if options.poses is not None:
             stops = read_poses(options.poses)
-        return fly(train, interpolate(stops, options.frames), around)
-    is_around = options.radius is not None or options.elevation_deg is not None
-    if options.path == "spiral" and face_one_way(train) and not is_around:
-        return train.with_poses(forward_spiral(train, options.frames))
-    path = orbit if options.path == "orbit" else spiral
-    return fly(train, path(around, options.frames, elevation, options.radius), around)
+        return fly(train, interpolate(stops, n_frames), around)
+    if face_one_way(train) and radius is None and elevation is None:
+        return loop(train, n_frames)
+    return fly(train, spiral(around, n_frames, elevation, radius), around)
 
 
 def read_poses(path: Path) -> Tensor:

@@ -17,7 +17,6 @@ from dietnerf.export.paths import (
     check_device,
     check_memory,
     check_path_options,
-    default_path,
     results_folder,
 )
 from dietnerf.files import remove_parts
@@ -32,7 +31,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     """The options of the command line."""
     parser = Parser(prog="render.py", description=__doc__)
     add_run_options(parser)
-    add_path_options(parser, default="spiral if all cameras face one way, else orbit")
+    add_path_options(parser, default="one that follows the capture")
     add = parser.add_argument
     add("--modes", nargs="+", default=["rgb", "depth"], choices=("rgb", "depth", "opacity"))
     add(
@@ -79,7 +78,6 @@ def main(args: list[str] | None = None) -> None:
     devices = _devices(options)
     systems = [load_system(checkpoint).to(devices[0]) for checkpoint in shown]
     capture = systems[0].refined_capture()
-    options.path = options.path or default_path(capture)
     cameras = camera_path(capture, options)
     out = _output(options, shown, cameras)
     background = capture.background

@@ -91,19 +91,6 @@ class Surroundings:
         return east, torch.linalg.cross(self.up, east)
 
 
-def orbit(
-    around: Surroundings,
-    n_frames: int,
-    elevation: float | None = None,
-    radius: float | None = None,
-) -> Tensor:
-    """One full turn at a constant height; the last frame comes just before the first again."""
-    azimuths = torch.arange(n_frames) * (2 * math.pi / n_frames)
-    elevations = torch.full((n_frames,), around.elevation if elevation is None else elevation)
-    positions = around.positions(azimuths, elevations, radius or around.radius)
-    return look_at(positions, around.centre, around.up)
-
-
 def spiral(
     around: Surroundings,
     n_frames: int,
@@ -126,27 +113,6 @@ def face_one_way(cameras: Cameras) -> bool:
     """Whether all cameras look about the same way, within some 25 degrees, as in LLFF's scenes."""
     backward = F.normalize(cameras.c2w[:, :, 2], dim=-1)
     return len(cameras) > 1 and bool(backward.mean(dim=0).norm() > FORWARD)
-
-
-def forward_spiral(cameras: Cameras, n_frames: int, turns: int = 2, swing: float = 0.5) -> Tensor:
-    """Turns about the mean of cameras that face one way, as wide as nine in ten of them lie, all
-    looking at one point in between near and far (as LLFF, Mildenhall et al. 2019).
-
-    Args:
-        turns: in all frames.
-        swing: how far it also goes forward and back, as a share of its reach along that axis.
-    """
-    backward = F.normalize(cameras.c2w[:, :, 2].mean(dim=0), dim=0)
-    middle, upward = cameras.positions.mean(dim=0), cameras.c2w[:, :, 1].mean(dim=0)
-    # As many times nearer than far as it shows more parallax: LLFF's mean of disparities.
-    depth = 1 / (0.25 / cameras.near.min() + 0.75 / cameras.far.max())
-    target = middle - depth * backward
-    mean = look_at(middle[None], target, F.normalize(upward, dim=0))[0]
-    reach = ((cameras.positions - middle) @ mean[:, :3]).abs().quantile(0.9, dim=0)
-    angles = torch.arange(n_frames) * (2 * math.pi * turns / n_frames)
-    waves = torch.stack([angles.cos(), -angles.sin(), -(swing * angles).sin()], dim=-1)
-    places = middle + (waves * reach) @ mean[:, :3].T
-    return look_at(places, target, mean[:, 1])
 
 
 def interpolate(poses: Tensor, n_frames: int) -> Tensor:

@@ -112,7 +112,7 @@ def test_background(finished_run: Path, tmp_path: Path):
         (["--devices", "0"], "--devices: '0' is not a whole number"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
         (["--poses", "path.json"], "--poses goes with --path interpolate only"),
-        (["--path", "test", "--radius", "3"], "--radius goes with --path orbit or spiral only"),
+        (["--path", "test", "--radius", "3"], "--radius goes with --path orbit or swing or spiral"),
         (["--path", "sideways"], "invalid choice: 'sideways'"),
     ],
 )
