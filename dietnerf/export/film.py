@@ -1,6 +1,5 @@
 """Frames, one at a time, into a GIF, an MP4 or a folder of PNGs."""
 
-import io
 import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from typing import IO
 import imageio.v3 as iio
 import imageio_ffmpeg
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from dietnerf.errors import UserError
@@ -21,7 +19,7 @@ from dietnerf.files import check_file, check_writable, replace_file, write_file
 
 FORMATS = (".gif", ".mp4", "a folder for PNGs")
 LARGEST = {".gif": 65_535, ".mp4": 16_384}  # pixels along a side
-FASTEST_GIF, LONGEST_GIF = 50, 655  # frames per second that browsers show; seconds of one frame
+FASTEST_GIF = 50  # frames per second that browsers show
 CODEC, LOSS = "libx264", "10"  # of 51: not to be seen
 
 
@@ -42,12 +40,11 @@ def check_output(out: Path) -> None:
         check_file(out, "--out")
 
 
-def check_film(out: Path, n_frames: int, width: int, height: int, fps: float) -> None:
+def check_film(out: Path, width: int, height: int, fps: float) -> None:
     """Refuse what a format cannot hold.
 
     Args:
         out: ends in .gif or .mp4, or is a folder.
-        n_frames: how many there are.
         width, height: of the pictures of a frame side by side, pixels.
         fps: frames per second.
 
@@ -62,17 +59,12 @@ def check_film(out: Path, n_frames: int, width: int, height: int, fps: float) ->
         )
     if out.suffix == ".gif" and fps > FASTEST_GIF:
         raise UserError(f"--fps is {fps:g}; a .gif shows at most {FASTEST_GIF}, an .mp4 more")
-    if out.suffix == ".gif" and n_frames / fps > LONGEST_GIF:
-        raise UserError(
-            f"--fps is {fps:g}: {n_frames} frames take {n_frames / fps:.0f} seconds, and a .gif "
-            f"has at most {LONGEST_GIF}; write an .mp4"
-        )
 
 
 def write_film(frames: Iterable[dict[str, Tensor]], out: Path, fps: float) -> None:
     """Write a GIF or MP4 with the pictures of a frame side by side, or each picture as a PNG.
 
-    PNGs and MP4s are written as frames come; a GIF is kept in memory until its end.
+    They are written as frames come, and none is kept.
 
     Args:
         frames: for each frame its pictures by name, (height, width, 3), 8 bit, on the CPU.
@@ -89,34 +81,22 @@ def write_film(frames: Iterable[dict[str, Tensor]], out: Path, fps: float) -> No
                 write_file(out / f"{name}_{i:03d}.png", content)
         return
     joined = (np.concatenate([p.numpy() for p in each.values()], axis=1) for each in frames)
-    if out.suffix == ".gif":
-        write_file(out, _gif(joined, fps))
-        return
     with replace_file(out) as part:
-        failure = _encode(joined, part, fps)
+        failure = _encode(joined, part, out.suffix, fps)
         if failure:
             raise UserError(f"{out} cannot be written: {failure}")
 
 
-def _gif(pictures: Iterator[np.ndarray], fps: float) -> memoryview:
-    images = map(Image.fromarray, pictures)
-    content = io.BytesIO()
-    next(images).save(
-        content, "GIF", save_all=True, append_images=images, duration=1000 / fps, loop=0
-    )
-    return content.getbuffer()
-
-
-def _encode(pictures: Iterator[np.ndarray], path: Path, fps: float) -> str:
-    """Let ffmpeg write an MP4; what it says where it fails, or nothing."""
+def _encode(pictures: Iterator[np.ndarray], path: Path, suffix: str, fps: float) -> str:
+    """Let ffmpeg write a film; what it says where it fails, or nothing."""
     first = next(pictures)
     height, width = first.shape[:2]
     command = [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"),
         *("-r", str(Fraction(fps).limit_denominator()), "-i", "-"),
-        *("-vf", f"scale={width + width % 2}:{height + height % 2}"),  # H.264 wants even sides
-        *("-vcodec", CODEC, "-pix_fmt", "yuv420p", "-crf", LOSS, str(path)),
+        *(_gif_options() if suffix == ".gif" else _mp4_options(width, height)),
+        str(path),
     ]
     # With the system's signals a file that grows too large would kill it before it says so.
     with (
@@ -139,6 +119,17 @@ def _encode(pictures: Iterator[np.ndarray], path: Path, fps: float) -> str:
         return ""
     cause = said.result().decode(errors="replace").strip().partition("\n")[0].rpartition("] ")[2]
     return f"ffmpeg ended with {ffmpeg.returncode}: {cause}"
+
+
+def _mp4_options(width: int, height: int) -> list[str]:
+    even = f"scale={width + width % 2}:{height + height % 2}"  # which H.264 wants
+    return ["-vf", even, "-vcodec", CODEC, "-pix_fmt", "yuv420p", "-crf", LOSS, "-f", "mp4"]
+
+
+def _gif_options() -> list[str]:
+    palettes = "split[a][b];[a]palettegen=stats_mode=single:reserve_transparent=0[p];"
+    filters = f"{palettes}[b][p]paletteuse=new=1:dither=none"  # one palette a frame
+    return ["-filter_complex", filters, "-gifflags", "0", "-loop", "0", "-f", "gif"]
 
 
 def _feed(pipe: IO[bytes], pictures: Iterable[np.ndarray]) -> None:

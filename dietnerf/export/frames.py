@@ -1,14 +1,17 @@
 """The pictures of a film, frame after frame, on one device or shared out over several."""
 
 import math
+import sys
+import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import Queue
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,9 +26,9 @@ from dietnerf.training.process import prepare_process
 from dietnerf.training.system import DietNeRF
 from dietnerf.workers import CONTEXT, workers
 
-Item = TypeVar("Item")
 Pictures = dict[str, Tensor]  # of each mode, 8 bit, (height, width, 3), on the CPU
 Frames = Generator[Pictures, None, None]
+Timed = tuple[Pictures, float]  # a frame and the seconds that it took
 PREFIXES = ("", "beside_")  # of the modes of one run, and of another beside it
 
 
@@ -53,22 +56,22 @@ class Film:
         depths = _depths_along(systems, cameras, background) if "depth" in modes else (0.0, 1.0)
         return cls(cameras, modes, background, depths)
 
-    def frame(self, systems: list[DietNeRF], index: int) -> Pictures:
-        """The pictures of one system, then those of one beside it."""
-        pictures = {}
+    def frame(self, systems: list[DietNeRF], index: int) -> Timed:
+        """The pictures of one system, then those of one beside it, and the seconds they took."""
+        start, pictures = time.perf_counter(), {}
         for system, prefix in zip(systems, PREFIXES, strict=False):
             with picture_precision(system.device):
                 rendering = system.render(self.cameras, index, self.background)
             for mode in self.modes:
                 shown = picture(rendering, mode, self.cameras.height, self.depths)
                 pictures[prefix + mode] = shown.cpu()
-        return pictures
+        return pictures, time.perf_counter() - start
 
 
 def render_frames(systems: list[DietNeRF], film: Film) -> Frames:
     """One frame after the other, on the device of the systems."""
-    n_frames = len(film.cameras)
-    return (film.frame(systems, i) for i in _counted(range(n_frames), n_frames))
+    timed = (film.frame(systems, i) for i in range(len(film.cameras)))
+    yield from _counted(timed, film, 1)
 
 
 def render_frames_on(devices: list[str], checkpoints: list[Path], film: Film) -> Frames:
@@ -80,12 +83,11 @@ def render_frames_on(devices: list[str], checkpoints: list[Path], film: Film) ->
     free: Queue[str] = CONTEXT.Queue()
     for device in devices:
         free.put(device)
-    n_frames = len(film.cameras)
     n_threads = max(1, torch.get_num_threads() // len(devices))
     with workers(len(devices), Worker.begin, free, n_threads, checkpoints, film) as pool:
         try:
-            given = deque(pool.submit(Worker.frame, i) for i in range(n_frames))
-            yield from _counted(_in_order(given), n_frames)
+            given = deque(pool.submit(Worker.frame, i) for i in range(len(film.cameras)))
+            yield from _counted(_in_order(given), film, len(devices))
         except BrokenProcessPool as error:
             raise UserError(
                 f"a process that rendered on one of {', '.join(devices)} ended, perhaps for want "
@@ -93,7 +95,7 @@ def render_frames_on(devices: list[str], checkpoints: list[Path], film: Film) ->
             ) from error
 
 
-def _in_order(given: "deque[Future[Pictures]]") -> Iterator[Pictures]:
+def _in_order(given: "deque[Future[Timed]]") -> Iterator[Timed]:
     """Each as soon as it is there; those that were handed on are not kept."""
     while given:
         yield given.popleft().result()
@@ -113,12 +115,30 @@ class Worker:
         cls.systems, cls.film = [load_system(path).to(device) for path in checkpoints], film
 
     @classmethod
-    def frame(cls, index: int) -> Pictures:
+    def frame(cls, index: int) -> Timed:
         return cls.film.frame(cls.systems, index)
 
 
-def _counted(frames: Iterable[Item], n_frames: int) -> Iterator[Item]:
-    return iter(tqdm(frames, unit="frame", desc="rendering", total=n_frames))
+def _counted(frames: Iterator[Timed], film: Film, n_at_once: int) -> Frames:
+    """The pictures; once the first are there how long all take, and then what is left of that."""
+    n_frames = len(film.cameras)
+    pictures, seconds = next(frames)
+    size = f"{film.cameras.width}x{film.cameras.height}"
+    total = duration(seconds * n_frames / n_at_once)
+    print(f"{n_frames} frames of {size}, about {total}", file=sys.stderr)
+    yield pictures
+    bar = tqdm(frames, unit="frame", desc="rendering", initial=1, total=n_frames)
+    with closing(bar):
+        for pictures, _ in bar:
+            yield pictures
+
+
+def duration(seconds: float) -> str:
+    """In words, in the unit that suits it: 45 seconds, 2 minutes, 1.5 hours."""
+    if seconds < 90:
+        n = max(1, round(seconds))
+        return f"{n} second{'s' * (n > 1)}"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _depths_along(

@@ -1,6 +1,7 @@
 """`render.py`: a checkpoint and a camera path in, a film or pictures out."""
 
 import argparse
+import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.export.film import check_film, check_output, write_film
 from dietnerf.export.frames import Film, render_frames, render_frames_on
 from dietnerf.export.paths import (
+    SPLITS,
     add_path_options,
     add_run_options,
     camera_path,
@@ -19,11 +21,16 @@ from dietnerf.export.paths import (
     check_path_options,
     results_folder,
 )
+from dietnerf.export.sight import unseen_share
 from dietnerf.files import remove_parts
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.process import prepare_process
+from dietnerf.training.system import DietNeRF
 
+LARGEST_GIF = 400  # pixels along the longer side, above which an MP4 is much smaller
+MOST_ROWS = 720  # of a film whose size was not chosen
+MOST_UNSEEN = 0.05  # share of a film's pixels above which it is worth a word
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
 
 
@@ -33,11 +40,18 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add_run_options(parser)
     add_path_options(parser, default="one that follows the capture")
     add = parser.add_argument
-    add("--modes", nargs="+", default=["rgb", "depth"], choices=("rgb", "depth", "opacity"))
+    add(
+        "--modes",
+        nargs="+",
+        default=["rgb"],
+        choices=("rgb", "depth", "opacity"),
+        help="pictures side by side (default: rgb)",
+    )
     add(
         "--out",
         type=path_name,
-        help=".gif, .mp4, or a folder for PNGs (default: <path>.gif in the run)",
+        help=".gif, .mp4, or a folder for PNGs (default: <path>.mp4 in the run, or .gif up to "
+        f"{LARGEST_GIF} pixels)",
     )
     add("--beside", type=path_name, help="another run, shown to the right from the same cameras")
     add("--fps", type=number(float, 0.01, 1000), default=20)
@@ -78,8 +92,10 @@ def main(args: list[str] | None = None) -> None:
     devices = _devices(options)
     systems = [load_system(checkpoint).to(devices[0]) for checkpoint in shown]
     capture = systems[0].refined_capture()
-    cameras = camera_path(capture, options)
+    cameras = _of_a_film(camera_path(capture, options), options)
     out = _output(options, shown, cameras)
+    if options.path not in SPLITS:
+        _warn_of_unseen(systems[0], capture.cameras["train"], cameras, options.path)
     background = capture.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])
@@ -99,14 +115,31 @@ def _output(options: argparse.Namespace, shown: list[Path], cameras: Cameras) ->
     Raises:
         UserError: it cannot.
     """
-    name = f"{options.path}.gif"
+    is_small = max(cameras.width, cameras.height) <= LARGEST_GIF
+    name = f"{options.path}{'.gif' if is_small else '.mp4'}"
     out: Path = options.out or results_folder(options.checkpoint, shown[0]) / name
     check_output(out)
     n_pictures = len(set(options.modes)) * len(shown)
-    check_film(out, len(cameras), n_pictures * cameras.width, cameras.height, options.fps)
-    if out.suffix == ".gif":
-        check_memory(cameras, 2 * n_pictures, ", fewer --frames or an .mp4")
-    else:
-        check_memory(cameras, 0)
+    check_film(out, n_pictures * cameras.width, cameras.height, options.fps)
+    check_memory(cameras, 0)
     remove_parts(out.parent if out.suffix else out)
     return out
+
+
+def _of_a_film(cameras: Cameras, options: argparse.Namespace) -> Cameras:
+    """The cameras with 720 rows at most, unless their size was chosen or pictures are wanted."""
+    is_film = options.out is None or options.out.suffix
+    if options.size or not is_film or cameras.height <= MOST_ROWS:
+        return cameras
+    return cameras.resized(max(1, round(cameras.width * MOST_ROWS / cameras.height)), MOST_ROWS)
+
+
+def _warn_of_unseen(system: DietNeRF, train: Cameras, cameras: Cameras, path: str) -> None:
+    share = unseen_share(system, train, cameras)
+    if share > MOST_UNSEEN:
+        others = " or ".join(other for other in ("walk", "swing", "sway") if other != path)
+        warnings.warn(
+            f"{share:.0%} of the film's pixels show what no training camera saw: --path {others} "
+            "may stay closer to the cameras",
+            stacklevel=2,
+        )

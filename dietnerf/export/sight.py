@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.unseen import coarse, sees_same_face, spread_out
 from dietnerf.pictures import surface_depth
 from dietnerf.training.system import DietNeRF
 
@@ -15,6 +16,8 @@ LARGEST = 400  # pixels along the longer side of the pictures
 OPAQUE = 0.5  # from which opacity on a pixel shows a surface
 SEEN = 1e-3  # sum of weights above which a point is seen by some camera
 FAR_OFF = 1e9  # depth where there is none, scene units
+N_CAMERAS, N_FRAMES, N_PIXELS = 64, 8, 48  # that tell how much of a film was seen: a few seconds
+SLACK = 0.1  # of the depth, within which two coarse pictures show the same surface
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,10 @@ class Sight:
     rgbs: Tensor
 
     @classmethod
-    def of(cls, system: DietNeRF, cameras: Cameras) -> Self:
-        """Rendered, at 400 pixels at most along the longer side."""
-        shrink = max(1.0, max(cameras.width, cameras.height) / LARGEST)
-        width, height = (max(1, round(x / shrink)) for x in (cameras.width, cameras.height))
-        small = cameras.resized(width, height)
+    def of(cls, system: DietNeRF, cameras: Cameras, n_pixels: int = LARGEST) -> Self:
+        """Rendered, with at most `n_pixels` along the longer side."""
+        small = coarse(cameras, n_pixels)
+        width, height = small.width, small.height
         depths, rgbs = [], []
         for i in range(len(small)):
             seen = system.render(small, i, torch.zeros(3))
@@ -47,18 +49,18 @@ class Sight:
             rgbs.append(rgb.T.view(3, height, width).cpu())
         return cls(small, torch.stack(depths), torch.stack(rgbs))
 
-    def surface_points(self) -> Tensor:
-        """What the pixels show, (n_points, 3), scene units."""
+    def surface_points(self) -> list[Tensor]:
+        """What the pixels of each camera show, (n_points, 3), scene units."""
         points = []
         for i, depths in enumerate(self.depths):
             pixels = (depths.flatten() < FAR_OFF).nonzero().squeeze(-1)
             rays = self.cameras.image_rays(i, pixels)
             points.append(rays.rays_o + depths.flatten()[pixels, None] * rays.rays_d)
-        return torch.cat(points)
+        return points
 
-    def reaches(self, points: Tensor, behind: float) -> Tensor:
+    def reaches(self, points: Tensor, behind: float | Tensor) -> Tensor:
         """Whether each camera sees points (n_points, 3), or would if they were no farther `behind`
-        a surface, bool, (n, n_points)."""
+        a surface, a number or (n_points,); bool, (n, n_points)."""
         places, is_shown = self.cameras.project(points)
         backward = self.cameras.c2w[:, None, :, 2]
         distances = -((points - self.cameras.positions[:, None]) * backward).sum(dim=-1)
@@ -81,6 +83,27 @@ class Sight:
         total = (weights[:, None] * _looked_up(self.rgbs, places, "bilinear")).sum(dim=0)
         sums = (weights * _looked_up(is_surface, places, "bilinear")[:, 0]).sum(dim=0)
         return total.T / sums.clamp(min=SEEN)[:, None], sums > SEEN
+
+
+def unseen_share(system: DietNeRF, train: Cameras, frames: Cameras) -> float:
+    """Share of the pixels of a film that show surfaces which no training camera saw.
+
+    A camera saw a surface that is in its image with nothing before it, and that it looks at from
+    within 60 degrees of the frame's direction. Pixels without a surface do not count as unseen.
+
+    Args:
+        system: as `load_system` gives it.
+        train: the training cameras.
+        frames: one camera a frame.
+    """
+    seen = Sight.of(system, train[spread_out(len(train), N_CAMERAS)], N_PIXELS)
+    film = Sight.of(system, frames[spread_out(len(frames), N_FRAMES)], N_PIXELS)
+    n_unseen = 0
+    for points, eye in zip(film.surface_points(), film.cameras.positions, strict=True):
+        slack = SLACK * (points - eye).norm(dim=-1)
+        is_seen = seen.reaches(points, slack) & sees_same_face(seen.cameras, points, eye)
+        n_unseen += int((~is_seen.any(dim=0)).sum())
+    return n_unseen / film.depths.numel()
 
 
 def _looked_up(maps: Tensor, places: Tensor, mode: str) -> Tensor:

@@ -81,7 +81,7 @@ def wall(system: DietNeRF, sight: Sight, side: float) -> float:
     Args:
         side: the longest side of the scene's box, scene units.
     """
-    points = sight.surface_points()
+    points = torch.cat(sight.surface_points())
     some = points[torch.linspace(0, len(points) - 1, min(len(points), N_PROBES)).long()]
     if len(some) == 0:
         return WALL * side

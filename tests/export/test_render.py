@@ -15,17 +15,22 @@ import torch
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
 from dietnerf.export import frames, render
+from dietnerf.export.sight import unseen_share
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import Mode
 from dietnerf.training.checkpoints import find_checkpoint, load_system
-from tests.helpers import refused
+from tests.export.test_mesh import SIDES, SOLID, looking_at_origin, system_of
+from tests.helpers import Ball, refused
 
 
-def test_gif_shows_colour_beside_depth(finished_run: Path, tmp_path: Path):
+def test_gif_shows_color_and_depth_beside_it_on_request(finished_run: Path, tmp_path: Path):
     out = tmp_path / "orbit.gif"
-    render.main([str(finished_run), "--frames", "3", "--out", str(out)])
+    args = [str(finished_run), "--frames", "3", "--out", str(out)]
+    render.main(args)
+    color = iio.imread(out)
+    render.main([*args, "--modes", "rgb", "depth"])
     frames = iio.imread(out)
-    assert frames.shape == (3, 16, 32, 3)
+    assert color.shape == (3, 16, 16, 3) and frames.shape == (3, 16, 32, 3)
     assert frames[0].std() > 0 and (frames[0] != frames[1]).any()
     assert [path.name for path in tmp_path.iterdir()] == ["orbit.gif"], "no temporary file is left"
 
@@ -53,7 +58,7 @@ def test_pngs_of_the_test_cameras_are_what_the_field_shows(finished_run: Path, t
 def test_two_processes_render_what_one_does_in_the_same_order(finished_run: Path, tmp_path: Path):
     for n in ("1", "2"):
         args = ["--frames", "5", "--devices", n, "--device", "cpu", "--out", str(tmp_path / n)]
-        render.main([str(finished_run), *args])
+        render.main([str(finished_run), *args, "--modes", "rgb", "depth"])
     for name in sorted(path.name for path in (tmp_path / "1").iterdir()):
         assert (tmp_path / "2" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
     assert len(list((tmp_path / "2").iterdir())) == 10
@@ -128,14 +133,9 @@ def test_mistakes_are_one_sentence(finished_run: Path, options, sentence, capsys
             "60 frames of 60000x60000 pixels take 230.4 GB of memory, and 16.0 GB",
         ),
         (
-            ["--size", "9000", "9000", "--frames", "10000"],
-            "choose a smaller --size, fewer --frames",
-        ),
-        (
-            ["--size", "9000", "9000", "--out", "film.mp4"],
+            ["--size", "9000", "9000", "--modes", "rgb", "depth"],
             "frames of 18000x9000 pixels, and .mp4 has at most 16384",
         ),
-        (["--frames", "14000"], "--fps is 20: 14000 frames take 700 seconds"),
         (["--fps", "1e300"], "--fps: '1e300' is not a number from 0.01 to 1000"),
         (["--elevation_deg", "inf"], "--elevation_deg: 'inf' is not a number from -90 to 90"),
         (["--radius", "1e300"], "--radius: '1e300' is not a number from 1e-06 to 1000000.0"),
@@ -155,6 +155,68 @@ def test_what_cannot_be_is_found_before_anything_is_rendered(
     monkeypatch.chdir(tmp_path)
     assert sentence in refused(capsys, render.main, str(finished_run), *options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("size", "name"), [((40, 400), "orbit.gif"), ((401, 30), "orbit.mp4"), ((30, 402), "orbit.mp4")]
+)
+def test_films_of_more_than_400_pixels_are_mp4(size, name, finished_run: Path, tmp_path: Path):
+    cameras = Procedural(resolution=16).cameras("train").framed(*size)
+    options = render.parse([str(finished_run), "--path", "orbit"])
+    assert render._output(options, [tmp_path / "checkpoints" / "last.ckpt"], cameras).name == name
+
+
+def test_a_film_has_720_rows_at_most_unless_its_size_is_chosen(finished_run: Path):
+    photos = Procedural(resolution=16).cameras("train").framed(1080, 1920)
+
+    def size(*args: str) -> tuple[int, int]:
+        cameras = render._of_a_film(photos, render.parse([str(finished_run), *args]))
+        return cameras.width, cameras.height
+
+    assert size() == size("--out", "film.gif") == (405, 720)
+    assert size("--size", "1080", "1920") == size("--out", "pictures") == (1080, 1920)
+
+
+@pytest.mark.parametrize("devices", ["1", "2"])
+def test_it_says_how_long_it_takes_once_a_frame_is_there(
+    devices: str, finished_run: Path, tmp_path: Path, capsys, monkeypatch
+):
+    real = frames.Film.frame
+    monkeypatch.setattr(frames.Film, "frame", lambda *args: (real(*args)[0], 4.0))
+    out = str(tmp_path / "film.mp4")
+    if devices == "1":
+        render.main([str(finished_run), "--frames", "30", "--out", out])
+        assert "30 frames of 16x16, about 2 minutes\n" in capsys.readouterr().err
+        return
+    render.main([str(finished_run), "--frames", "3", "--devices", "2", "--out", out])
+    assert "3 frames of 16x16, about 1 second\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "1 second"),
+        (1.6, "2 seconds"),
+        (89, "89 seconds"),
+        (100, "2 minutes"),
+        (5000, "83 minutes"),
+        (9000, "2.5 hours"),
+    ],
+)
+def test_durations_in_words(seconds: float, words: str):
+    assert frames.duration(seconds) == words
+
+
+def test_a_film_of_what_nobody_photographed_is_warned_of():
+    """Flown around a ball that was photographed from one side."""
+    system, cameras = system_of(Ball(sigma=SOLID)), looking_at_origin(SIDES)[:1]
+    assert unseen_share(system, cameras, cameras) == 0
+    behind = looking_at_origin(SIDES[1:2])
+    share = unseen_share(system, cameras, behind)
+    shown = system.render(behind, 0, torch.zeros(3)).opacity > 0.5
+    assert share == pytest.approx(float(shown.float().mean()), abs=0.02)
+    with pytest.warns(UserWarning, match=f"{share:.0%} of the film's pixels .* --path walk or"):
+        render._warn_of_unseen(system, cameras, behind, "orbit")
 
 
 def test_missing_checkpoint(tmp_path: Path, capsys):

@@ -286,7 +286,7 @@ def end_to_end(root: Path, tmp_path: Path, *options: str) -> dict:
     cli.main(["test", *run, "--trainer.enable_progress_bar", "false"])
     out = tmp_path / "film.gif"
     render.main([str(tmp_path / "run"), "--frames", "2", "--size", "12", "10", "--out", str(out)])
-    assert iio.imread(out).shape == (2, 10, 24, 3)
+    assert iio.imread(out).shape == (2, 10, 12, 3)
     return json.loads((tmp_path / "run/metrics.json").read_text())
 
 
