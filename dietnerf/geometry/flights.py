@@ -25,7 +25,10 @@ NEAR_BY = math.radians(30)  # standard deviation of azimuths that count as near
 LEAST_ARC = math.radians(10)  # below which a swing would hardly move
 REACHES = (1.0, 0.75, 0.5, 0.25)  # of paths that are drawn in until enough of them was seen
 TILT = 2.0  # standard deviations of the cameras that a loop among them reaches
+FAR_APART = 0.5  # mean distance from the middle, in depths, of cameras before more than one stage
 JUMP = math.radians(60)  # between cameras that no walk goes on from
+ROOM = 0.2  # depths that count as much as a radian of turning, where cameras stand closer together
+STILL = 1e-3  # radians, or depths, that nobody sees
 SWAY = math.radians(3)  # to each side of a camera that stands alone
 UPRIGHT = 0.1  # weight of up in the image, which decides where a camera looks straight down
 
@@ -56,6 +59,8 @@ def _candidates(
 ) -> Iterator[tuple[str, Cameras]]:
     """Paths by name, the one that shows most first."""
     kind = kind_of(cameras, around)
+    depth = float(middle_depths(cameras, cameras, around).median())
+    spread = float((cameras.positions - cameras.positions.mean(dim=0)).norm(dim=-1).mean())
     if kind == "object":
         _, extent = covered_arc(cameras, around)
         if extent == 2 * math.pi:
@@ -63,10 +68,10 @@ def _candidates(
         elif extent > LEAST_ARC:
             for reach in REACHES:
                 yield "swing", swing(cameras, n_frames, reach)
-    elif kind == "forward" and len(cameras) > 1:
+    elif kind == "forward" and STILL * depth < spread < FAR_APART * depth:
         for reach in REACHES:
             yield "spiral", loop(cameras, n_frames, reach)
-    if kind != "forward":
+    if _longest_run(cameras)[1][-1] > STILL:
         yield "walk", walk(cameras, n_frames)
     yield "sway", sway(cameras, n_frames)
 
@@ -168,30 +173,30 @@ def walk(cameras: Cameras, n_frames: int) -> Cameras:
 
     In the order of the capture or, where that jumps about, from each camera to the nearest one.
     """
-    positions = cameras.positions - cameras.positions.mean(dim=0)
-    scale = positions.norm(dim=-1).square().mean().sqrt().clamp(min=1e-9)
-    places = torch.cat([positions / scale, cameras.c2w[:, :, 2]], dim=1).double()
+    run, lengths = _longest_run(cameras)
+    apart = _at_even_pace(lengths, n_frames)[:, None] - torch.arange(len(run)).double()
+    return blend(run, (-(apart**2) / 2).softmax(dim=1), Surroundings.of(cameras).up.double())
+
+
+def _longest_run(cameras: Cameras) -> tuple[Cameras, Tensor]:
+    """The cameras that a walk passes, m of them, and how far it has come at each, (m,): radians of
+    turning, and as much for going as far as they stand from their middle."""
+    offsets = cameras.positions - cameras.positions.mean(dim=0)
+    depths = middle_depths(cameras, cameras, Surroundings.of(cameras))
+    scale = offsets.norm(dim=-1).mean().clamp(min=ROOM * float(depths.median()))
+    places = torch.cat([offsets / scale, cameras.c2w[:, :, 2]], dim=1).double()
     order = _shorter(places, list(range(len(cameras))), nearest_neighbour_order(places))
     steps = places[order].diff(dim=0).norm(dim=-1)
-    first, last = _longest_run(steps <= JUMP)
-    run = cameras[order[first : last + 1]]
-    lengths = F.pad(steps[first:last].cumsum(dim=0), (1, 0))
-    knots = _at_even_pace(lengths, n_frames)
-    apart = knots[:, None] - torch.arange(len(run)).double()
-    return blend(run, (-(apart**2) / 2).softmax(dim=1), Surroundings.of(cameras).up.double())
+    cuts = [-1, *(steps > JUMP).nonzero()[:, 0].tolist(), len(steps)]
+    first, last = max(pairwise(cuts), key=lambda ends: ends[1] - ends[0])
+    run = cameras[order[first + 1 : last + 1]]
+    return run, F.pad(steps[first + 1 : last].cumsum(dim=0), (1, 0))
 
 
 def _shorter(places: Tensor, first: list[int], second: list[int]) -> list[int]:
     """The first order of places (n, d), unless it is half as long again as the second."""
     one, other = (places[order].diff(dim=0).norm(dim=-1).sum() for order in (first, second))
     return first if one <= 1.5 * other else second
-
-
-def _longest_run(is_step: Tensor) -> tuple[int, int]:
-    """First and last of the places between which all steps (n - 1,) are taken."""
-    cuts = [-1, *(~is_step).nonzero()[:, 0].tolist(), len(is_step)]
-    runs = [(a + 1, b) for a, b in pairwise(cuts)]
-    return max(runs, key=lambda run: run[1] - run[0])
 
 
 def _at_even_pace(lengths: Tensor, n_frames: int) -> Tensor:

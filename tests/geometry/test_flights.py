@@ -45,6 +45,19 @@ def room(n: int = 40) -> Cameras:
     return cameras_of(look_at(places, places + out, UP))
 
 
+def corridor() -> Cameras:
+    """A walk ahead, a few depths long."""
+    places = torch.stack([torch.zeros(30), torch.linspace(0, 20, 30), torch.zeros(30)], dim=1)
+    return cameras_of(look_at(places, places + torch.tensor([0.0, 1, 0]), UP))
+
+
+def panorama() -> Cameras:
+    """All around from one place, as exactly as a tripod stands."""
+    directions = ring([20.0 * i for i in range(18)], 0).positions
+    places = 1e-3 * torch.randn(18, 3, generator=torch.Generator().manual_seed(0))
+    return cameras_of(look_at(places, directions, UP))
+
+
 CAPTURES = {
     "ring": (ring([45.0 * i for i in range(8)]), "orbit"),
     "four around": (ring([0.0, 100.0, 200.0, 290.0]), "orbit"),
@@ -54,7 +67,10 @@ CAPTURES = {
     "parallel": (stage(is_turned_in=False), "spiral"),
     "two of a stage": (stage(2, 1), "spiral"),
     "room": (room(), "walk"),
-    "two opposite": (ring([0.0, 180.0]), "walk"),
+    "corridor": (corridor(), "walk"),
+    "panorama": (panorama(), "walk"),
+    "two opposite": (ring([0.0, 180.0]), "sway"),
+    "two at one place": (ring([0.0, 0.0]), "sway"),
     "one": (ring([0.0]), "sway"),
 }
 
@@ -66,6 +82,7 @@ def test_the_default_film_suits_the_capture(cameras: Cameras, name: str):
     depths = middle_depths(frames, cameras, Surroundings.of(cameras))
     assert unseen_share(frames, cameras, depths) < MOST_UNSEEN
     assert_upright(frames)
+    assert (frames.c2w - frames.c2w[:1]).abs().max() > 0.05, "it moves"
     assert (frames.near > 0).all() and (frames.near < frames.far).all()
 
 
