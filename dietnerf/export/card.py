@@ -33,14 +33,14 @@ def model_card(
         repository: owner/name.
         facts: what a checkpoint says of itself: version, history, capture.
         results: None where the run was not tested.
-        film: name of a GIF beside the card, without spaces or punctuation, or None.
+        film: name of a GIF or MP4 beside the card, without spaces or punctuation, or None.
     """
     name = repository.split("/")[1]
     views = facts["capture"]["view_ids"].get("train", [])
     history = facts["history"]
     paragraphs = [
         f"# {name}",
-        f"![{name}]({film})" if film else None,
+        _shown(film, name) if film else None,
         f"A radiance field of {len(views)} photographs, made by dietnerf "
         f"{as_markdown(facts['version'])}: {int(history['steps']):,} steps in "
         f"{float(history['seconds']):.0f} seconds. It can be seen from any "
@@ -54,6 +54,12 @@ def model_card(
         "The weights are safetensors; nothing here runs code when it is loaded.",
     ]
     return FRONT + "\n" + "\n\n".join(text for text in paragraphs if text) + "\n"
+
+
+def _shown(film: str, name: str) -> str:
+    if film.endswith(".mp4"):
+        return f'<video src="{film}" controls loop muted></video>'
+    return f"![{name}]({film})"
 
 
 def _scores(results: Results | None) -> str | None:

@@ -21,7 +21,7 @@ from dietnerf.training.hub import UNREACHABLE, repository_of
 from dietnerf.training.published import CONFIG, read_config, write_published
 from dietnerf.training.results import METRICS, is_own_file, read_results
 
-FILM = re.compile(r"[\w.-]+\.gif")  # a name that the card can hold
+FILM = re.compile(r"[\w.-]+\.(gif|mp4)")  # a name that the card can hold
 KEPT = ("protocol", "mean", "views", "train_view_ids", "seed", "steps", "train_seconds", "device")
 
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
-    """Put into a folder what is published of a run: weights, options, scores, a GIF, the card.
+    """Put into a folder what is published of a run: weights, options, scores, a film, the card.
 
     Raises:
         UserError: the checkpoint or the options cannot be read.
@@ -75,18 +75,19 @@ def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
 
 
 def _film(run: Path) -> Path | None:
-    """The newest GIF of a run, and nothing that a link makes look like one."""
+    """The newest film of a run, and nothing that a link makes look like one."""
     found = [
         path
-        for path in run.glob("*.gif")
-        if FILM.fullmatch(path.name) and is_own_file(path, run) and _begins_as_gif(path)
+        for path in run.glob("*.*")
+        if FILM.fullmatch(path.name) and is_own_file(path, run) and _begins_as_film(path)
     ]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _begins_as_gif(path: Path) -> bool:
+def _begins_as_film(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(4) == b"GIF8"
+        head = file.read(8)
+    return head.startswith(b"GIF8") or head.endswith(b"ftyp")
 
 
 def _config_of(run: Path) -> dict[str, Any]:

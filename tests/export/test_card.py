@@ -9,9 +9,11 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 
 from dietnerf.errors import UserError
 from dietnerf.export.card import model_card
+from dietnerf.export.film import write_film
 from dietnerf.export.push import gather
 from dietnerf.training.results import Results
 
@@ -44,6 +46,12 @@ def test_texts_of_a_run_are_no_markup(values: dict[str, Any]):
     text = card(**values)
     assert r"\!\[x\]\(http\:\/\/e\.example\/a\.png\) \<img" in text
     assert r"\*\*b\*\*" in text and "\n# c" not in text and r"\| \`d\`" in text
+
+
+def test_films_are_shown_by_their_kind():
+    facts = {"version": "1.0", "history": HISTORY, "capture": {"view_ids": {"train": [0]}}}
+    assert "![lego](orbit.gif)" in model_card("someone/lego", facts, None, "orbit.gif")
+    assert '<video src="walk.mp4" controls' in model_card("someone/lego", facts, None, "walk.mp4")
 
 
 @pytest.fixture
@@ -87,3 +95,10 @@ def test_broken_scores_are_one_sentence(run: Path):
     (run / "metrics.json").write_text(json.dumps({"mean": {"psnr": "21"}}))
     with pytest.raises(UserError, match=r"metrics.json cannot be read \(mean psnr must be"):
         published(run)
+
+
+def test_the_newest_film_is_published_be_it_an_mp4(run: Path):
+    os.utime(run / "orbit.gif", (1e9, 1e9))
+    (run / "text.mp4").write_text("some text")
+    write_film(iter([{"rgb": torch.zeros(16, 16, 3, dtype=torch.uint8)}] * 2), run / "walk.mp4", 20)
+    assert published(run) == {"walk.mp4"}
