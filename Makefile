@@ -114,7 +114,8 @@ demo: build
 	rm -rf $(DEMO)
 	$(BIN)/python train.py fit --config configs/quickstart.yaml --run $(DEMO)
 	$(BIN)/python train.py test --run $(DEMO)
-	$(BIN)/python render.py $(DEMO) --size 200 200 --frames 40 --out $(DEMO)/orbit.gif
+	$(BIN)/python render.py $(DEMO) --size 200 200 --frames 40 --modes rgb depth \
+		--out $(DEMO)/orbit.gif
 	@echo "The orbit is $(DEMO)/orbit.gif. The curves: $(BIN)/tensorboard --logdir $(DEMO)"
 
 # On every run there is; the demo's is made where there is none.
