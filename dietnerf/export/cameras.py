@@ -17,6 +17,7 @@ from dietnerf.export.paths import (
     load_run,
     output_of,
 )
+from dietnerf.export.sight import Unseen
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.lenses import COEFFICIENTS
@@ -45,8 +46,9 @@ def run(options: argparse.Namespace) -> None:
     """Write the cameras."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "cameras.json")
-    _, capture = load_run(options)
-    write_cameras(camera_path(capture, options), out)
+    system, capture = load_run(options)
+    unseen = Unseen(system, capture.cameras["train"])
+    write_cameras(camera_path(capture, options, unseen.share), out)
     print(out)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -165,11 +166,21 @@ def load_run(options: argparse.Namespace) -> tuple[DietNeRF, Capture]:
     return system, system.refined_capture()
 
 
-def camera_path(capture: Capture, options: argparse.Namespace) -> Cameras:
-    """The cameras of the frames, at the size of the options; their path is named if it was not."""
+def camera_path(
+    capture: Capture,
+    options: argparse.Namespace,
+    measure: Callable[[Cameras], float] | None = None,
+) -> Cameras:
+    """The cameras of the frames, at the size of the options; their path is named if it was not.
+
+    Args:
+        capture: of a checkpoint.
+        options: of the command line.
+        measure: as for `default_flight`.
+    """
     train = capture.cameras["train"]
     if options.path is None and options.radius is None and options.elevation_deg is None:
-        options.path, cameras = default_flight(train, options.frames)
+        options.path, cameras = default_flight(train, options.frames, measure)
     elif options.path in SPLITS:
         if options.path not in capture.cameras:
             known = ", ".join(capture.cameras)

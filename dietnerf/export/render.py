@@ -21,16 +21,15 @@ from dietnerf.export.paths import (
     check_path_options,
     results_folder,
 )
-from dietnerf.export.sight import unseen_share
+from dietnerf.export.sight import Unseen
 from dietnerf.files import remove_parts
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.flights import MOST_UNSEEN
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.process import prepare_process
-from dietnerf.training.system import DietNeRF
 
 LARGEST_GIF = 400  # pixels along the longer side, above which an MP4 is much smaller
 MOST_ROWS = 720  # of a film whose size was not chosen
-MOST_UNSEEN = 0.05  # share of a film's pixels above which it is worth a word
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
 
 
@@ -92,10 +91,11 @@ def main(args: list[str] | None = None) -> None:
     devices = _devices(options)
     systems = [load_system(checkpoint).to(devices[0]) for checkpoint in shown]
     capture = systems[0].refined_capture()
-    cameras = _of_a_film(camera_path(capture, options), options)
+    unseen = Unseen(systems[0], capture.cameras["train"])
+    cameras = _of_a_film(camera_path(capture, options, unseen.share), options)
     out = _output(options, shown, cameras)
     if options.path not in SPLITS:
-        _warn_of_unseen(systems[0], capture.cameras["train"], cameras, options.path)
+        _warn_of_unseen(unseen.share(cameras), options.path)
     background = capture.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])
@@ -134,8 +134,7 @@ def _of_a_film(cameras: Cameras, options: argparse.Namespace) -> Cameras:
     return cameras.resized(max(1, round(cameras.width * MOST_ROWS / cameras.height)), MOST_ROWS)
 
 
-def _warn_of_unseen(system: DietNeRF, train: Cameras, cameras: Cameras, path: str) -> None:
-    share = unseen_share(system, train, cameras)
+def _warn_of_unseen(share: float, path: str) -> None:
     if share > MOST_UNSEEN:
         others = " or ".join(other for other in ("walk", "swing", "sway") if other != path)
         warnings.warn(

@@ -1,6 +1,7 @@
 """What the training cameras see of a field: how far, and which points."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -85,25 +86,38 @@ class Sight:
         return total.T / sums.clamp(min=SEEN)[:, None], sums > SEEN
 
 
-def unseen_share(system: DietNeRF, train: Cameras, frames: Cameras) -> float:
-    """Share of the pixels of a film that show surfaces which no training camera saw.
-
-    A camera saw a surface that is in its image with nothing before it, and that it looks at from
-    within 60 degrees of the frame's direction. Pixels without a surface do not count as unseen.
+@dataclass(frozen=True)
+class Unseen:
+    """Measures how much of a film no training camera saw.
 
     Args:
         system: as `load_system` gives it.
         train: the training cameras.
-        frames: one camera a frame.
     """
-    seen = Sight.of(system, train[spread_out(len(train), N_CAMERAS)], N_PIXELS)
-    film = Sight.of(system, frames[spread_out(len(frames), N_FRAMES)], N_PIXELS)
-    n_unseen = 0
-    for points, eye in zip(film.surface_points(), film.cameras.positions, strict=True):
-        slack = SLACK * (points - eye).norm(dim=-1)
-        is_seen = seen.reaches(points, slack) & sees_same_face(seen.cameras, points, eye)
-        n_unseen += int((~is_seen.any(dim=0)).sum())
-    return n_unseen / film.depths.numel()
+
+    system: DietNeRF
+    train: Cameras
+
+    @cached_property
+    def seen(self) -> Sight:
+        """What the training cameras see, rendered once it is needed."""
+        return Sight.of(self.system, self.train[spread_out(len(self.train), N_CAMERAS)], N_PIXELS)
+
+    def share(self, frames: Cameras) -> float:
+        """Share of the pixels of frames (n_frames) that show surfaces which no camera saw.
+
+        A camera saw a surface that is in its image with nothing before it, and that it looks at
+        from within 60 degrees of the frame's direction. Pixels without a surface do not count as
+        unseen.
+        """
+        film = Sight.of(self.system, frames[spread_out(len(frames), N_FRAMES)], N_PIXELS)
+        n_unseen = 0
+        for points, eye in zip(film.surface_points(), film.cameras.positions, strict=True):
+            slack = SLACK * (points - eye).norm(dim=-1)
+            shows = self.seen.reaches(points, slack)
+            is_seen = shows & sees_same_face(self.seen.cameras, points, eye)
+            n_unseen += int((~is_seen.any(dim=0)).sum())
+        return n_unseen / film.depths.numel()
 
 
 def _looked_up(maps: Tensor, places: Tensor, mode: str) -> Tensor:

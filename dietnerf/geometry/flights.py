@@ -6,7 +6,7 @@ cannot leave their hull.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -21,10 +21,10 @@ from dietnerf.geometry.unseen import OBLIQUE, unseen_share
 
 MOST_UNSEEN = 0.05  # share of a film's pixels that no training camera shows
 WIDEST = 2 * OBLIQUE  # gap between cameras around a scene whose middle both still show
+GAPS = (WIDEST, math.radians(90), math.radians(60), math.radians(30))  # that a path may cross
 NEAR_BY = math.radians(30)  # standard deviation of azimuths that count as near
 LEAST_ARC = math.radians(10)  # below which a swing would hardly move
-REACHES = (1.0, 0.75, 0.5, 0.25)  # of paths that are drawn in until enough of them was seen
-TILT = 2.0  # standard deviations of the cameras that a loop among them reaches
+TILTS = (2.0, 1.5, 1.0, 0.5)  # standard deviations of the cameras that a loop among them reaches
 FAR_APART = 0.5  # mean distance from the middle, in depths, of cameras before more than one stage
 JUMP = math.radians(60)  # between cameras that no walk goes on from
 ROOM = 0.2  # depths that count as much as a radian of turning, where cameras stand closer together
@@ -33,21 +33,27 @@ SWAY = math.radians(3)  # to each side of a camera that stands alone
 UPRIGHT = 0.1  # weight of up in the image, which decides where a camera looks straight down
 
 
-def default_flight(cameras: Cameras, n_frames: int) -> tuple[str, Cameras]:
+def default_flight(
+    cameras: Cameras, n_frames: int, measure: Callable[[Cameras], float] | None = None
+) -> tuple[str, Cameras]:
     """The path that suits a capture, and its name.
 
     An orbit where cameras stand all around; else a swing through the widest sector that they cover,
     a loop among cameras that face one way, or a walk along those that look out. Whatever shows more
-    than 5% that no camera saw is drawn in or gives way to the next.
+    than 5% that no camera saw gives way to the next, which stays closer to them.
 
     Args:
         cameras: the training cameras.
         n_frames: of the film.
+        measure: what share of a film's pixels no training camera saw, where more is known of the
+            scene than its cameras.
     """
     around = Surroundings.of(cameras)
     shares = {}
     for name, frames in _candidates(cameras, around, n_frames):
         share = unseen_share(frames, cameras, middle_depths(frames, cameras, around))
+        if share < MOST_UNSEEN and measure is not None:
+            share = measure(frames)
         if share < MOST_UNSEEN:
             return name, frames
         shares[share] = name, frames
@@ -62,15 +68,15 @@ def _candidates(
     depth = float(middle_depths(cameras, cameras, around).median())
     spread = float((cameras.positions - cameras.positions.mean(dim=0)).norm(dim=-1).mean())
     if kind == "object":
-        _, extent = covered_arc(cameras, around)
-        if extent == 2 * math.pi:
-            yield "orbit", orbit(cameras, n_frames)
-        elif extent > LEAST_ARC:
-            for reach in REACHES:
-                yield "swing", swing(cameras, n_frames, reach)
+        arcs = {covered_arc(cameras, around, gap): gap for gap in GAPS}  # each but once
+        for (_, extent), gap in arcs.items():
+            if extent == 2 * math.pi:
+                yield "orbit", orbit(cameras, n_frames)
+            elif extent > LEAST_ARC:
+                yield "swing", swing(cameras, n_frames, gap)
     elif kind == "forward" and STILL * depth < spread < FAR_APART * depth:
-        for reach in REACHES:
-            yield "spiral", loop(cameras, n_frames, reach)
+        for tilt in TILTS:
+            yield "spiral", loop(cameras, n_frames, tilt)
     if _longest_run(cameras)[1][-1] > STILL:
         yield "walk", walk(cameras, n_frames)
     yield "sway", sway(cameras, n_frames)
@@ -103,19 +109,19 @@ def orbit(
 def swing(
     cameras: Cameras,
     n_frames: int,
-    reach: float = 1.0,
+    gap: float = WIDEST,
     elevation: float | None = None,
     radius: float | None = None,
 ) -> Cameras:
-    """To both ends of the sector that cameras cover and back; `reach` is the share of it."""
-    begin, extent = covered_arc(cameras, Surroundings.of(cameras))
+    """To both ends of the widest sector that cameras cover without a wider `gap`, and back."""
+    begin, extent = covered_arc(cameras, Surroundings.of(cameras), gap)
     phase = torch.arange(n_frames) * (2 * math.pi / n_frames)
-    azimuths = begin + extent / 2 * (1 + reach * phase.sin())
+    azimuths = begin + extent / 2 * (1 + phase.sin())
     return _around(cameras, azimuths, elevation, radius)
 
 
-def covered_arc(cameras: Cameras, around: Surroundings) -> tuple[float, float]:
-    """The longest way round, between gaps of more than 120 degrees, on which cameras stand.
+def covered_arc(cameras: Cameras, around: Surroundings, gap: float = WIDEST) -> tuple[float, float]:
+    """The longest way round on which cameras stand, between gaps of more than `gap` radians.
 
     Returns:
         Azimuth of its first camera and its extent, radians; 2 pi where there is no such gap.
@@ -123,7 +129,7 @@ def covered_arc(cameras: Cameras, around: Surroundings) -> tuple[float, float]:
     azimuths = around.angles(cameras.positions)[0].double().sort().values
     gaps = azimuths.roll(-1) - azimuths
     gaps[-1] += 2 * math.pi
-    cuts = (gaps > WIDEST).nonzero()[:, 0]
+    cuts = (gaps > gap).nonzero()[:, 0]
     if len(cuts) == 0:
         return float(azimuths[0]), 2 * math.pi
     begins, ends = azimuths[(cuts + 1) % len(azimuths)], azimuths[cuts.roll(-1)]
@@ -146,13 +152,13 @@ def _around(
     return fly(cameras, look_at(places, around.centre, around.up), around)
 
 
-def loop(cameras: Cameras, n_frames: int, reach: float = 1.0, turns: int = 2) -> Cameras:
+def loop(cameras: Cameras, n_frames: int, tilt: float = TILTS[0], turns: int = 2) -> Cameras:
     """Turns among cameras that face one way, which also go forward and back.
 
     Args:
         cameras: the training cameras.
         n_frames: of the film.
-        reach: how far towards the outermost cameras, 1 for two standard deviations.
+        tilt: how far it reaches, standard deviations of the cameras.
         turns: in all frames.
     """
     offsets = (cameras.positions - cameras.positions.mean(dim=0)).double()
@@ -164,7 +170,7 @@ def loop(cameras: Cameras, n_frames: int, reach: float = 1.0, turns: int = 2) ->
     angles = torch.arange(n_frames).double() * (2 * math.pi * turns / n_frames)
     ways = torch.stack([angles.cos(), -angles.sin(), -0.5 * (angles / turns).sin()], dim=1)
     # Weights that grow exponentially along a direction move the mean there, within the hull.
-    weights = (TILT * reach * ways @ (offsets / spread).T).softmax(dim=1)
+    weights = (tilt * ways @ (offsets / spread).T).softmax(dim=1)
     return blend(cameras, weights, upward)
 
 

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import torch
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
 from dietnerf.export import frames, render
-from dietnerf.export.sight import unseen_share
+from dietnerf.export.sight import Unseen
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import Mode
 from dietnerf.training.checkpoints import find_checkpoint, load_system
@@ -210,13 +211,30 @@ def test_durations_in_words(seconds: float, words: str):
 def test_a_film_of_what_nobody_photographed_is_warned_of():
     """Flown around a ball that was photographed from one side."""
     system, cameras = system_of(Ball(sigma=SOLID)), looking_at_origin(SIDES)[:1]
-    assert unseen_share(system, cameras, cameras) == 0
+    unseen = Unseen(system, cameras)
+    assert unseen.share(cameras) == 0
     behind = looking_at_origin(SIDES[1:2])
-    share = unseen_share(system, cameras, behind)
     shown = system.render(behind, 0, torch.zeros(3)).opacity > 0.5
-    assert share == pytest.approx(float(shown.float().mean()), abs=0.02)
-    with pytest.warns(UserWarning, match=f"{share:.0%} of the film's pixels .* --path walk or"):
-        render._warn_of_unseen(system, cameras, behind, "orbit")
+    assert unseen.share(behind) == pytest.approx(float(shown.float().mean()), abs=0.02)
+    with pytest.warns(UserWarning, match="25% of the film's pixels .* --path walk or swing or"):
+        render._warn_of_unseen(0.25, "orbit")
+    with warnings.catch_warnings(action="error"):
+        render._warn_of_unseen(0.04, "orbit")
+
+
+def test_a_path_that_the_trained_scene_hides_gives_way(finished_run: Path):
+    capture = load_system(find_checkpoint(finished_run)).capture
+    options = render.parse([str(finished_run)])
+    flown = []
+
+    def measure(frames: Cameras) -> float:
+        flown.append(frames)
+        return 0.5 if len(flown) == 1 else 0.01
+
+    cameras = render.camera_path(capture, options, measure)
+    assert len(flown) == 2 and cameras is flown[1]
+    first, second = (frames.c2w for frames in flown)
+    assert not torch.equal(first, second)
 
 
 def test_missing_checkpoint(tmp_path: Path, capsys):

@@ -152,14 +152,28 @@ def test_the_arc_is_the_longest_without_a_wide_gap(azimuths, begin, extent):
         assert math.remainder(found - own, 2 * math.pi) == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.parametrize("reach", [1.0, 0.5])
-def test_a_swing_goes_to_both_ends_of_the_sector_and_no_farther(reach: float):
-    frames = swing(ring(SECTOR), 60, reach)
+def test_a_swing_goes_to_both_ends_of_the_sector_and_no_farther():
+    frames = swing(ring(SECTOR), 60)
     x, y, _ = frames.positions.T
     azimuths = torch.remainder(torch.atan2(y, x).rad2deg() + 90, 360) - 90
-    assert float(azimuths.min()) == pytest.approx(90 - 90 * reach, abs=1)
-    assert float(azimuths.max()) == pytest.approx(90 + 90 * reach, abs=1)
+    assert float(azimuths.min()) == pytest.approx(0, abs=1)
+    assert float(azimuths.max()) == pytest.approx(180, abs=1)
     assert (frames.positions[0] - frames.positions[-1]).norm() < 1, "it ends where it begins"
+
+
+def test_what_was_not_seen_gives_way_to_what_stays_closer():
+    """Two groups of cameras with 80 degrees between them, which a scene hides."""
+    cameras = ring([0.0, 20.0, 40.0, 120.0, 150.0])
+    name, frames = default_flight(cameras, 40)
+    assert name == "swing" and 140 < _sweep(frames) < 151
+    name, frames = default_flight(cameras, 40, lambda frames: 0.01 + 0.2 * (_sweep(frames) > 60))
+    assert name == "swing" and 35 < _sweep(frames) < 41
+    assert default_flight(cameras, 40, lambda frames: _sweep(frames) / 360)[0] == "sway"
+
+
+def _sweep(frames: Cameras) -> float:
+    """Difference of azimuths, degrees."""
+    return float(np.ptp(torch.atan2(*frames.positions[:, [1, 0]].T).rad2deg().numpy()))
 
 
 @pytest.mark.parametrize("is_turned_in", [True, False])
