@@ -62,6 +62,7 @@ def test_a_frame_is_what_render_py_writes(finished_run: Path, tmp_path: Path):
     frames = [{"transform_matrix": [*cameras.c2w[0].tolist(), [0, 0, 0, 1]]}]
     (tmp_path / "path.json").write_text(json.dumps({"frames": frames}))
     options = ["--path", "interpolate", "--poses", str(tmp_path / "path.json"), "--frames", "1"]
+    options += ["--modes", "rgb", "depth"]
     out = tmp_path / "out"
     render.main([str(finished_run), *options, "--size", "24", "24", "--out", str(out)])
     frame = scene.frame(cameras)
