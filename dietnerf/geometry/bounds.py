@@ -12,6 +12,7 @@ from dietnerf.geometry.poses import face_one_way
 
 N_POINTS = 64  # of a grid, along each axis
 SEEN_BY = 0.75  # of the cameras
+MOST_TRIED, N_RAYS, N_DISTANCES = 16, 9, 48  # cameras, rays across each, and points on a ray
 SURROUNDINGS = 2.0  # half side of the box, in distances of the cameras from what they look at
 
 
@@ -28,7 +29,7 @@ def bounds_of(cameras: Cameras) -> Tensor:
     Returns:
         bounds: lowest and highest corner, (2, 3), scene units.
     """
-    bounds = _around_frusta(cameras)
+    bounds = _around_seen(cameras)
     for _ in range(2):  # the second time on a finer grid
         bounds = _shrink(bounds, cameras)
     return bounds
@@ -104,15 +105,30 @@ def seen_by_enough(counts: Tensor, share: float, n_cameras: int) -> Tensor:
     return counts >= min(math.ceil(share * n_cameras), int(counts.max()))
 
 
-def _around_frusta(cameras: Cameras) -> Tensor:
-    n = len(cameras)
-    width, height = cameras.width, cameras.height
-    ids = torch.arange(n, device=cameras.c2w.device).repeat_interleave(4)
-    columns = ids.new_tensor([0, width, 0, width]).repeat(n) - 0.5
-    rows = ids.new_tensor([0, 0, height, height]).repeat(n) - 0.5
-    rays = cameras.rays(ids, columns, rows)
-    points = torch.cat([rays.rays_o + t[:, None] * rays.rays_d for t in (rays.near, rays.far)])
-    return torch.stack([points.amin(dim=0), points.amax(dim=0)])
+def _around_seen(cameras: Cameras) -> Tensor:
+    """A first box, with room to spare, from points along rays of some of the cameras.
+
+    Their distances grow by a factor, so that a far a thousand times as large as what is seen in
+    common costs no detail there, as it would on a grid over all that lies before far.
+    """
+    n = min(len(cameras), MOST_TRIED)
+    tried = torch.linspace(0, len(cameras) - 1, n, device=cameras.c2w.device).round().long()
+    edges = torch.linspace(0, 1, N_RAYS, device=tried.device)
+    ids, x, y = torch.cartesian_prod(tried.double(), edges.double(), edges.double()).unbind(-1)
+    ids, columns, rows = ids.long(), x * cameras.width - 0.5, y * cameras.height - 0.5
+    rays = cameras.rays(ids, columns.to(cameras.c2w), rows.to(cameras.c2w))
+    shares = torch.linspace(0, 1, N_DISTANCES, device=tried.device)
+    t = torch.lerp(rays.near.log()[:, None], rays.far.log()[:, None], shares).exp()
+    points = rays.rays_o[:, None] + t[..., None] * rays.rays_d[:, None]
+    counts = _count_views_of_points(points.flatten(0, 1), cameras)
+    is_seen = seen_by_enough(counts, SEEN_BY, len(cameras)).view_as(t)
+    factor = (rays.far / rays.near) ** (1 / (N_DISTANCES - 1)) - 1
+    across = cameras.width / cameras.focal[ids, 0] / (N_RAYS - 1)
+    room = (t * torch.maximum(factor, across)[:, None] * rays.norms[:, None])[is_seen][:, None]
+    seen = points[is_seen]
+    inner = torch.stack([(seen - room).amin(dim=0), (seen + room).amax(dim=0)])
+    outer = torch.stack([points.flatten(0, 1).amin(dim=0), points.flatten(0, 1).amax(dim=0)])
+    return torch.stack([torch.maximum(inner[0], outer[0]), torch.minimum(inner[1], outer[1])])
 
 
 def _shrink(bounds: Tensor, cameras: Cameras) -> Tensor:
@@ -139,20 +155,34 @@ def _count_views(axes: list[Tensor], cameras: Cameras) -> Tensor:
     """How many cameras see each point of a grid, int64, along x, y, z."""
     counts = torch.zeros(*map(len, axes), dtype=torch.int64, device=axes[0].device)
     for i in range(len(cameras)):
-        c2w, focal, centre = cameras.c2w[i], cameras.focal[i], cameras.centre[i]
-        right, up, backward = (_along(axes, c2w[:, 3], c2w[:, k]) for k in range(3))
-        depth = -backward
-        is_seen = (depth >= cameras.near[i]) & (depth <= cameras.far[i])
-        if cameras.lenses is not None:
-            places = torch.stack([right, -up], dim=-1) / depth.clamp(min=1e-6)[..., None]
-            places, is_shown = cameras.lenses[torch.tensor(i)].distort(places)
-            right, up = (depth * place for place in (places[..., 0], -places[..., 1]))
-            is_seen &= is_shown
-        columns, rows = right * focal[0] + centre[0] * depth, centre[1] * depth - up * focal[1]
-        for place, size in ((columns, cameras.width), (rows, cameras.height)):
-            is_seen &= (place >= 0) & (place <= size * depth)
-        counts += is_seen
+        c2w = cameras.c2w[i]
+        counts += _is_seen(cameras, i, *(_along(axes, c2w[:, 3], c2w[:, k]) for k in range(3)))
     return counts
+
+
+def _count_views_of_points(points: Tensor, cameras: Cameras) -> Tensor:
+    """How many cameras see each of the points (n, 3), int64."""
+    counts = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    for i, c2w in enumerate(cameras.c2w):
+        counts += _is_seen(cameras, i, *((points - c2w[:, 3]) @ c2w[:, :3]).unbind(-1))
+    return counts
+
+
+def _is_seen(cameras: Cameras, index: int, right: Tensor, up: Tensor, backward: Tensor) -> Tensor:
+    """Whether one of the cameras sees places along its own axes, of any shape."""
+    focal, centre, depth = cameras.focal[index], cameras.centre[index], -backward
+    is_seen = (depth >= cameras.near[index]) & (depth <= cameras.far[index])
+    if cameras.lenses is not None:
+        right, up = right.clone(), up.clone()
+        ahead = is_seen.nonzero(as_tuple=True)  # the lens is most of the work
+        places = torch.stack([right[ahead], -up[ahead]], dim=-1) / depth[ahead][:, None]
+        places, is_shown = cameras.lenses[torch.tensor(index)].distort(places)
+        right[ahead], up[ahead] = (depth[ahead] * place for place in (places[:, 0], -places[:, 1]))
+        is_seen[ahead] = is_shown
+    columns, rows = right * focal[0] + centre[0] * depth, centre[1] * depth - up * focal[1]
+    for place, size in ((columns, cameras.width), (rows, cameras.height)):
+        is_seen &= (place >= 0) & (place <= size * depth)
+    return is_seen
 
 
 def _along(axes: list[Tensor], origin: Tensor, direction: Tensor) -> Tensor:

@@ -46,6 +46,16 @@ def test_many_views_come_near_the_usual_box():
     torch.testing.assert_close(bounds.abs(), torch.full((2, 3), 1.5), atol=0.4, rtol=0)
 
 
+@pytest.mark.parametrize("n_views", [7, 30])
+def test_a_far_that_lies_far_off_does_not_blur_the_box(n_views: int):
+    """What seven views see in common of a range up to 500 is less than a 64th of it."""
+    cameras = Procedural(n_train=n_views).cameras("train")
+    endless = replace(cameras, near=cameras.near / 4, far=torch.full((n_views,), 500.0))
+    nearly = replace(endless, far=torch.full((n_views,), 12.0))
+    torch.testing.assert_close(bounds_of(endless), bounds_of(nearly), atol=0.15, rtol=0)
+    assert bounds_of(endless).abs().max() < 3.2
+
+
 def test_a_larger_scene_has_a_larger_box():
     cameras = Procedural(n_train=10).cameras("train")
     c2w = torch.cat([cameras.c2w[:, :, :3], 10 * cameras.c2w[:, :, 3:]], dim=2)
