@@ -1,48 +1,26 @@
 """Reader of the NeRF-synthetic format: `transforms_{train,val,test}.json` and PNG images."""
 
 import math
-import re
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from dietnerf.data.blender_listing import Frame, check_file, common_camera, read_listing
 from dietnerf.data.files import (
-    IMAGE_SUFFIXES,
-    check_stays,
-    entry,
     exists,
     find_folder,
-    find_image,
-    read_object,
 )
 from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, shrink
 from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
 from dietnerf.data.problems import Problems
+from dietnerf.data.ranges import blender_range
 from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
+from dietnerf.data.shots import Intrinsics, check_range
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.poses import rigid
-
-NARROWEST = 1e-4  # angle of view, radians; no lens has less
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One entry of the JSON list: its position there, its image, its pose (4, 4), float64."""
-
-    position: int
-    path: Path
-    c2w: Tensor
-
-    @property
-    def number(self) -> int:
-        """The number that ends the file name (8 in r_8.png), or else the position in the list."""
-        digits = re.search(r"\d+$", self.path.stem)
-        return int(digits[0]) if digits else self.position
 
 
 @final
@@ -53,7 +31,8 @@ class Blender(AbstractReader):
         root: folder of transforms_train.json. A relative one is looked for as it stands, then in
             `data/`, then in the folder that the environment variable DIETNERF_DATA names:
             `nerf_synthetic/lego` finds `data/nerf_synthetic/lego`.
-        near, far: bounds along the camera axis, scene units.
+        near, far: bounds along the camera axis, scene units. Without them 2 and 6, as of NeRF's
+            scenes, or where the cameras look at something nearer or farther, as that lies.
         downscale: how many times smaller than the files the images become along each side, 1 or
             more; see `auto_downscale` for auto.
         resize_alpha: what is averaged then, see `shrink`. "straight" is the protocol of the
@@ -68,15 +47,14 @@ class Blender(AbstractReader):
     def __init__(
         self,
         root: str,
-        near: float = 2.0,
-        far: float = 6.0,
+        near: float | None = None,
+        far: float | None = None,
         downscale: Downscale = 1.0,
         resize_alpha: ResizeAlpha = "straight",
         pixel_centers: bool = True,
         test_every: int = 1,
     ) -> None:
-        if not 0 < near < far < math.inf:
-            raise UserError(f"near {near} and far {far} must satisfy 0 < near < far: change them")
+        check_range(near, far)
         check_downscale(downscale)
         if test_every < 1:
             raise UserError(f"test_every must be at least 1, got {test_every}: 1 keeps all views")
@@ -95,9 +73,10 @@ class Blender(AbstractReader):
         listing = self._read_listing(split)
         if listing is None:
             return None
-        angle, frames = listing
+        content, frames = listing
         header = self._common_header(frames)
-        cameras = self._cameras(frames, angle, (header.width, header.height))
+        where = self.folder / f"transforms_{split}.json"
+        cameras = self._cameras(frames, common_camera(content, frames[0].path, header, where))
         ids = torch.tensor([frame.position for frame in frames])
         names = view_names([f"{frame.path.parent.name}/{frame.path.name}" for frame in frames])
 
@@ -120,20 +99,20 @@ class Blender(AbstractReader):
         header = self._common_header(listing[1])
         return auto_downscale([(header.width, header.height)] * len(listing[1]), header.n_channels)
 
-    def _read_listing(self, split: Split) -> tuple[float, list[Frame]] | None:
-        """The angle of view and the frames that are used, all of whose images exist."""
+    def _read_listing(self, split: Split) -> tuple[dict[str, Any], list[Frame]] | None:
+        """What stands in a listing, and the frames that are used, all of whose images exist."""
         listing = self.folder / f"transforms_{split}.json"
         if not exists(listing):
             return None
-        angle, frames = read_listing(listing)
+        content, frames = read_listing(listing)
         if split == "test":
             frames = self._thin_out(frames, listing)
         problems = Problems(self.folder)
         for frame in frames:
             with problems.caught():
-                _check_file(frame, self.folder)
+                check_file(frame, self.folder)
         problems.stop()
-        return angle, frames
+        return content, frames
 
     @property
     def _premultiplies(self) -> bool:
@@ -190,65 +169,36 @@ class Blender(AbstractReader):
     def _final_size(self, width: int, height: int) -> tuple[int, int]:
         return max(1, round(width / self.downscale)), max(1, round(height / self.downscale))
 
-    def _cameras(self, frames: list[Frame], angle: float, size: tuple[int, int]) -> Cameras:
+    def _cameras(self, frames: list[Frame], intrinsics: Intrinsics) -> Cameras:
         n = len(frames)
-        width, height = size
+        c2w = torch.stack([frame.c2w for frame in frames])
+        near, far = self._range(c2w)
         cameras = Cameras(
-            c2w=torch.stack([frame.c2w[:3] for frame in frames]).float(),
-            focal=torch.full((n, 2), 0.5 * width / math.tan(0.5 * angle)),
-            centre=torch.tensor([width / 2, height / 2]).repeat(n, 1),
-            near=torch.full((n,), self.near),
-            far=torch.full((n,), self.far),
-            width=width,
-            height=height,
-        ).resized(*self._final_size(width, height))
+            c2w=c2w[:, :3].float(),
+            focal=torch.tensor(intrinsics.focal).repeat(n, 1),
+            centre=torch.tensor(intrinsics.centre).repeat(n, 1),
+            near=near.float(),
+            far=far.float(),
+            width=intrinsics.width,
+            height=intrinsics.height,
+        ).resized(*self._final_size(intrinsics.width, intrinsics.height))
         # A ray through a pixel's corner is one through its centre with the principal point moved.
         return cameras if self.pixel_centers else replace(cameras, centre=cameras.centre + 0.5)
 
-
-def read_listing(listing: Path) -> tuple[float, list[Frame]]:
-    """The horizontal angle of view in radians and the frames of one checked `transforms_*.json`."""
-    content = read_object(listing)
-    problems = Problems(listing)
-    angle, frames = math.nan, []
-    with problems.caught():
-        angle = entry(content, "camera_angle_x", (int, float), listing)
-        if not NARROWEST < angle < math.pi:
-            raise UserError(
-                f"{listing}: camera_angle_x must be an angle in (0, pi), got {angle!r:.60}"
+    def _range(self, c2w: Tensor) -> tuple[Tensor, Tensor]:
+        """Near and far, (n,) each, of cameras (n, 4, 4)."""
+        near, far = (torch.full((len(c2w),), bound or math.nan) for bound in (self.near, self.far))
+        if self.near is None or self.far is None:
+            listing = self.folder / "transforms_train.json"
+            train = torch.stack([frame.c2w for frame in read_listing(listing)[1]])
+            found = blender_range(train, c2w, listing)
+            near, far = (
+                torch.where(given.isnan(), own, given)
+                for given, own in zip((near, far), found, strict=True)
             )
-    with problems.caught():
-        frames = entry(content, "frames", (list,), listing)
-        if not frames:
-            raise UserError(f"{listing}: frames is empty, list at least one view")
-    read = []
-    for i, frame in enumerate(frames):
-        with problems.caught():
-            read.append(_read_frame(frame, i, listing))
-    for name, n in Counter(frame.path for frame in read).items():
-        if n > 1:
-            problems.add(f"{listing} lists {name} {n} times: list each view once")
-    problems.stop()
-    return float(angle), read
-
-
-def _read_frame(content: Any, position: int, listing: Path) -> Frame:
-    where = f"{listing}, frame {position}"
-    name = entry(content, "file_path", (str,), where)
-    matrix = entry(content, "transform_matrix", (list,), where)
-    path = find_image(listing.parent, name)
-    if not name.lower().endswith(IMAGE_SUFFIXES):
-        name += ".png"
-    path = path or listing.parent / name
-    return Frame(position, path, rigid(matrix, f"{where} ({name})"))
-
-
-def _check_file(frame: Frame, folder: Path) -> None:
-    if not exists(frame.path):
-        raise UserError(
-            f"{frame.path} is listed but does not exist: restore it or remove its frame"
-        )
-    check_stays(folder, frame.path)
+        if not (near < far).all():
+            raise UserError(f"near {self.near} and far {self.far} leave nothing to see: give both")
+        return near, far
 
 
 def _describe(header: Header) -> str:

@@ -1,6 +1,5 @@
 """Reader of COLMAP's sparse models, binary or text, with their photographs."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -20,6 +19,7 @@ from dietnerf.data.colmap_model import (
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, exists, find_folder, find_image
 from dietnerf.data.loading import Downscale
 from dietnerf.data.problems import Problems
+from dietnerf.data.ranges import range_of_points
 from dietnerf.data.scene import Split
 from dietnerf.data.shots import (
     Intrinsics,
@@ -39,8 +39,6 @@ from dietnerf.geometry.poses import rigid
 
 PLACES = ("sparse/*", "sparse", "colmap/sparse/*", "dense/sparse")
 MAX_ERROR = 2.0  # of a sparse point that tells a distance, pixels
-FEWEST_POINTS = 10  # that say near and far of a view
-OUTLIERS = 0.005  # share of its points that each of them may cut off
 
 # Where COLMAP's parameters of each model stand: focal lengths, principal point, and distortion by
 # the names of `geometry/lenses.py`.
@@ -167,10 +165,7 @@ def _shot(image: ImageEntry, model: Model, path: Path, where: str) -> Shot:
     c2w[:3, :3] = turn.T * torch.tensor([1.0, -1.0, -1.0])  # COLMAP's y is down, z ahead
     c2w[:3, 3] = -turn.T @ shift
     points = _distances(image, model, turn, shift)
-    near, far = math.nan, math.nan
-    if len(points) >= FEWEST_POINTS:
-        low, high = points[:, 2].quantile(torch.tensor([OUTLIERS, 1 - OUTLIERS]).double()).tolist()
-        near, far = 0.9 * low, 1.1 * high
+    near, far = range_of_points(points[:, 2])
     return Shot(
         name=image.name,
         path=path,

@@ -1,6 +1,7 @@
 """Reader of `transforms.json` as instant-ngp and nerfstudio write it."""
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -14,15 +15,17 @@ from dietnerf.data.files import (
     exists,
     find_folder,
     find_image,
+    is_file,
     number,
     read_object,
 )
-from dietnerf.data.images import image_size
+from dietnerf.data.intrinsics import read_intrinsics
 from dietnerf.data.loading import Downscale
+from dietnerf.data.ply import read_points
 from dietnerf.data.problems import Problems
+from dietnerf.data.ranges import NgpBox, ranged
 from dietnerf.data.scene import SPLITS, Split
 from dietnerf.data.shots import (
-    Intrinsics,
     Shot,
     check_hold_every,
     check_range,
@@ -33,19 +36,7 @@ from dietnerf.data.shots import (
 from dietnerf.data.stack import AbstractShotReader
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
-from dietnerf.geometry.lenses import COEFFICIENTS
 from dietnerf.geometry.poses import rigid
-
-PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-FISHEYES = ("FISHEYE", "OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
-UNKNOWN_LENSES = (
-    "is_equirectangular",
-    "equirectangular",
-    "latlong",
-    "ftheta_p0",
-    "rolling_shutter",
-)
-NGP_BOX = 1 / 0.33 / 2  # half side of instant-ngp's box at aabb_scale 1, in units of the file
 
 
 @final
@@ -70,8 +61,9 @@ class Transforms(AbstractShotReader):
             position.
         scale: let all cameras lie in the box from -1 to 1.
         near, far: bounds along the camera axis, scene units after scaling. Without them those that
-            the frames name as `near` and `far`, or the box of `aabb_scale`, or a guess from where
-            the cameras look.
+            the frames name as `near` and `far`; or those of the points of `ply_file_path`, for each
+            view; or the box of `aabb_scale`, `scale` and `offset`, of which near follows only where
+            `scale` is there; or a guess from where the cameras look.
         depth_unit: what a step of a depth map is in units of the file (nerfstudio: millimetres and
             metres); `integer_depth_scale` in the file goes before it.
     """
@@ -101,12 +93,14 @@ class Transforms(AbstractShotReader):
         shots = splits.get(split)
         if shots is None:
             return None
-        everything = [shot for part in splits.values() for shot in part]
-        moved = self._moved(shots, everything) if shots else []
-        if not moved:
+        if not shots:
             problems.stop()
             raise UserError(f"{self.folder}: no photo is left for {split}: list more of them")
-        return moved
+        everything = [shot for part in splits.values() for shot in part]
+        with problems.caught():
+            everything = self._ranged(everything)
+        start = sum(len(splits[other]) for other in list(splits)[: list(splits).index(split)])
+        return self._moved(everything)[start : start + len(shots)]
 
     def _splits(self, problems: Problems) -> dict[Split, list[Shot]]:
         whole = self.folder / "transforms.json"
@@ -150,7 +144,7 @@ class Transforms(AbstractShotReader):
         return shots
 
     def _shot(self, values: dict[str, Any], name: str, path: Path, c2w: Tensor, where: str) -> Shot:
-        near, far = _range(values, c2w, where)
+        near, far = _own_range(values, where)
         depth = self._beside(values, ("depth_file_path", "depth_path"), where)
         mask = self._beside(values, ("mask_path",), where)
         dynamic = path.with_name(f"dynamic_mask_{path.stem}.png")
@@ -162,7 +156,7 @@ class Transforms(AbstractShotReader):
             name=name.replace("\\", "/"),
             path=path,
             c2w=c2w,
-            intrinsics=_intrinsics(values, path, where),
+            intrinsics=read_intrinsics(values, path, where),
             near=near,
             far=far,
             mask=dynamic if is_dynamic else mask,
@@ -183,9 +177,17 @@ class Transforms(AbstractShotReader):
                 return path
         return None
 
-    def _moved(self, shots: list[Shot], everything: list[Shot]) -> list[Shot]:
-        """The photographs of one split, as all of them settle the frame of the scene."""
-        c2w = torch.stack([shot.c2w for shot in everything])
+    def _ranged(self, shots: list[Shot]) -> list[Shot]:
+        """All photographs with near and far."""
+        listing = self.folder / "transforms.json"
+        if not exists(listing):
+            listing = self.folder / "transforms_train.json"
+        content = read_object(listing)
+        return ranged(shots, _sparse_points(content, self.folder), NgpBox.of(content, listing))
+
+    def _moved(self, shots: list[Shot]) -> list[Shot]:
+        """All photographs in the frame of the scene."""
+        c2w = torch.stack([shot.c2w for shot in shots])
         motion = upright(c2w) if self.orient else Similarity.identity()
         size = unit_box(motion.poses(c2w)) if self.scale else 1.0
         return moved(shots, replace(motion, scale=size), self.near, self.far)
@@ -195,65 +197,27 @@ def _given(frame: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in frame.items() if value is not None}
 
 
-def _intrinsics(values: dict[str, Any], path: Path, where: str) -> Intrinsics:
-    def optional(key: str, default: float) -> float:
-        return default if values.get(key) is None else number(values, key, where)
-
-    for key in UNKNOWN_LENSES:
-        given = values.get(key)
-        if any(given) if isinstance(given, list) else given:
-            raise UserError(f"{where}: {key} is not supported: export pinhole or OpenCV cameras")
-    model = values.get("camera_model", "OPENCV")
-    if model not in (*PINHOLES, *FISHEYES):
-        known = ", ".join((*PINHOLES, *FISHEYES))
-        raise UserError(f"{where}: camera_model {model!r:.40} is none of {known}: export it anew")
-    stored = (0, 0)
-    if values.get("w") is None or values.get("h") is None:
-        stored = image_size(path)
-    width, height = optional("w", stored[0]), optional("h", stored[1])
-    if values.get("fl_x") is None and values.get("camera_angle_x") is None:
-        raise UserError(f"{where}: the key fl_x is missing, or camera_angle_x: add one of them")
-    focal_x = optional("fl_x", 0) or _focal(values, "camera_angle_x", width, where)
-    focal_y = optional("fl_y", 0)
-    if values.get("fl_y") is None:
-        has_angle = values.get("fl_x") is None and values.get("camera_angle_y") is not None
-        focal_y = _focal(values, "camera_angle_y", height, where) if has_angle else focal_x
-    result = Intrinsics(
-        width=round(width),
-        height=round(height),
-        focal=(focal_x, focal_y),
-        centre=(optional("cx", width / 2), optional("cy", height / 2)),
-        distortion=tuple(optional(name, 0.0) for name in COEFFICIENTS),
-        is_fisheye=bool(values.get("is_fisheye")) or model in FISHEYES,
-    )
-    result.check(where)
-    return result
-
-
-def _focal(values: dict[str, Any], key: str, side: float, where: str) -> float:
-    if values.get(key) is None:
-        return 0.0
-    angle = number(values, key, where)
-    if not 0 < angle < math.pi:
-        raise UserError(f"{where}: {key} must be an angle in (0, pi), got {angle}")
-    return 0.5 * side / math.tan(0.5 * angle)
-
-
-def _range(values: dict[str, Any], c2w: Tensor, where: str) -> tuple[float, float]:
-    """Near and far in units of the file; NaN where it says nothing of them."""
-    if values.get("near") is not None and values.get("far") is not None:
-        near, far = number(values, "near", where), number(values, "far", where)
-        if not 0 < near < far:
-            raise UserError(f"{where}: near {near} and far {far} must satisfy 0 < near < far")
-        return near, far
-    if values.get("aabb_scale") is None:
+def _own_range(values: dict[str, Any], where: str) -> tuple[float, float]:
+    """Near and far that a frame names, units of the file; NaN where it names none."""
+    if values.get("near") is None or values.get("far") is None:
         return math.nan, math.nan
-    scale = number(values, "aabb_scale", where)
-    if scale <= 0:
-        raise UserError(f"{where}: aabb_scale must be positive, got {scale}")
-    distance, radius = float(c2w[:3, 3].norm()), math.sqrt(3) * NGP_BOX * scale
-    far = distance + radius
-    return max(distance - radius, 0.02 * far), far
+    near, far = number(values, "near", where), number(values, "far", where)
+    if not 0 < near < far:
+        raise UserError(f"{where}: near {near} and far {far} must satisfy 0 < near < far")
+    return near, far
+
+
+def _sparse_points(content: dict[str, Any], folder: Path) -> Tensor | None:
+    """What `ply_file_path` names, if it is there: nothing depends on it but near and far."""
+    name = content.get("ply_file_path")
+    if not isinstance(name, str) or not is_file(folder / name):
+        return None
+    check_stays(folder, folder / name)
+    try:
+        return read_points(folder / name)
+    except UserError as error:
+        warnings.warn(f"{error}: near and far are guessed without it", stacklevel=2)
+        return None
 
 
 def _named_splits(

@@ -85,12 +85,17 @@ def focus(c2w: Tensor) -> Tensor:
     return middle if bool(is_before.all()) else ahead.mean(dim=0)
 
 
+def focus_distances(c2w: Tensor) -> Tensor:
+    """How far each camera is from the focus of all, (n,); at least as far as they are spread."""
+    spread = _spread(c2w)
+    distances = (c2w[:, :3, 3] - focus(c2w)).norm(dim=-1)
+    return distances.clamp(min=spread if spread > SMALL else 0.5)
+
+
 def guessed_range(c2w: Tensor) -> tuple[Tensor, Tensor]:
     """Near and far, (n,) each, where nothing else tells: around the focus of the cameras."""
-    places = c2w[:, :3, 3]
-    spread = _spread(c2w)
-    distance = (places - focus(c2w)).norm(dim=-1).clamp(min=spread if spread > SMALL else 0.5)
-    return 0.2 * distance, 3 * distance
+    distances = focus_distances(c2w)
+    return 0.2 * distances, 3 * distances
 
 
 def _spread(c2w: Tensor) -> float:

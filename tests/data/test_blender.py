@@ -123,9 +123,9 @@ def test_root_is_found_below_data_and_the_environment_variable(folder, tmp_path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"near": 6.0}, "near 6.0 and far 6.0 must satisfy 0 < near < far"),
-        ({"near": 0.0}, "near 0.0 and far 6.0 must satisfy"),
-        ({"far": math.nan}, "near 2.0 and far nan must satisfy"),
+        ({"near": 6.0, "far": 6.0}, "near 6.0 and far 6.0 must satisfy 0 < near < far"),
+        ({"near": 0.0}, "near 0.0 and far None must satisfy"),
+        ({"far": math.nan}, "near None and far nan must satisfy"),
         ({"downscale": 0.5}, "downscale must be at least 1, got 0.5: use 2 for half size"),
         ({"test_every": 0}, "test_every must be at least 1, got 0"),
     ],

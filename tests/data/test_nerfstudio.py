@@ -161,7 +161,7 @@ def test_bounds_follow_the_options_then_the_file_then_the_box_then_the_focus(roo
     edit(root, each(drop))
     guessed = read(root).cameras
     assert (guessed.near < 2).all() and (guessed.far > 6).all() and (guessed.far < 20).all()
-    edit(root, lambda c: c.update(aabb_scale=1))
+    edit(root, lambda c: c.update(aabb_scale=1, scale=0.33))
     boxed = read(root).cameras  # a box of +-1.5 around the origin, 4 away
     torch.testing.assert_close(boxed.near, torch.full((4,), 4 - 3**0.5 / 0.66), atol=1e-4, rtol=0)
     torch.testing.assert_close(boxed.far, torch.full((4,), 4 + 3**0.5 / 0.66), atol=1e-4, rtol=0)
