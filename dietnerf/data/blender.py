@@ -18,7 +18,7 @@ from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in
 from dietnerf.data.problems import Problems
 from dietnerf.data.ranges import blender_range
 from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
-from dietnerf.data.shots import Intrinsics, check_range
+from dietnerf.data.shots import Intrinsics, check_range, warn_off_centre
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
@@ -76,7 +76,9 @@ class Blender(AbstractReader):
         content, frames = listing
         header = self._common_header(frames)
         where = self.folder / f"transforms_{split}.json"
-        cameras = self._cameras(frames, common_camera(content, frames[0].path, header, where))
+        camera = common_camera(content, frames[0].path, header, where)
+        warn_off_centre(where, [camera])
+        cameras = self._cameras(frames, camera)
         ids = torch.tensor([frame.position for frame in frames])
         names = view_names([f"{frame.path.parent.name}/{frame.path.name}" for frame in frames])
 

@@ -149,7 +149,12 @@ def view_names(files: list[str]) -> tuple[str, ...]:
 
 
 class AbstractReader(ABC):
-    """Reads a capture in one format. To add a format, write one file with one final subclass."""
+    """Reads a capture in one format. To add a format, write one file with one final subclass.
+
+    `downscale` is how many times smaller than the files its images are, once a split was listed.
+    """
+
+    downscale: float = 1.0
 
     @abstractmethod
     def listing(self, split: Split) -> Listing | None:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from dietnerf.data.files import is_folder
 from dietnerf.data.scene import Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, guessed_range
+
+OFF_CENTRE = 0.2  # of the width or height, that a principal point lies off the middle
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,13 @@ class Intrinsics:
     centre: tuple[float, float]
     distortion: tuple[float, ...] | None = None
     is_fisheye: bool = False
+
+    @property
+    def shift(self) -> tuple[float, float]:
+        """How far the principal point lies off the middle, as shares of width and height."""
+        sides = zip(self.centre, (self.width, self.height), strict=True)
+        across, down = (abs(centre / side - 0.5) for centre, side in sides)
+        return across, down
 
     def check(self, where: str) -> None:
         """Refuse what no camera has.
@@ -122,6 +132,20 @@ def moved(
             points = points * points.new_tensor([1, 1, scale])
         result.append(replace(shot, c2w=pose, near=low, far=high, depth_unit=unit, points=points))
     return result
+
+
+def warn_off_centre(capture: Path, cameras: Sequence[Intrinsics]) -> None:
+    """Say that principal points lie far off the middle, as crops have them, and mistakes."""
+    off = [camera for camera in cameras if max(camera.shift) > OFF_CENTRE]
+    if not off:
+        return
+    (x, y), (width, height) = off[0].centre, (off[0].width, off[0].height)
+    warnings.warn(
+        f"{capture}: {len(off)} of {len(cameras)} photos have a principal point far off the "
+        f"middle, such as {x:.5g}, {y:.5g} in {width}x{height}: right for crops and shifted "
+        "lenses alone; else correct cx and cy",
+        stacklevel=2,
+    )
 
 
 def check_hold_every(every: int) -> None:

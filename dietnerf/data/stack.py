@@ -18,7 +18,7 @@ from dietnerf.data.loading import (
 from dietnerf.data.maps import checked_size, read_depth, read_mask
 from dietnerf.data.problems import Problems
 from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
-from dietnerf.data.shots import Intrinsics, Shot
+from dietnerf.data.shots import Intrinsics, Shot, warn_off_centre
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
@@ -55,7 +55,10 @@ class AbstractShotReader(AbstractReader):
         shots = self.shots(split, problems)
         sized = self._sizes(shots or [], problems)
         problems.stop()
-        return None if shots is None else _Stack(self.folder, sized).listing()
+        if shots is None:
+            return None
+        warn_off_centre(self.folder, [shot.intrinsics for shot in shots])
+        return _Stack(self.folder, sized).listing()
 
     def _fitting(self) -> float:
         """The downscale that suits the training photographs."""

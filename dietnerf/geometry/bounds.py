@@ -105,30 +105,45 @@ def seen_by_enough(counts: Tensor, share: float, n_cameras: int) -> Tensor:
     return counts >= min(math.ceil(share * n_cameras), int(counts.max()))
 
 
-def _around_seen(cameras: Cameras) -> Tensor:
-    """A first box, with room to spare, from points along rays of some of the cameras.
+def shared_share(cameras: Cameras) -> float:
+    """Share of the pixels that look, between near and far, at a place that another camera sees.
 
-    Their distances grow by a factor, so that a far a thousand times as large as what is seen in
-    common costs no detail there, as it would on a grid over all that lies before far.
+    A few percent at most mean that near and far, or the poses, are wrong. Accurate to some percent.
     """
-    n = min(len(cameras), MOST_TRIED)
-    tried = torch.linspace(0, len(cameras) - 1, n, device=cameras.c2w.device).round().long()
-    edges = torch.linspace(0, 1, N_RAYS, device=tried.device)
-    ids, x, y = torch.cartesian_prod(tried.double(), edges.double(), edges.double()).unbind(-1)
-    ids, columns, rows = ids.long(), x * cameras.width - 0.5, y * cameras.height - 0.5
-    rays = cameras.rays(ids, columns.to(cameras.c2w), rows.to(cameras.c2w))
-    shares = torch.linspace(0, 1, N_DISTANCES, device=tried.device)
+    points = _points_on_rays(cameras)[0]
+    counts = _count_views_of_points(points.flatten(0, 1), cameras).view(points.shape[:2])
+    return float((counts > 1).any(dim=1).float().mean())
+
+
+def _points_on_rays(cameras: Cameras) -> tuple[Tensor, Tensor]:
+    """Points along rays of some of the cameras, (n_rays, `N_DISTANCES`, 3), and how far the next
+    ones are at most, scene units, (n_rays, `N_DISTANCES`).
+
+    Distances grow by a factor, so that a far a thousand times as large as what is seen in common
+    costs no detail there, as it would on a grid over all that lies before far.
+    """
+    device, n = cameras.c2w.device, min(len(cameras), MOST_TRIED)
+    tried = torch.linspace(0, len(cameras) - 1, n, device=device).round()
+    edges = torch.linspace(0, 1, N_RAYS, device=device)
+    ids, x, y = torch.cartesian_prod(tried, edges, edges).unbind(-1)
+    rays = cameras.rays(ids.long(), x * cameras.width - 0.5, y * cameras.height - 0.5)
+    shares = torch.linspace(0, 1, N_DISTANCES, device=device)
     t = torch.lerp(rays.near.log()[:, None], rays.far.log()[:, None], shares).exp()
     points = rays.rays_o[:, None] + t[..., None] * rays.rays_d[:, None]
-    counts = _count_views_of_points(points.flatten(0, 1), cameras)
-    is_seen = seen_by_enough(counts, SEEN_BY, len(cameras)).view_as(t)
-    factor = (rays.far / rays.near) ** (1 / (N_DISTANCES - 1)) - 1
-    across = cameras.width / cameras.focal[ids, 0] / (N_RAYS - 1)
-    room = (t * torch.maximum(factor, across)[:, None] * rays.norms[:, None])[is_seen][:, None]
-    seen = points[is_seen]
-    inner = torch.stack([(seen - room).amin(dim=0), (seen + room).amax(dim=0)])
-    outer = torch.stack([points.flatten(0, 1).amin(dim=0), points.flatten(0, 1).amax(dim=0)])
-    return torch.stack([torch.maximum(inner[0], outer[0]), torch.minimum(inner[1], outer[1])])
+    ahead = (rays.far / rays.near) ** (1 / (N_DISTANCES - 1)) - 1
+    aside = cameras.width / cameras.focal[ids.long(), 0] / (N_RAYS - 1)
+    return points, t * (torch.maximum(ahead, aside) * rays.norms)[:, None]
+
+
+def _around_seen(cameras: Cameras) -> Tensor:
+    """A first box around what enough of the cameras see, with room to spare."""
+    points, room = (values.flatten(0, 1) for values in _points_on_rays(cameras))
+    counts = _count_views_of_points(points, cameras)
+    is_seen = seen_by_enough(counts, SEEN_BY, len(cameras))
+    seen, room = points[is_seen], room[is_seen, None]
+    low = torch.maximum((seen - room).amin(dim=0), points.amin(dim=0))
+    high = torch.minimum((seen + room).amax(dim=0), points.amax(dim=0))
+    return torch.stack([low, high])
 
 
 def _shrink(bounds: Tensor, cameras: Cameras) -> Tensor:

@@ -46,6 +46,7 @@ from dietnerf.training.devices import (
     leave,
     register_strategies,
 )
+from dietnerf.training.first_words import say_what_is_trained_on
 from dietnerf.training.folder import KeepFolder, needs_lock
 from dietnerf.training.guard import Guard, Setback
 from dietnerf.training.live import LiveViewer
@@ -265,6 +266,8 @@ class DietNeRFCLI(LightningCLI):
         xla.check(strategy.root_device, self.model.sampler)
         self.datamodule.setup("fit" if subcommand == "look" else subcommand)
         self.datamodule.check_devices(subcommand, self.trainer.world_size)
+        if subcommand in ("fit", "look"):
+            say_what_is_trained_on(self.datamodule)
         if subcommand == "fit":
             self.model.prepare(self.datamodule, strategy.root_device)
         if self._options().ckpt_path is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from dietnerf.errors import SharedError
@@ -24,6 +24,9 @@ MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision takes 16 to 
 RATE_FACTOR = 0.25  # of the learning rate, once training has gone back
 COLLAPSED_STEPS, COLLAPSED_SHARE = 500, 0.05  # that a picture may stay blank: the longer of the two
 BLANK = 1e-3  # mean opacity, or mean transparency, of rays that all see the same
+FIRST_LOOK = 100  # step from which on a picture that is blank is worth a word
+OPAQUE, AT_NEAR = 0.95, 1.05  # mean opacity, and share of rays; depth of what is at near, by that
+IF_IT_STAYS = "if it stays so, check the reader's near and far, and the poses, with `look`"
 FLAT, VARIED = 1e-5, 1e-3  # variance of colours that are one, and that are not
 
 
@@ -93,6 +96,7 @@ class Guard(Callback):
         self.setback = setback
         self._tally: Tally | None = None
         self._blank_since: int | None = None
+        self._has_spoken = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
@@ -159,6 +163,10 @@ class Guard(Callback):
 
     def _look(self, trainer: pl.Trainer, system: DietNeRF) -> None:
         step, seen = trainer.global_step, system.seen
+        if seen is not None and not self._has_spoken and step >= FIRST_LOOK:
+            self._has_spoken = True
+            if fault := fault_of(seen):
+                rank_zero_warn(f"after {step} steps {fault}; {IF_IT_STAYS}")
         if seen is None or not is_collapsed(seen):
             self._blank_since = None
             return
@@ -169,7 +177,10 @@ class Guard(Callback):
             return
         what = f"the picture has been blank since step {self._blank_since}: the field collapsed"
         if trainer.world_size > 1 or system.history.has_restarted:
-            rank_zero_info(f"{what}; try another seed_everything or a lower learning rate")
+            rank_zero_warn(
+                f"{what}; check near and far, or try another seed_everything or a lower "
+                "learning rate"
+            )
             self._blank_since = None
             return
         seed = system.history.seed + 1
@@ -178,11 +189,38 @@ class Guard(Callback):
 
 def is_collapsed(seen: Seen) -> bool:
     """Whether rays see nothing anywhere, or one wall of one colour, where photographs show more."""
-    opacity = seen.opacity.mean()
+    return is_empty(seen) or is_wall(seen)
+
+
+def is_empty(seen: Seen) -> bool:
+    """Whether rays see nothing anywhere, where photographs show something."""
     blank_error = (seen.target - seen.background).square().mean()
-    is_empty = (opacity < BLANK) & (blank_error > VARIED)
+    return bool((seen.opacity.mean() < BLANK) & (blank_error > VARIED))
+
+
+def is_wall(seen: Seen) -> bool:
+    """Whether rays see one wall of one colour, where photographs show several."""
     is_flat = (seen.rgb.var(dim=0).mean() < FLAT) & (seen.target.var(dim=0).mean() > VARIED)
-    return bool(is_empty | ((1 - opacity < BLANK) & is_flat))
+    return bool((1 - seen.opacity.mean() < BLANK) & is_flat)
+
+
+def fault_of(seen: Seen) -> str | None:
+    """What is wrong with a field that is empty or opaque everywhere, in words with numbers."""
+    opacity, depth = float(seen.opacity.mean()), float(seen.depth.median())
+    if is_empty(seen):
+        error = float((seen.target - seen.background).abs().mean())
+        return (
+            f"the field is empty (mean opacity {opacity:.4f}), where the photographs differ from "
+            f"the background by {error:.2f} on average"
+        )
+    if is_wall(seen):
+        return f"the field is opaque everywhere (mean opacity {opacity:.4f}) and of one color"
+    if opacity > OPAQUE and float((seen.depth < AT_NEAR).float().mean()) > OPAQUE:
+        return (
+            f"the field is opaque right before the cameras (mean opacity {opacity:.4f}, median "
+            f"depth {depth:.2f} times near)"
+        )
+    return None
 
 
 def _listed(names: Sequence[str], n_shown: int = 4) -> str:

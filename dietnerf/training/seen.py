@@ -19,17 +19,20 @@ class Seen:
         rgb: the rendered colours, (n_rays, 3).
         target: the photographed ones, (n_rays, 3).
         background: (n_rays, 3).
+        depth: in units of near, (n_rays,).
     """
 
     opacity: Tensor
     rgb: Tensor
     target: Tensor
     background: Tensor
+    depth: Tensor
 
     @classmethod
     def of(cls, rendering: Rendering, batch: RayBatch) -> "Seen":
         opacity, rgb = rendering.opacity.detach(), rendering.rgb.detach()
-        return cls(opacity, rgb, batch.rgb, batch.background)
+        depth = rendering.depth.detach() / batch.rays.near
+        return cls(opacity, rgb, batch.rgb, batch.background, depth)
 
     @classmethod
     def cat(cls, parts: "list[Seen]") -> "Seen":

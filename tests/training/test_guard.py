@@ -11,7 +11,7 @@ from dietnerf.fields import HashGrid
 from dietnerf.losses import Photometric
 from dietnerf.training import guard
 from dietnerf.training.checkpoints import find_checkpoint, load_system
-from dietnerf.training.guard import is_collapsed
+from dietnerf.training.guard import fault_of, is_collapsed
 from dietnerf.training.seen import Seen
 from dietnerf.training.system import DietNeRF
 from tests.helpers import fit
@@ -151,4 +151,22 @@ PICTURES = {
 @pytest.mark.parametrize("picture", PICTURES)
 def test_what_counts_as_collapsed(picture: str):
     opacity, rgb, target, expected = PICTURES[picture]
-    assert is_collapsed(Seen(torch.full((100,), opacity), rgb, target, WHITE)) == expected
+    seen = Seen(torch.full((100,), opacity), rgb, target, WHITE, torch.full((100,), 2.0))
+    assert is_collapsed(seen) == expected
+    assert (fault_of(seen) is not None) == expected
+
+
+def test_fog_right_before_the_cameras_is_a_fault():
+    fog = Seen(torch.full((100,), 0.99), GREYS, GREYS, WHITE, torch.full((100,), 1.01))
+    assert "right before the cameras (mean opacity 0.9900, median depth 1.01" in fault_of(fog)
+
+
+def test_a_field_that_sees_nothing_is_warned_of_early(tmp_path, monkeypatch):
+    density = HashGrid.density
+    monkeypatch.setattr(
+        HashGrid, "density", lambda *args: (0 * density(*args)[0], density(*args)[1])
+    )
+    monkeypatch.setattr(HashGrid, "render", super(HashGrid, HashGrid).render)
+    monkeypatch.setattr(guard, "FIRST_LOOK", 8)
+    with pytest.warns(UserWarning, match=r"8 steps the field is empty .*0\.0000.*near and far"):
+        fit(tmp_path / "run")

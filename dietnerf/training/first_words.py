@@ -1,0 +1,25 @@
+"""What a command says of its training views before it begins."""
+
+from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
+
+from dietnerf.data.capture_checks import doubts
+from dietnerf.training.datamodule import SceneDataModule
+
+
+def say_what_is_trained_on(data: SceneDataModule) -> None:
+    """Their number, size and range, and what is doubtful about them.
+
+    Raises:
+        UserError: nothing can be learned from them.
+    """
+    say = rank_zero_only(print)
+    scene, downscale = data.scenes["train"], data.reader.downscale
+    cameras, n = scene.cameras, len(scene)
+    say(
+        f"{n} training view{'s' if n > 1 else ''} of {cameras.width}x{cameras.height}"
+        + (f" (the reader's downscale is {downscale:g})" if downscale != 1 else "")
+        + f", near {float(cameras.near.min()):.3g}, far {float(cameras.far.max()):.3g}",
+        flush=True,
+    )
+    for sentence in doubts(scene):
+        rank_zero_warn(sentence)
