@@ -175,12 +175,19 @@ class AbstractReader(ABC):
         return None if listing is None else listing.cameras
 
 
+def without_full_alpha(scene: Scene) -> Scene:
+    """The scene without its alpha channel where that is 255 in all pixels, which is no matte."""
+    if not scene.has_alpha or bool((scene.images[..., 3] < 255).any()):
+        return scene
+    return replace(scene, images=scene.images[..., :3].contiguous(), is_premultiplied=False)
+
+
 def require_alpha(scene: Scene, option: str) -> None:
     """Refuse photographs without alpha for what needs it, as the loss Silhouette."""
     if not scene.has_alpha:
         raise UserError(
-            f"{option} needs images with an alpha channel, but {scene.names[0]} has none: "
-            "export RGBA images, or do without it"
+            f"{option} needs images with an alpha channel, but {scene.names[0]} has none that is "
+            "below 255 anywhere: export RGBA images with a matte, or do without it"
         )
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from dietnerf.data import AbstractReader, AbstractViews, AllViews, FirstViews, Scene
 from dietnerf.data.loading import check_memory
-from dietnerf.data.scene import Capture, Listing, Split
+from dietnerf.data.scene import Capture, Listing, Split, without_full_alpha
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
@@ -450,7 +450,7 @@ class SceneDataModule(pl.LightningDataModule):
         """Read the views at the chosen positions of each split, and no others."""
         check_memory(list(chosen.values()))
         for split, (listing, keep) in chosen.items():
-            self.scenes[split] = listing.read(keep)
+            self.scenes[split] = without_full_alpha(listing.read(keep))
 
     def capture(self) -> Capture:
         """What a checkpoint keeps: the cameras of all splits, the photographs of none."""

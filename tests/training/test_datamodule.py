@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dietnerf.data import AbstractReader, ExplicitViews, FirstViews, Procedural
+from dietnerf.data import AbstractReader, Blender, ExplicitViews, FirstViews, Procedural
 from dietnerf.errors import UserError
+from dietnerf.prepare.formats import write_blender
 from dietnerf.training.datamodule import (
     MAX_RAYS,
     RandomRays,
@@ -129,6 +130,22 @@ def test_the_background_follows_from_alpha():
     batch = rays(opaque).batch(0)
     assert len(batch.background.unique(dim=0)) == 64 and batch.alpha is None
     assert torch.equal(opaque.background, torch.ones(3))  # of validation and test
+
+
+def test_an_alpha_that_is_full_everywhere_is_none(tmp_path):
+    """Photographs saved as RGBA show a background that is opaque, as RGB ones do."""
+    scene = READER.read("train")
+    scene.images[..., 3] = 255
+    write_blender(scene, tmp_path, "train")
+    data = SceneDataModule(Blender(str(tmp_path)), background="auto")
+    data.setup("fit")
+    assert not data.scenes["train"].has_alpha and data.has_random_background
+    assert torch.equal(data.scenes["train"].images, scene.images[..., :3])
+    scene.images[1, 2, 3, 3] = 254  # one pixel is enough of a matte
+    write_blender(scene, tmp_path, "train")
+    data = SceneDataModule(Blender(str(tmp_path)), background="auto")
+    data.setup("fit")
+    assert data.scenes["train"].has_alpha and not data.has_random_background
 
 
 def test_kept_views_and_validation_views():
