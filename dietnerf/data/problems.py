@@ -1,6 +1,8 @@
 """All that is wrong with a scene, said at once rather than one mistake a run."""
 
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,6 +10,8 @@ from dietnerf.errors import UserError
 
 N_LISTED = 20
 MOST = 1000  # after so many nobody wants to wait for the next
+# Which entry of a listing a sentence is about.
+ENTRY = re.compile(r", (?:frame|row|image) .*?(?=: | has | shows )")
 
 
 class Problems:
@@ -42,10 +46,23 @@ class Problems:
         """
         if not self.sentences:
             return
-        sentences = list(self.sentences)
+        sentences = _told_once(self.sentences)
         if len(sentences) == 1:
             raise UserError(sentences[0])
         lines = [f"{self.where} has {len(sentences)} problems:", *sentences[:N_LISTED]]
         if len(sentences) > N_LISTED:
             lines.append(f"and {len(sentences) - N_LISTED} more")
         raise UserError(*lines)
+
+
+def _told_once(sentences: Iterable[str]) -> list[str]:
+    """The first of those that differ in the entry of a listing and in numbers alone, such as a
+    wrong key at its top makes for every frame, with the number of the others."""
+    alike = defaultdict[str, list[str]](list)
+    for sentence in sentences:
+        plain, n = ENTRY.subn(", #", sentence, count=1)
+        alike[re.sub(r"\d+", "#", plain) if n else sentence].append(sentence)
+    return [
+        first if not others else f"{first} (the same in {len(others)} more)"
+        for first, *others in alike.values()
+    ]

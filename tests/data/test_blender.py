@@ -197,9 +197,21 @@ def test_all_problems_of_a_listing_and_all_of_its_images_are_listed_together(fol
         Blender(str(folder)).read("train")
 
 
-def test_more_problems_than_one_reads_are_counted(folder):
+def test_one_mistake_of_all_frames_is_said_once(folder):
     edit(folder, lambda c: c.update(frames=[1] * 50))
-    with pytest.raises(UserError, match=r"(?s)has 50 problems:.*frame 19: .*and 30 more$"):
+    with pytest.raises(UserError, match=r"frame 0: the key file_path .* .the same in 49 more.$"):
+        Blender(str(folder)).read("train")
+
+
+def test_more_problems_than_one_reads_are_counted(folder):
+    path = folder / "train"
+    names = [chr(97 + i) * 3 for i in range(25)]
+    for name in names:
+        (path / f"{name}.png").write_bytes(b"")
+    pose = torch.eye(4).tolist()
+    frames = [{"file_path": f"train/{name}", "transform_matrix": pose} for name in names]
+    edit(folder, lambda c: c.update(frames=frames))
+    with pytest.raises(UserError, match=r"(?s)has 25 problems:.*ttt.png .*and 5 more$"):
         Blender(str(folder)).read("train")
 
 

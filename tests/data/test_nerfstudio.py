@@ -224,6 +224,21 @@ def mirrored(frame):
     frame["transform_matrix"][0] = [-x for x in frame["transform_matrix"][0]]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(ftheta_p0=1.0), "frame 0: ftheta_p0 is not"),
+        (lambda c: [f.update(fl_x="1") for f in c["frames"]] and None, "frame 0: fl_x must be of"),
+        (each(lambda f: f.update(mask_path=f["file_path"].replace("im", "m"))), "frame 0: mask_pa"),
+        (each(scaled), r"frame 0 .images/train_0.png.: transform_matrix is not a rotation"),
+    ],
+)
+def test_one_mistake_of_all_frames_is_said_once(root, change, message):
+    edit(root, change)
+    with pytest.raises(UserError, match=message + r".* .the same in 3 more.$"):
+        read(root)
+
+
 def first(change):
     return lambda content: change(content["frames"][0])
 
@@ -235,7 +250,7 @@ def first(change):
         (lambda c: 3, "must hold a JSON object in braces, got 3"),
         (lambda c: {}, "the key frames is missing, add it"),
         (lambda c: c.update(frames=[]), "frames is empty"),
-        (lambda c: c.update(frames=[1, 2]), "frame 1: the key file_path is missing"),
+        (lambda c: c.update(frames=[1, 2]), "frame 0: the key file_path is missing"),
         (first(scaled), r"transform_matrix is not a rotation .off by 0.21.: remove scale"),
         (first(mirrored), "transform_matrix mirrors the scene"),
         (first(lambda f: f.update(transform_matrix=[[1, 2]])), "must be 4 rows of 4 numbers"),
