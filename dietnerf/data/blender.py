@@ -8,13 +8,13 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dietnerf.data.blender_listing import Frame, check_file, common_camera, read_listing
+from dietnerf.data.blender_listing import Frame, check_files, common_camera, read_listing
 from dietnerf.data.files import (
     exists,
-    find_folder,
 )
 from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, shrink
 from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
+from dietnerf.data.nearby import find_folder
 from dietnerf.data.problems import Problems
 from dietnerf.data.ranges import blender_range
 from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
@@ -110,9 +110,7 @@ class Blender(AbstractReader):
         if split == "test":
             frames = self._thin_out(frames, listing)
         problems = Problems(self.folder)
-        for frame in frames:
-            with problems.caught():
-                check_file(frame, self.folder)
+        check_files(frames, self.folder, problems)
         problems.stop()
         return content, frames
 

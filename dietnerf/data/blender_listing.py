@@ -2,6 +2,7 @@
 and one camera for all."""
 
 import math
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, entry, exists, find_image, read_object
 from dietnerf.data.images import Header
 from dietnerf.data.intrinsics import read_intrinsics
+from dietnerf.data.nearby import file_instead, instead
 from dietnerf.data.problems import Problems
 from dietnerf.data.shots import Intrinsics
 from dietnerf.errors import UserError
@@ -105,9 +107,16 @@ def _read_frame(content: Any, position: int, listing: Path) -> Frame:
     return Frame(position, path, rigid(matrix, f"{where} ({name})"))
 
 
-def check_file(frame: Frame, folder: Path) -> None:
-    if not exists(frame.path):
-        raise UserError(
-            f"{frame.path} is listed but does not exist: restore it or remove its frame"
-        )
-    check_stays(folder, frame.path)
+def check_files(frames: list[Frame], folder: Path, problems: Problems) -> None:
+    """Note which images do not exist, or lie outside of the scene's folder."""
+    missing = [frame.path for frame in frames if not exists(frame.path)]
+    if missing:
+        first = missing[0]
+        found = file_instead(folder, os.path.relpath(first, folder))
+        many = "" if len(missing) == 1 else f" (as {len(missing)} of {len(frames)})"
+        what_to_do = "restore it or remove its frame" if found is None else "correct the listing"
+        problems.add(f"{first} is listed but does not exist{many}{instead(found)}: {what_to_do}")
+    for frame in frames:
+        if frame.path not in missing:
+            with problems.caught():
+                check_stays(folder, frame.path)

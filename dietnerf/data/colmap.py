@@ -16,8 +16,9 @@ from dietnerf.data.colmap_model import (
     read_model,
     rotation,
 )
-from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, exists, find_folder, find_image
+from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, exists, find_image
 from dietnerf.data.loading import Downscale
+from dietnerf.data.nearby import find_folder
 from dietnerf.data.problems import Problems
 from dietnerf.data.ranges import range_of_points
 from dietnerf.data.scene import Split
@@ -114,7 +115,7 @@ class COLMAP(AbstractShotReader):
                 seen.add(path)
                 shots.append(_shot(image, model, path, f"{folder}, image {image.name}"))
         if not problems.sentences:
-            warn_of_missing(missing, len(model.images), folder)
+            warn_of_missing(missing, len(model.images), folder, self.folder)
         if not shots:
             problems.stop()
         return held_out(self._moved(shots), self.hold_every, split)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -18,29 +17,6 @@ IMAGE_SUFFIXES = (
 LONGEST_NAME, MOST_FOLDERS = 4096, 64  # of a file; each of these is looked into
 MOST_JSON = 64 << 20  # bytes: a listing of some 60,000 views
 MOST_VALUES = 4_000_000  # in it; each takes up to 64 bytes of memory
-
-
-def find_folder(root: str, *needed: str) -> Path:
-    """The scene's folder: `root`, or if that is relative, also below data/ and $DIETNERF_DATA.
-
-    Args:
-        root: as the user gave it.
-        needed: the folder holds at least one of these.
-    """
-    given = Path(root).expanduser()
-    places = [given]
-    if not given.is_absolute():
-        places.append(Path("data") / given)
-        if os.environ.get("DIETNERF_DATA"):
-            places.append(Path(os.environ["DIETNERF_DATA"]).expanduser() / given)
-    for place in places:
-        if any(exists(place / name) for name in needed):
-            return place
-    tried = ", ".join(str(place) for place in places)
-    raise UserError(
-        f"no {' or '.join(needed)} for root={root}, tried {tried}: "
-        "give the folder that holds it, or set DIETNERF_DATA to the folder of your data sets"
-    )
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.arrays import read_array
-from dietnerf.data.files import check_stays, find_folder, list_images
+from dietnerf.data.files import check_stays, list_images
 from dietnerf.data.loading import Downscale
+from dietnerf.data.nearby import find_folder
 from dietnerf.data.problems import Problems
 from dietnerf.data.scene import Split
 from dietnerf.data.shots import (

@@ -13,7 +13,6 @@ from dietnerf.data.files import (
     check_stays,
     entry,
     exists,
-    find_folder,
     find_image,
     is_file,
     number,
@@ -21,6 +20,7 @@ from dietnerf.data.files import (
 )
 from dietnerf.data.intrinsics import read_intrinsics
 from dietnerf.data.loading import Downscale
+from dietnerf.data.nearby import file_instead, find_folder, instead
 from dietnerf.data.ply import read_points
 from dietnerf.data.problems import Problems
 from dietnerf.data.ranges import NgpBox, ranged
@@ -140,7 +140,7 @@ class Transforms(AbstractShotReader):
                 seen[path] = i
                 shots.append(self._shot(content | _given(frame), name, path, c2w, where))
         if not problems.sentences:
-            warn_of_missing(missing, len(frames), listing)
+            warn_of_missing(missing, len(frames), listing, self.folder)
         return shots
 
     def _shot(self, values: dict[str, Any], name: str, path: Path, c2w: Tensor, where: str) -> Shot:
@@ -172,7 +172,11 @@ class Transforms(AbstractShotReader):
                 name = entry(values, key, (str,), where)
                 path = find_image(self.folder, name)
                 if path is None:
-                    raise UserError(f"{where}: {key} is {name}, which does not exist: restore it")
+                    found = instead(file_instead(self.folder, name))
+                    raise UserError(
+                        f"{where}: {key} is {name}, which does not exist{found}: correct the name, "
+                        "or restore it"
+                    )
                 check_stays(self.folder, path)
                 return path
         return None

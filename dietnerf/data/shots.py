@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.files import is_folder
+from dietnerf.data.nearby import file_instead, instead
 from dietnerf.data.scene import Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, guessed_range
@@ -177,21 +178,29 @@ def photo_folder(root: Path, downscale: float) -> Path:
     return copies[max(fitting) if fitting else min(copies)]
 
 
-def warn_of_missing(missing: list[str], n_listed: int, listing: Path) -> None:
+def warn_of_missing(missing: list[str], n_listed: int, listing: Path, folder: Path) -> None:
     """Count the listed photographs that do not exist.
+
+    Args:
+        missing: their names.
+        n_listed: how many are listed, these included.
+        listing: the file that lists them.
+        folder: where they should be.
 
     Raises:
         UserError: none is left.
     """
     if not missing:
         return
+    found = file_instead(folder, missing[0])
     if len(missing) == n_listed:
+        what_to_do = "put them beside it" if found is None else "correct the names in it"
         raise UserError(
-            f"none of the {n_listed} images that {listing} lists exists, such as {missing[0]}: "
-            "put them beside it"
+            f"none of the {n_listed} images that {listing} lists exists, such as {missing[0]}"
+            f"{instead(found)}: {what_to_do}"
         )
     warnings.warn(
         f"{len(missing)} of the {n_listed} images that {listing} lists do not exist, such as "
-        f"{missing[0]}: they are left out",
+        f"{missing[0]}{instead(found)}: they are left out",
         stacklevel=2,
     )
