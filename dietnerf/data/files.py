@@ -35,7 +35,8 @@ def read_object(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid JSON ({error}): export it again") from error
     if not isinstance(content, dict):
         raise UserError(
-            f"{path} must hold a JSON object in braces, got {_shorten(content)}: export it again"
+            f"{path} must hold a JSON object in braces, got {_shorten(content)}: a list of poses, "
+            "as ns-export writes it, says nothing of the camera; use the capture's transforms.json"
         )
     return content
 

@@ -43,7 +43,10 @@ def read_intrinsics(values: dict[str, Any], path: Path, where: str) -> Intrinsic
     model = values.get("camera_model", "OPENCV")
     if model not in (*PINHOLES, *FISHEYES):
         known = ", ".join((*PINHOLES, *FISHEYES))
-        raise UserError(f"{where}: camera_model {model!r:.40} is none of {known}: export it anew")
+        raise UserError(
+            f"{where}: camera_model {model!r:.40} is none of {known}: undistort the photos to "
+            "pinhole ones first, or cut panoramas into perspective views"
+        )
     stored = (0, 0)
     if values.get("w") is None or values.get("h") is None:
         stored = image_size(path)

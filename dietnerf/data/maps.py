@@ -48,10 +48,11 @@ def read_mask(shot: Shot, width: int, height: int) -> Tensor | None:
 def read_depth(shot: Shot, width: int, height: int) -> Tensor | None:
     """Distances along the axis, (height, width), 0 where unknown, or None where all are."""
     if shot.depth is not None:
-        depth = _nearest(
-            torch.from_numpy(read_numbers(shot.depth).astype(np.float32)), width, height
-        )
-        return depth.nan_to_num(0, 0, 0).clamp(min=0) * shot.depth_unit
+        values = read_numbers(shot.depth)
+        is_whole = np.issubdtype(values.dtype, np.integer)
+        depth = _nearest(torch.from_numpy(values.astype(np.float32)), width, height)
+        unit = shot.depth_unit if is_whole else shot.float_depth_unit
+        return depth.nan_to_num(0, 0, 0).clamp(min=0) * unit
     if shot.points is None:
         return None
     full = shot.intrinsics

@@ -64,8 +64,9 @@ class Transforms(AbstractShotReader):
             the frames name as `near` and `far`; or those of the points of `ply_file_path`, for each
             view; or the box of `aabb_scale`, `scale` and `offset`, of which near follows only where
             `scale` is there; or a guess from where the cameras look.
-        depth_unit: what a step of a depth map is in units of the file (nerfstudio: millimetres and
-            metres); `integer_depth_scale` in the file goes before it.
+        depth_unit: what 1 in a depth map is in units of the file. Without it integers are
+            thousandths (millimetres, where the file is in metres), and floats units;
+            `integer_depth_scale` in the file goes before it, for integers.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Transforms(AbstractShotReader):
         scale: bool = True,
         near: float | None = None,
         far: float | None = None,
-        depth_unit: float = 1e-3,
+        depth_unit: float | None = None,
     ) -> None:
         super().__init__(downscale)
         check_hold_every(hold_every)
@@ -149,7 +150,7 @@ class Transforms(AbstractShotReader):
         mask = self._beside(values, ("mask_path",), where)
         dynamic = path.with_name(f"dynamic_mask_{path.stem}.png")
         is_dynamic = mask is None and exists(dynamic)
-        unit = self.depth_unit
+        unit = 1e-3 if self.depth_unit is None else self.depth_unit
         if "integer_depth_scale" in values:
             unit = number(values, "integer_depth_scale", where)
         return Shot(
@@ -163,6 +164,7 @@ class Transforms(AbstractShotReader):
             is_mask_inverted=is_dynamic,
             depth=depth,
             depth_unit=unit,
+            float_depth_unit=1.0 if self.depth_unit is None else self.depth_unit,
         )
 
     def _beside(self, values: dict[str, Any], keys: tuple[str, ...], where: str) -> Path | None:

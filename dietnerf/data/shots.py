@@ -50,7 +50,7 @@ class Intrinsics:
         if not (min(self.width, self.height) >= 1 and min(self.focal) > 0):
             raise UserError(
                 f"{where}: image size {self.width}x{self.height} and focal length "
-                f"{self.focal[0]:g}, {self.focal[1]:g} must be positive: export the camera again"
+                f"{self.focal[0]:g}, {self.focal[1]:g} must be positive: correct them"
             )
         sides = (self.width, self.height)
         has_view = all(1e-3 < f / s < 1e4 for f, s in zip(self.focal, sides, strict=True))
@@ -59,7 +59,7 @@ class Intrinsics:
             raise UserError(
                 f"{where}: no camera of {self.width}x{self.height} pixels has focal length "
                 f"{self.focal[0]:g}, {self.focal[1]:g}, principal point {self.centre[0]:g}, "
-                f"{self.centre[1]:g} and its distortion: export the camera again"
+                f"{self.centre[1]:g} and its distortion: correct what of it is wrong"
             )
 
 
@@ -74,7 +74,8 @@ class Shot:
         intrinsics: for a photograph of the size that they name; the file may be a smaller copy.
         near, far: along the camera axis, scene units; NaN where nothing is known of them.
         mask: file of a mask; `is_mask_inverted` says that it is set where pixels do not count.
-        depth: file of a depth map; times `depth_unit` it is along the camera axis in scene units.
+        depth: file of a depth map along the camera axis; its integers times `depth_unit`, or its
+            floats times `float_depth_unit`, are scene units.
         points: places of the photograph whose distance is known: column, row and distance along
             the axis, (n_points, 3).
     """
@@ -89,6 +90,7 @@ class Shot:
     is_mask_inverted: bool = False
     depth: Path | None = None
     depth_unit: float = 1.0
+    float_depth_unit: float = 1.0
     points: Tensor | None = None
 
 
@@ -128,10 +130,20 @@ def moved(
             raise UserError(
                 f"near {low:g} and far {high:g} of {shot.name} leave nothing to see: give both"
             )
-        unit, points = shot.depth_unit * scale, shot.points
+        points = shot.points
         if points is not None:
             points = points * points.new_tensor([1, 1, scale])
-        result.append(replace(shot, c2w=pose, near=low, far=high, depth_unit=unit, points=points))
+        result.append(
+            replace(
+                shot,
+                c2w=pose,
+                near=low,
+                far=high,
+                points=points,
+                depth_unit=shot.depth_unit * scale,
+                float_depth_unit=shot.float_depth_unit * scale,
+            )
+        )
     return result
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ AROUND = ("orbit", "swing", "spiral")  # paths around the middle of the scene
 SPLITS = ("train", "val", "test")
 FURTHEST = 1e6  # scene units
 MOST_POSES = 10_000
+FAR_OFF = 2.0  # from where on poses are of another frame, in reaches of the run's cameras
 MOST_FRAMES, LARGEST = 100_000, 65_535  # pixels along a side
 BYTES_AT_ONCE = 64  # of memory for each pixel of the frame that is being rendered
 
@@ -56,7 +58,10 @@ def add_path_options(parser: argparse.ArgumentParser, default: str) -> None:
         f"that split (default: {default})",
     )
     add(
-        "--poses", type=path_name, help="JSON with frames[].transform_matrix to interpolate through"
+        "--poses",
+        type=path_name,
+        help="JSON with frames[].transform_matrix to interpolate through, in the run's own frame: "
+        "that of a capture's listing only where its reader neither orients nor scales",
     )
     add("--frames", type=number(int, 1, MOST_FRAMES), default=60)
     add(
@@ -208,6 +213,7 @@ def _fly_through(train: Cameras, options: argparse.Namespace) -> Cameras:
         stops = train.c2w[nearest_neighbour_order(train.positions)]
         if options.poses is not None:
             stops = read_poses(options.poses)
+            warn_of_another_frame(options.poses, stops, train)
         return fly(train, interpolate(stops, n_frames), around)
     if face_one_way(train) and radius is None and elevation is None:
         return loop(train, n_frames)
@@ -232,3 +238,17 @@ def read_poses(path: Path) -> Tensor:
         raise UserError(f"--poses {path} has {len(matrices)} frames; give at most {MOST_POSES}")
     poses = [rigid(matrix, f"--poses {path}, frame {i}") for i, matrix in enumerate(matrices)]
     return torch.stack(poses)[:, :3].float()
+
+
+def warn_of_another_frame(path: Path, poses: Tensor, train: Cameras) -> None:
+    """Say where poses (n, 3, 4) lie far from where the run's cameras stand."""
+    middle = train.positions.mean(dim=0)
+    reach = float((train.positions - middle).norm(dim=-1).max())
+    farthest = float((poses[:, :, 3] - middle).norm(dim=-1).max())
+    if farthest > FAR_OFF * max(reach, float(train.near.min())):
+        warnings.warn(
+            f"--poses {path}: poses lie up to {farthest:.3g} from the middle of the run's cameras, "
+            f"which stand within {reach:.3g} of it. They are taken in the run's own frame, which a "
+            "reader turned and scaled unless its orient and scale (recentre, bd_factor) are off",
+            stacklevel=2,
+        )

@@ -168,7 +168,7 @@ def rigid(matrix: Any, where: str, name: str = "transform_matrix") -> Tensor:
     if c2w.shape != (4, 4):
         raise UserError(f"{what} must be 4 rows of 4 numbers, got shape {tuple(c2w.shape)}")
     if not c2w.float().isfinite().all():
-        raise UserError(f"{what} holds NaN or infinity: export the pose again")
+        raise UserError(f"{what} holds NaN or infinity: remove what has no pose")
     if not torch.equal(c2w[3], torch.tensor([0, 0, 0, 1], dtype=torch.float64)):
         raise UserError(f"{what} must end in the row 0 0 0 1, got {c2w[3].tolist()}")
     turn = c2w[:3, :3]

@@ -173,7 +173,7 @@ FRAME = r"transforms_train.json, frame 2 \(./train/r_2.png\): transform_matrix "
         (lambda c: c["frames"][2]["transform_matrix"][0].pop(), FRAME + "must be 4 rows of 4 num"),
         (set_pose(0, 0, "one"), FRAME + "must be 4 rows of 4 numbers"),
         (set_pose(3, 3, 2.0), FRAME + "must end in the row 0 0 0 1"),
-        (set_pose(1, 3, math.nan), FRAME + "holds NaN or infinity: export the pose again"),
+        (set_pose(1, 3, math.nan), FRAME + "holds NaN or infinity: remove what has no pose"),
         (scale_pose, FRAME + "is not a rotation .off by 0.21.: remove scale and shear"),
         (mirror_pose, FRAME + "mirrors the scene"),
     ],

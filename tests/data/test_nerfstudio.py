@@ -182,7 +182,18 @@ def test_depth_maps_in_millimetres(root):
     torch.testing.assert_close(read(root).depths[0], steps * 1e-3)
     np.save(root / "depths/train_0.npy", np.full((6, 6), 2500.0))
     edit(root, lambda c: c["frames"][0].update(depth_file_path="depths/train_0.npy"))
-    assert read(root).depths[0].unique().tolist() == [2.5]
+    assert read(root, depth_unit=1e-3).depths[0].unique().tolist() == [2.5]
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_depth_maps_of_floats_are_in_units_of_the_file(root, small_scene, scale):
+    """Where integers are millimetres, and whatever integer_depth_scale says of those."""
+    np.save(root / "depths/train_0.npy", small_scene.depths[0].numpy())
+    edit(root, lambda c: c["frames"][0].update(depth_file_path="depths/train_0.npy"))
+    scene = read(root, scale=scale)
+    smaller = scene.cameras.positions[0].norm() / small_scene.cameras.positions[0].norm()
+    torch.testing.assert_close(scene.depths[0], small_scene.depths[0] * smaller)
+    torch.testing.assert_close(scene.depths, small_scene.depths * smaller, atol=1e-4, rtol=0)
 
 
 def test_missing_photos_are_counted_and_left_out_until_none_is_left(root):

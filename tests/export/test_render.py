@@ -16,6 +16,7 @@ import torch
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
 from dietnerf.export import frames, render
+from dietnerf.export.paths import warn_of_another_frame
 from dietnerf.export.sight import Unseen
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import Mode
@@ -79,6 +80,15 @@ def _one_frame(run: Path) -> tuple[Cameras, list[Mode], torch.Tensor]:
 
 def _end_at_once(index: int) -> None:
     os._exit(1)
+
+
+def test_poses_in_the_frame_of_a_listing_are_warned_of(recwarn):
+    train = Procedural(resolution=16).cameras("train")
+    warn_of_another_frame(Path("path.json"), train.c2w, train)
+    assert not recwarn.list
+    farther = torch.cat([train.c2w[:, :, :3], 3.8 * train.c2w[:, :, 3:]], dim=2)
+    with pytest.warns(UserWarning, match=r"--poses path.json: poses lie up to .* orient and scale"):
+        warn_of_another_frame(Path("path.json"), farther, train)
 
 
 def test_interpolation_through_given_poses(finished_run: Path, tmp_path: Path):
