@@ -197,7 +197,10 @@ class Blender(AbstractReader):
                 for given, own in zip((near, far), found, strict=True)
             )
         if not (near < far).all():
-            raise UserError(f"near {self.near} and far {self.far} leave nothing to see: give both")
+            raise UserError(
+                f"near {float(near.max()):g} and far {float(far.min()):g} leave nothing to see: "
+                "give both"
+            )
         return near, far
 
 

@@ -384,7 +384,7 @@ HUGE = [
         ([*FIELD, "--model.losses", MISSPELT], "\"model.losses\": Option 'wieght' is not accepted"),
         (["--config", "quickstart", "--ckpt_path", "last"], "there is no checkpoint at"),
         (["--config", "nerf", "--data.reader.init_args.root", "/nowhere"], "/nowhere"),
-        (["--config", "nerf", "--data.reader.init_args.near", "9"], "near 9.0 and far 6.0"),
+        (["--config", "nerf", "--data.reader.init_args.near", "9"], "near 9 and far 6"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(options, sentence, tmp_path: Path, capsys):
