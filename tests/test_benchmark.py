@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,9 @@ def test_a_signal_ends_the_runs_as_well(tmp_path: Path, number: signal.Signals):
     plan.write_text(json.dumps({**content, "methods": {"plain": words}}))
     command = [sys.executable, "-m", "dietnerf.benchmark", str(plan), "--out", str(out)]
     folder = out / "clay/plain/seed0"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    # Where tests run in the background of a shell, SIGINT is ignored, and by children as well.
+    heed = partial(signal.signal, number, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=heed) as process:
         wait_for(lambda: (folder / "config.yaml").exists(), 60)
         (child,) = psutil.Process(process.pid).children()
         process.send_signal(number)

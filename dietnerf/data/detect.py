@@ -1,12 +1,12 @@
 """Which reader a folder is for, by what lies in it."""
 
-import os
 from pathlib import Path
 
 from dietnerf.data.blender import Blender
 from dietnerf.data.colmap import COLMAP
 from dietnerf.data.files import IMAGE_SUFFIXES, exists, read_object
 from dietnerf.data.llff import LLFF
+from dietnerf.data.nearby import places_of
 from dietnerf.data.nerfstudio import Transforms
 from dietnerf.data.scene import AbstractReader
 from dietnerf.errors import UserError
@@ -47,15 +47,6 @@ def find_reader(scene: str) -> tuple[type[AbstractReader], Path]:
             if exists(folder / name):
                 return _kind_of(reader, folder / name), folder
     raise UserError(_missing(places[0]))
-
-
-def places_of(root: str) -> list[Path]:
-    """Where a folder by that name can be."""
-    given = Path(root).expanduser()
-    if given.is_absolute():
-        return [given]
-    data = os.environ.get("DIETNERF_DATA")
-    return [given, Path("data") / given, *([Path(data).expanduser() / given] if data else [])]
 
 
 def _kind_of(reader: type[AbstractReader], listing: Path) -> type[AbstractReader]:

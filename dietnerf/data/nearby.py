@@ -21,12 +21,7 @@ def find_folder(root: str, *needed: str) -> Path:
         root: as the user gave it.
         needed: the folder holds at least one of these.
     """
-    given = Path(root).expanduser()
-    places = [given]
-    if not given.is_absolute():
-        places.append(Path("data") / given)
-        if os.environ.get("DIETNERF_DATA"):
-            places.append(Path(os.environ["DIETNERF_DATA"]).expanduser() / given)
+    places = places_of(root)
     for place in places:
         if any(exists(place / name) for name in needed):
             return place
@@ -39,6 +34,15 @@ def find_folder(root: str, *needed: str) -> Path:
         else f"{other} holds one, so give that"
     )
     raise UserError(f"no {' or '.join(needed)} for root={root}, tried {tried}: {what_to_do}")
+
+
+def places_of(root: str) -> list[Path]:
+    """Where a folder by that name can be: as it stands, below data/ and below $DIETNERF_DATA."""
+    given = Path(root).expanduser()
+    if given.is_absolute():
+        return [given]
+    data = os.environ.get("DIETNERF_DATA")
+    return [given, Path("data") / given, *([Path(data).expanduser() / given] if data else [])]
 
 
 def file_instead(folder: Path, name: str) -> Path | None:

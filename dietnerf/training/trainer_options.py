@@ -47,7 +47,10 @@ def check_options(options: Namespace) -> None:
             f"trainer.gradient_clip_val is {trainer.gradient_clip_val}; give a number, at least 0"
         )
     for callback in trainer.callbacks or []:
-        decay = callback.get("init_args", {}).get("decay")
+        init_args = callback.get("init_args", {})
+        decay, device = init_args.get("decay"), str(init_args.get("device"))
+        if device.partition(":")[0] not in ("None", "cpu", "cuda", "xla"):
+            raise UserError(f"{callback.class_path}: device is {device:.60}; use cpu or cuda")
         if decay is not None and not 0 <= decay <= 1:
             raise UserError(f"{callback.class_path}: decay is {decay}; give a number from 0 to 1")
     is_on_cpu = trainer.accelerator == "cpu"

@@ -26,6 +26,8 @@ def part(kind: str, name: str, **options: object) -> list[str]:
         (["--trainer.accumulate_grad_batches", str(2**53)], "batches is 9007199254740992; give"),
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0"),
         (part("callbacks+", "EMAWeightAveraging", decay=".nan"), "decay is nan; give a number"),
+        (part("callbacks+", "EMAWeightAveraging", device="meta"), "device is meta; use cpu or"),
+        (2 * part("callbacks+", "ModelCheckpoint"), "more than one stateful callback"),
         (part("callbacks+", "EarlyStopping", monitor="val/pnsr"), "EarlyStopping monitors 'val/p"),
         (part("callbacks+", "ModelCheckpoint", monitor="loss"), "ModelCheckpoint monitors 'loss'"),
     ],
