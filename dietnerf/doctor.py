@@ -60,7 +60,7 @@ def _packages() -> Iterator[str]:
             yield f"{name} is MISSING: pip install dietnerf"
     for module, (use, remedy) in OPTIONAL.items():
         if find_spec(module) is None:
-            yield f"{module} is not there, which {use} need{'s' * (' and ' not in use)}: {remedy}"
+            yield f"{module} is not there, for {use}: {remedy}"
         else:
             yield f"{module} is there ({use})"
 

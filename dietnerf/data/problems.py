@@ -24,6 +24,7 @@ class Problems:
     def __init__(self, where: Path) -> None:
         self.where = where
         self.sentences: dict[str, None] = {}  # in their order, each once
+        self.n_added = 0
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -35,7 +36,8 @@ class Problems:
 
     def add(self, sentence: str) -> None:
         self.sentences[sentence] = None
-        if len(self.sentences) == MOST:
+        self.n_added += 1
+        if self.n_added == MOST:
             self.stop()
 
     def stop(self) -> None:

@@ -24,3 +24,8 @@ def test_a_listing_of_nothing_but_mistakes_is_not_read_to_its_end():
         problems.add(str(i))
     with pytest.raises(UserError, match=f"scene has {MOST} problems"):
         problems.add("one more")
+    problems = Problems(Path("scene"))
+    for _ in range(MOST - 1):
+        problems.add("always the same")
+    with pytest.raises(UserError, match="always the same"):
+        problems.add("always the same")
