@@ -210,9 +210,13 @@ class TestResults(Callback):
 
     def __init__(self, run: str, lpips_weights: str | None = None) -> None:
         self.run = Path(run)
-        self.metrics = ImageMetrics(lpips_weights)
+        self._lpips_weights = lpips_weights
         self._scored: list[tuple[str, int, Scores]] = []
         self._failure: UserError | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Not before the test views were found: the weights may have to be downloaded.
+        self.metrics = ImageMetrics(self._lpips_weights)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._scored, self._failure = [], None

@@ -342,6 +342,10 @@ class DietNeRFCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         run = self._options().run
+        if not self.stop_on_signal.has_begun:
+            steps, most = self.trainer.global_step, self.trainer.max_steps
+            print(f"{run} has {steps} steps already, and ends at {most}: nothing was trained")
+            return
         assert self.model.capture is not None
         name = shlex.quote(run)
         lines = [f"The scene is in {run}. Next:"]

@@ -36,6 +36,11 @@ class Parser(LightningArgumentParser):
             raise UserError(
                 "name a scene, --scene FOLDER, or a preset: --config quickstart is a made-up scene"
             )
+        if "AbstractReader is abstract" in sentence:
+            raise UserError(
+                "data.reader has options but no class: --scene FOLDER finds it by what lies in the "
+                "folder, or name one, as --data.reader dietnerf.data.Transforms"
+            )
         # Of all the types that an option may have, the first is what it is for.
         sentence = re.sub(r"Does not validate.*? Errors: - (.*?) - Expected.*", r"\1", sentence)
         # What was given in the line itself was also tried as the name of a file.

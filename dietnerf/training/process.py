@@ -20,6 +20,7 @@ _UNHELPFUL = (
     ".*`__len__` defined.*",
     ".*does not have many workers.*",
     ".*litlogger.*",
+    ".*Total length of `list` across ranks is zero.*",  # no validation views
     r"\s*.*deprecated in v4.*",  # jsonargparse to Lightning
     r"\s*.*JsonargparseDeprecationWarning.*",
     ".*LightningCLI.s args parameter.*",

@@ -82,6 +82,7 @@ def test_a_chosen_preset_keeps_its_views(scene: Path, capsys):
         (["--scene", "SCENE", "--views", "99"], "99"),
         (["--scene", "SCENE", "--downscale", "x"], "--downscale is 'x'; give a number or auto"),
         (["--run", "RUN"], "name a scene, --scene FOLDER, or a preset"),
+        (["--data.reader.init_args.root", "SCENE"], "options but no class: --scene FOLDER finds"),
         (["--config", "quickstart", "--steps", "many"], "it must be a whole number, got many"),
         (["--config", "quickstart", "--data.reader", "dietnerf.data.Blendr"], "mean Blender?"),
         (["--config", "quickstart", "--data.reader", "dietnerf.data.Xyzzy"], "there are Blender,"),
@@ -99,7 +100,7 @@ def test_mistakes_are_one_sentence(options, sentence, scene: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_scene_is_trained_and_tested_without_a_config(scene: Path, tmp_path: Path):
+def test_a_scene_is_trained_and_tested_without_a_config(scene: Path, tmp_path: Path, capsys):
     run = tmp_path / "run"
     small = ["--model.field.init_args.log2_table_size", "11"]
     cli.main(["fit", "--scene", str(scene), "--run", str(run), *FEW_STEPS, *small])
@@ -107,3 +108,6 @@ def test_a_scene_is_trained_and_tested_without_a_config(scene: Path, tmp_path: P
     cli.main(["fit", "--run", str(run), "--ckpt_path", "last", "--steps", "16"])
     assert read_checkpoint(find_checkpoint(run))["global_step"] == 16
     assert (run / "metrics.json").is_file()
+    capsys.readouterr()
+    cli.main(["fit", "--run", str(run), "--ckpt_path", "last", "--steps", "9"])
+    assert "has 16 steps already, and ends at 9: nothing was trained" in capsys.readouterr().out
