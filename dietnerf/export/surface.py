@@ -16,7 +16,7 @@ from torch import Tensor
 from dietnerf.errors import UserError
 from dietnerf.export.optional import require
 from dietnerf.export.sight import Sight
-from dietnerf.geometry.bounds import bounds_of
+from dietnerf.geometry.bounds import bounds_of, subject_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Samples
 from dietnerf.training.system import DietNeRF
@@ -66,7 +66,10 @@ class Grid:
 
 
 def box_of_scene(system: DietNeRF, train: Cameras) -> Tensor:
-    """The box (2, 3) that field or sampler is laid out for, or else what the cameras see."""
+    """The box (2, 3) that field or sampler is laid out for, or else what the cameras see; of a
+    scene that goes on behind it, its subject."""
+    if getattr(system.field, "is_unbounded", False):
+        return subject_of(train)
     for bounds in (system.field.bounds, getattr(system.sampler, "bounds", None)):
         if isinstance(bounds, Tensor) and bool(bounds.isfinite().all()):
             return bounds.cpu()

@@ -64,11 +64,25 @@ def surroundings_of(cameras: Cameras) -> Tensor:
     Returns:
         bounds: lowest and highest corner, (2, 3), scene units.
     """
+    return _cube(cameras, SURROUNDINGS)
+
+
+def subject_of(cameras: Cameras) -> Tensor:
+    """The box of what the photos are of, without what is behind it: a cube around the point that
+    the cameras look at, as far as they stand from it, or where all face the same way what they see.
+
+    Returns:
+        bounds: lowest and highest corner, (2, 3), scene units.
+    """
+    return _cube(cameras, 1.0)
+
+
+def _cube(cameras: Cameras, reach: float) -> Tensor:
+    """Half as wide as `reach` times the distance of the cameras from what they look at."""
     if len(cameras) == 1 or face_one_way(cameras):
         return bounds_of(cameras)
     middle = focus(cameras.c2w.double()).to(cameras.c2w)
-    distance = (cameras.positions - middle).norm(dim=1).median()
-    half = SURROUNDINGS * distance
+    half = reach * (cameras.positions - middle).norm(dim=1).median()
     return torch.stack([middle - half, middle + half])
 
 

@@ -16,6 +16,7 @@ from dietnerf.export import render
 from dietnerf.export.command import main
 from dietnerf.export.depth import write_depths
 from dietnerf.export.points import seen_points
+from dietnerf.export.surface import box_of_scene
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from tests.export.test_mesh import SIDES, SOLID, looking_at_origin, system_of
 from tests.helpers import Ball, refused
@@ -152,9 +153,19 @@ def test_a_link_out_of_a_run_is_not_written_to(
     words: list[str], finished_run: Path, tmp_path: Path, capsys
 ):
     run, real = tmp_path / "run", tmp_path / "real"
-    shutil.copytree(finished_run, run)
+    shutil.copytree(finished_run / "checkpoints", run / "checkpoints")
     real.write_bytes(b"good")
     for name in ("mesh.ply", "points.ply", "cameras.json", "depth"):
         (run / name).symlink_to(real)
     assert "is a link to" in refused(capsys, main, *words, run)
     assert real.read_bytes() == b"good"
+
+
+def test_a_mesh_of_a_scene_that_goes_on_is_that_of_its_subject():
+    cameras = looking_at_origin(SIDES)
+    system = system_of(Ball(sigma=SOLID))
+    system.field.is_unbounded = True
+    distance = float(cameras.positions.norm(dim=1).median())
+    box = box_of_scene(system, cameras)
+    wanted = distance * torch.tensor([[-1.0] * 3, [1.0] * 3])
+    torch.testing.assert_close(box, wanted, atol=1e-2, rtol=0)

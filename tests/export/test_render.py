@@ -303,9 +303,9 @@ def test_cameras_that_face_one_way_are_flown_past_and_others_around(finished_run
 
 def test_a_link_out_of_a_run_is_not_written_to(finished_run: Path, tmp_path: Path, capsys):
     run, real = tmp_path / "run", tmp_path / "real"
-    shutil.copytree(finished_run, run)
+    shutil.copytree(finished_run / "checkpoints", run / "checkpoints")
     real.write_bytes(b"good")
-    for name in ("orbit.gif", "orbit.mp4"):
+    for name in ("swing.gif", "swing.mp4", "orbit.gif", "orbit.mp4"):
         (run / name).symlink_to(real)
     assert "is a link to" in refused(capsys, render.main, run, "--frames", "1")
     assert real.read_bytes() == b"good"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
-from dietnerf.geometry.bounds import bounds_of, check_bounds, surroundings_of
+from dietnerf.geometry.bounds import bounds_of, check_bounds, subject_of, surroundings_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
 
@@ -114,9 +114,12 @@ def test_the_surroundings_of_what_cameras_stand_around_do_not_depend_on_far(far:
     cameras = cameras_at(positions, [[0.0, 0, 1]] * 4)
     box = surroundings_of(replace(cameras, far=torch.full((4,), far)))
     torch.testing.assert_close(box, torch.tensor([[-8.0, -8, -7], [8.0, 8, 9]]))
+    subject = subject_of(replace(cameras, far=torch.full((4,), far)))
+    torch.testing.assert_close(subject, torch.tensor([[-4.0, -4, -3], [4.0, 4, 5]]))
 
 
 def test_the_surroundings_of_cameras_that_face_one_way_are_what_they_see():
     cameras = cameras_at([[4.0, 0, 0], [4.0, 0.5, 0]], [[0.0, 0, 0], [0.0, 0.5, 0]])
     assert torch.equal(surroundings_of(cameras), bounds_of(cameras))
     assert torch.equal(surroundings_of(cameras[:1]), bounds_of(cameras[:1]))
+    assert torch.equal(subject_of(cameras), bounds_of(cameras))
