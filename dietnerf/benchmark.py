@@ -255,7 +255,7 @@ def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> N
 @leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
     """Carry a plan out; `args` defaults to the command line."""
-    parser = Parser(prog="python -m dietnerf.benchmark", description=__doc__.splitlines()[0])
+    parser = Parser(prog="dietnerf benchmark", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("plan", type=path_name)
     add("--out", type=path_name, default=Path("runs/benchmark"))

@@ -20,7 +20,7 @@ COMMANDS = {
 @leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
     """Export a scene; `args` defaults to the command line."""
-    parser = Parser(prog="python -m dietnerf.export", description=__doc__)
+    parser = Parser(prog="dietnerf export", description=__doc__)
     ways = parser.add_subparsers(dest="what", required=True)
     for name, way in COMMANDS.items():
         words = (way.__doc__ or "").partition(": ")[2]

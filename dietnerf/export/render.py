@@ -35,7 +35,7 @@ BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0,
 
 def parse(args: list[str] | None) -> argparse.Namespace:
     """The options of the command line."""
-    parser = Parser(prog="render.py", description=__doc__)
+    parser = Parser(prog="dietnerf render", description=__doc__)
     add_run_options(parser)
     add_path_options(parser, default="one that follows the capture")
     add = parser.add_argument

@@ -202,16 +202,7 @@ class StopOnSignal(Callback):
     ) -> None:
         self._stop_after_picture(trainer, "test", batch_idx)
 
-    def on_predict_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: RenderedView,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._stop_after_picture(trainer, "test", batch_idx)
+    on_predict_batch_end = on_test_batch_end
 
     def _stop_after_picture(self, trainer: pl.Trainer, split: Split, batch_idx: int) -> None:
         n_views = len(trainer.datamodule.scenes[split])  # type: ignore[attr-defined]

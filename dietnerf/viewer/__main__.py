@@ -1,10 +1,11 @@
-"""Look at a finished run in a browser: `python -m dietnerf.viewer runs/demo`."""
+"""Look at a finished run in a browser: `dietnerf view runs/demo`."""
 
 import argparse
 from pathlib import Path
 
 import torch
 
+from dietnerf.arguments import Parser, number
 from dietnerf.errors import exit_on_user_error
 from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
 from dietnerf.training.process import prepare_process
@@ -13,10 +14,10 @@ from dietnerf.viewer import Viewer
 
 def parse(args: list[str] | None) -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m dietnerf.viewer", description=__doc__)
+    parser = Parser(prog="dietnerf view", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="folder of a run, or a .ckpt file")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for the whole network")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=number(int, 0, 65_535), default=8080)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args(args)
 
