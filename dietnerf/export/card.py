@@ -45,10 +45,10 @@ def model_card(
         f"{as_markdown(facts['version'])}: {int(history['steps']):,} steps in "
         f"{float(history['seconds']):.0f} seconds. It can be seen from any "
         "side:",
-        f"```\npython render.py hf://{repository}\npython -m dietnerf.export mesh hf://{repository}"
+        f"```\npython render.py hf://{repository}\ndietnerf export mesh hf://{repository}"
         f" --out {name}.glb\n```",
         f"Training views: {', '.join(map(as_markdown, views))}. The options are in `config.yaml`:",
-        f"```\npython -m dietnerf.export pull {repository} runs/{name}\n"
+        f"```\ndietnerf export pull {repository} runs/{name}\n"
         f"python train.py fit --config runs/{name}/config.yaml --run runs/{name}-again\n```",
         _scores(results),
         "The weights are safetensors; nothing here runs code when it is loaded.",

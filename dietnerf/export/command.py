@@ -1,4 +1,4 @@
-"""`python -m dietnerf.export`: a scene as a mesh, points, depth maps or cameras, and on the hub."""
+"""`dietnerf export`: a scene as a mesh, points, depth maps or cameras, and on the hub."""
 
 from dietnerf.arguments import Parser
 from dietnerf.errors import exit_on_user_error, leaving_on_signals

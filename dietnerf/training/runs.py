@@ -61,7 +61,7 @@ def complete(args: list[str]) -> list[str]:
     if is_remote(known.run):
         raise UserError(
             f"{known.run} is on the hub, and this command writes into a run of one's own: make one "
-            f"by `python -m dietnerf.export pull {repository_of(known.run)} FOLDER`"
+            f"by `dietnerf export pull {repository_of(known.run)} FOLDER`"
         )
     run, trains = Path(known.run), args[0] == "fit"
     goes_on = args[0] in TAKING_UP or known.ckpt_path is not None

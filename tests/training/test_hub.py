@@ -205,7 +205,7 @@ def test_a_pulled_scene_is_tested_but_not_trained_further(published, tmp_path: P
 def test_a_scene_on_the_hub_is_no_folder_to_write_into(capsys):
     with pytest.raises(SystemExit):
         cli.main(["test", "--run", f"hf://{NAME}"])
-    assert f"dietnerf.export pull {NAME} FOLDER" in capsys.readouterr().err
+    assert f"dietnerf export pull {NAME} FOLDER" in capsys.readouterr().err
 
 
 def test_only_what_a_picture_needs_is_published(published, finished_run: Path, tmp_path: Path):

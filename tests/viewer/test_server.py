@@ -206,7 +206,7 @@ def test_a_taken_port_is_one_sentence(finished_run: Path, capsys):
 
 @pytest.mark.parametrize("place", [("127.0.0.1", "70000"), ("nowhere.invalid", "0"), ("", "0")])
 def test_a_place_that_is_none_is_one_sentence(finished_run: Path, place: tuple[str, str]):
-    with pytest.raises(UserError, match="cannot listen at|port: .70000. is not a whole"):
+    with pytest.raises(UserError, match=r"cannot listen at|port: .70000. is not a whole"):
         open_run(parse([str(finished_run), "--host", place[0], "--port", place[1]]))
 
 
