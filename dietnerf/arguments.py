@@ -35,8 +35,9 @@ def number(kind: type[Number], least: Number, most: Number) -> Callable[[str], N
 
 def typed(command: str) -> str:
     """What a user types for a command of `dietnerf`, in the way that this one was called."""
-    if Path(sys.argv[0]).name == "dietnerf":
-        return f"dietnerf {command}"
+    called = Path(sys.argv[0]).stem
+    if called in ("dietnerf", "__main__"):
+        return f"{'dietnerf' if called == 'dietnerf' else 'python -m dietnerf'} {command}"
     if command == "render":
         return "python render.py"
     is_training = command in ("fit", "validate", "test", "predict", "look", "report")

@@ -1,10 +1,7 @@
 """`dietnerf doctor`: what is installed and built, what is missing, and how to get it."""
 
-import argparse
 import os
 import platform
-import shutil
-import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -12,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+import dietnerf
 from dietnerf.arguments import Parser
 from dietnerf.errors import exit_on_user_error
 
@@ -29,7 +27,7 @@ OPTIONAL = {  # module: what it is for, and how it is had
 @exit_on_user_error
 def main(args: list[str] | None = None) -> None:
     """Print it; `args` defaults to the command line."""
-    Parser(prog="dietnerf doctor", description=__doc__).parse_args(args, argparse.Namespace())
+    Parser(prog="dietnerf doctor", description=__doc__).parse_args(args)
     for title, lines in (
         ("machine", _machine()),
         ("packages", _packages()),
@@ -43,6 +41,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _machine() -> Iterator[str]:
     memory = psutil.virtual_memory()
+    yield f"dietnerf {dietnerf.__version__} in {Path(dietnerf.__file__).parent}"
     yield f"{platform.platform()}, Python {platform.python_version()}"
     free, there = memory.available / 1e9, memory.total / 1e9
     yield f"{os.cpu_count()} cores, {free:.1f} of {there:.1f} GB of memory free"
@@ -69,8 +68,8 @@ def _kernels() -> Iterator[str]:
     from dietnerf.ops._load import describe_build
 
     yield describe_build()
-    if shutil.which("g++") is None:
-        yield "no g++ here; with it, `pip install --no-build-isolation .` builds the kernels"
+    if "CPU kernels: yes" not in describe_build():
+        yield "with a C++ compiler, `pip install --no-build-isolation .` builds them"
 
 
 def _files() -> Iterator[str]:
@@ -81,7 +80,8 @@ def _files() -> Iterator[str]:
     weights = Path(torch.hub.get_dir(), "checkpoints/vgg16-397923af.pth")
     there = "is there" if weights.is_file() else "is not there: `test` tries to download it"
     yield f"{weights} (LPIPS) {there}"
-    hub = Path(os.environ.get("HF_HUB_CACHE", Path.home() / ".cache/huggingface/hub"))
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    hub = Path(HF_HUB_CACHE)
     towers = sorted(path.name for path in hub.glob("models--*[cC][lL][iI][pP]*"))
     yield f"CLIP weights in {hub}: {', '.join(towers) or 'none; a semantic loss downloads them'}"
-    yield f"this is {Path(sys.argv[0]).name} of {Path(__file__).parent}"

@@ -34,22 +34,23 @@ class Command:
         lines = [f"dietnerf {name}: {self.summary}", "", "Examples:"]
         lines += [f"  {example}" for example in self.examples]
         if self.options:
-            lines += ["", "Options that people use:"]
+            lines += ["", "Common options:"]
             lines += [f"  {option:{width}}  {what}" for option, what in self.options.items()]
-        return "\n".join([*lines, "", f"All options: dietnerf {name} --help all"])
+        example = f"{name} mesh --help" if name == "export" else f"{name} --help all"
+        return "\n".join([*lines, "", f"All options: dietnerf {example}"])
 
 
 RUN = {"--run FOLDER": "folder of the run (runs/latest)"}
 OF_FIT = {
     "--scene FOLDER": "photos with poses: transforms.json, COLMAP, poses_bounds.npy, Blender",
     "--run FOLDER": "everything goes in there (runs/NAME of the scene)",
-    "--config NAME": "a preset; more of them lie over it (the one that suits the scene)",
+    "--config NAME": "a preset or a YAML file, several overlay each other (chosen from the scene)",
     "--ckpt_path last": "go on with the run",
     "--steps N": "length of the training (as the preset says)",
     "--minutes N": "length of the training, in time",
     "--views N": "train on N of the photos alone",
     "--downscale N": "smaller photos (auto: at most 1,600 pixels along a side)",
-    "--seed N": "of the weights and of what is drawn (0)",
+    "--seed N": "random seed (0)",
     "--viewer true": "watch the scene in a browser while it trains",
     "--devices N": "GPUs, or processes on the CPU",
     "--use_semantic_loss false": "take the CLIP loss out of any preset",

@@ -41,7 +41,9 @@ class FolderLock:
             UserError: another process has it.
         """
         if self.path.exists() and self.path.stat().st_nlink > 1:
-            raise UserError(f"{self.path} is another file as well, which would be lost: remove it")
+            raise UserError(
+                f"{self.path} is a hard link to another file, which would be overwritten: remove it"
+            )
         self._is_new_folder = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.path, mode=0o666, is_singleton=True, fallback_to_soft=False)

@@ -33,11 +33,12 @@ def main(args: list[str] | None = None) -> None:
 
 def _carry_out(name: str, words: list[str], is_command_line: bool) -> None:
     command = COMMANDS[name]
-    if words[:2] in (["--help", "all"], ["-h", "all"]):
-        words = ["--help"]
-    elif {"-h", "--help"} & set(words):
-        print(command.help_text(name))
-        return
+    if {"-h", "--help"} & set(words):
+        is_whole = "all" in words or (not command.verb and words[0] not in ("-h", "--help"))
+        if not is_whole:
+            print(command.help_text(name))
+            return
+        words = [word for word in words if word != "all"]
     elif not words and command.needs:
         raise UserError(f"{command.needs}, as in: {command.examples[0]}")
     elif command.verb:

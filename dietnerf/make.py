@@ -38,7 +38,9 @@ def main(args: list[str] | None = None) -> None:
     from dietnerf.training.cli import main as train
 
     run = options.out / "run"
-    if not (options.out / "transforms.json").exists():
+    if (options.out / "transforms.json").exists():
+        print(f"1 of 3: {options.out}/transforms.json has the poses already", flush=True)
+    else:
         print(f"1 of 3: where the photos of {options.photos} were taken from", flush=True)
         prepare([str(options.photos), str(options.out), "--frames", str(options.frames)])
     print("2 of 3: training", flush=True)

@@ -28,7 +28,10 @@ def check_training(words: list[str]) -> None:
     Raises:
         UserError: names the option, and one that is like it.
     """
-    of_trainer = Path(str(find_spec("pytorch_lightning").origin)).parent / "trainer/trainer.py"  # type: ignore[union-attr]
+    lightning = find_spec("pytorch_lightning")
+    if lightning is None:
+        raise UserError("pytorch_lightning is not installed: pip install dietnerf")
+    of_trainer = Path(str(lightning.origin)).parent / "trainer/trainer.py"
     known = {f"--trainer.{name}" for name in _arguments(of_trainer, "Trainer")}
     for section, (file, cls) in SECTIONS.items():
         known |= {f"--{section}.{name}" for name in _arguments(PACKAGE / file, cls)}
@@ -63,7 +66,7 @@ def _check(words: list[str], known: set[str]) -> None:
 
 def _arguments(file: Path, cls: str) -> Iterator[str]:
     """What the constructor of a class takes."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ClassDef) and node.name == cls:
             begin = next(
                 n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"
@@ -72,4 +75,4 @@ def _arguments(file: Path, cls: str) -> Iterator[str]:
 
 
 def _added(file: str) -> list[str]:
-    return OPTION.findall((PACKAGE / file).read_text())
+    return OPTION.findall((PACKAGE / file).read_text(encoding="utf-8"))

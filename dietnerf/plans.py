@@ -8,6 +8,7 @@ from typing import Any
 from dietnerf.errors import UserError
 from dietnerf.training.allowlist import OF_ONE_COMMAND, check_config
 from dietnerf.training.runs import find_config
+from dietnerf.training.scene_options import SHORT
 from dietnerf.yaml_files import parse_yaml, read_yaml
 
 NAME = re.compile(r"\w[\w .,+()-]{0,99}")  # of a scene or a method, which becomes a folder's
@@ -115,7 +116,8 @@ def _options(words: list[str], path: Path) -> dict[str, Any]:
         part for word in words for part in (word.split("=", 1) if word[:2] == "--" else [word])
     ]
     found: dict[str, Any] = {}
-    for name, text in zip(pairs[::2], [*pairs[1::2], ""], strict=False):
+    for word, text in zip(pairs[::2], [*pairs[1::2], ""], strict=False):
+        name = SHORT.get(word, word)
         if name == "--config":
             find_config(text)  # whose content `fit` looks at
             continue

@@ -35,7 +35,8 @@ def preset_for(cameras: Cameras, n_views: int | None = None, is_cut_out: bool = 
     Args:
         cameras: those that can be trained on.
         n_views: how many of them are; all by default.
-        is_cut_out: nothing is behind what the photos show.
+        is_cut_out: nothing is behind what the photos show. `alpha.yaml`, which knows where, gains
+            nothing over `object-8view.yaml` (README).
     """
     n = len(cameras) if n_views is None else n_views
     if is_cut_out:

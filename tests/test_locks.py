@@ -59,7 +59,7 @@ def test_a_lock_that_is_another_file_as_well_is_not_written(tmp_path: Path):
     (tmp_path / "run").mkdir()
     os.link(tmp_path / "other", tmp_path / "run" / ".fit.lock")
     with (
-        pytest.raises(UserError, match="is another file as well"),
+        pytest.raises(UserError, match="is a hard link to another file"),
         FolderLock(tmp_path / "run", "fit", "--run"),
     ):
         pass

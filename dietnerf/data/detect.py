@@ -1,5 +1,6 @@
 """Which reader a folder is for, by what lies in it."""
 
+import shlex
 from pathlib import Path
 
 from dietnerf.data.blender import Blender
@@ -22,10 +23,6 @@ LISTINGS: dict[str, type[AbstractReader]] = {  # what a folder must hold, the su
     "cameras.bin": COLMAP,
     "cameras.txt": COLMAP,
 }
-PREPARE = (
-    "`dietnerf prepare {0} SCENE` finds where they were taken from, "
-    "`dietnerf make {0} --out SCENE` makes a film as well"
-)
 
 
 def find_reader(scene: str) -> tuple[type[AbstractReader], Path]:
@@ -60,20 +57,28 @@ def _kind_of(reader: type[AbstractReader], listing: Path) -> type[AbstractReader
     return Transforms if said & {"fl_x", "k1", "camera_model"} else Blender
 
 
+def _prepare(photos: Path) -> str:
+    name = shlex.quote(str(photos))
+    return (
+        f"`dietnerf prepare {name} SCENE` finds where they were taken from, "
+        f"`dietnerf make {name} --out SCENE` makes a film as well"
+    )
+
+
 def _missing(place: Path) -> str:
     if place.suffix.lower() in VIDEOS:
-        return f"{place} is a video: " + PREPARE.format(place)
+        return f"{place} is a video: " + _prepare(place)
     if not place.is_dir():
         return f"--scene {place} is a file: name the folder of a capture"
     inside = sorted(place.iterdir())
     photos = [path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES]
     if photos:
-        return f"{place} holds {len(photos)} photos without poses: " + PREPARE.format(place)
+        return f"{place} holds {len(photos)} photos without poses: " + _prepare(place)
     below = [path for path in inside if path.is_dir() and any(exists(path / n) for n in LISTINGS)]
     if below:
         return f"{place} is no capture, but {below[0]} is: --scene {below[0]}"
     folders = [path for path in inside if path.is_dir()]
     for folder in folders:
         if any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
-            return f"{folder} holds photos without poses: " + PREPARE.format(folder)
+            return f"{folder} holds photos without poses: " + _prepare(folder)
     return f"{place} holds no capture: none of {', '.join(LISTINGS)} is in it"

@@ -52,7 +52,8 @@ def _header(file: BinaryIO) -> tuple[str, int, np.dtype]:
         elif words[0] == "element":
             if not element and words[1] != "vertex":
                 raise ValueError(f"{words[1]} comes before vertex")
-            element, n_points = words[1], n_points or int(words[2])
+            element = words[1]
+            n_points = int(words[2]) if element == "vertex" else n_points
         elif words[0] == "property" and element == "vertex":
             fields.append((words[2], ORDERS[order] + TYPES[words[1]]))
     if not 0 <= n_points <= MOST_POINTS:

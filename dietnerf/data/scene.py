@@ -177,7 +177,7 @@ class AbstractReader(ABC):
 
 def without_full_alpha(scene: Scene) -> Scene:
     """The scene without its alpha channel where that is 255 in all pixels, which is no matte."""
-    if not scene.has_alpha or bool((scene.images[..., 3] < 255).any()):
+    if not scene.has_alpha or scene.is_cut_out:
         return scene
     return replace(scene, images=scene.images[..., :3].contiguous(), is_premultiplied=False)
 

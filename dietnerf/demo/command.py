@@ -1,7 +1,8 @@
 """`dietnerf app`: the page that shows all runs of a folder, served by Streamlit."""
 
-import os
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from dietnerf.arguments import Parser, number, path_name
@@ -25,8 +26,9 @@ def main(args: list[str] | None = None) -> None:
         raise UserError(f"there is no folder {options.runs}; train a scene first: dietnerf fit")
     if not (ROOT / "app.py").is_file():
         raise UserError("the page is in the checkout, which the installed package is without")
+    if find_spec("streamlit") is None:
+        raise UserError("the page needs streamlit: `pip install 'dietnerf[app]'`")
     print(f"The page: http://127.0.0.1:{options.port}", flush=True)
     words = ["streamlit", "run", "app.py", "--server.port", str(options.port)]
-    runs = str(options.runs.resolve())
-    os.chdir(ROOT)
-    os.execv(sys.executable, [sys.executable, "-m", *words, "--", runs])
+    command = [sys.executable, "-m", *words, "--", str(options.runs.resolve())]
+    sys.exit(subprocess.call(command, cwd=ROOT))

@@ -200,7 +200,7 @@ def _facts(column: Any, scene: LoadedScene) -> None:
         column.text(printable(error))
         return
     if results is None:
-        column.caption("No scores yet: `python train.py test --run ...` measures them.")
+        column.caption("No scores yet: `dietnerf test --run ...` measures them.")
         return
     column.text(printable(results.protocol))
     mean = results.mean

@@ -49,15 +49,16 @@ def default_flight(
             scene than its cameras.
     """
     around = Surroundings.of(cameras)
-    shares = {}
+    tried: list[tuple[float, str, Cameras]] = []
     for name, frames in _candidates(cameras, around, n_frames):
         share = unseen_share(frames, cameras, middle_depths(frames, cameras, around))
         if share < MOST_UNSEEN and measure is not None:
             share = measure(frames)
         if share < MOST_UNSEEN:
             return name, frames
-        shares[share] = name, frames
-    return shares[min(shares)]
+        tried.append((share, name, frames))
+    _, name, frames = min(tried, key=lambda one: one[0])  # of equal ones the boldest
+    return name, frames
 
 
 def _candidates(

@@ -56,5 +56,6 @@ class Budget(Callback):
         seconds_per_step = (seconds - self._last[1]) / n_timed
         self._last = (steps, seconds)
         n_left = (self.seconds - seconds) / max(seconds_per_step, 1e-9)
-        loop = trainer.fit_loop.epoch_loop
-        loop.max_steps = steps + max(0, math.ceil(n_left))
+        # Every process has a clock of its own, and all must end with the same step.
+        most: int = trainer.strategy.broadcast(steps + max(0, math.ceil(n_left)))
+        trainer.fit_loop.epoch_loop.max_steps = most

@@ -267,7 +267,7 @@ class DietNeRFCLI(LightningCLI):
         self.datamodule.setup("fit" if subcommand == "look" else subcommand)
         self.datamodule.check_devices(subcommand, self.trainer.world_size)
         if subcommand in ("fit", "look"):
-            say_what_is_trained_on(self.datamodule)
+            say_what_is_trained_on(self.datamodule, trains=subcommand == "fit")
         if subcommand == "fit":
             self.model.prepare(self.datamodule, strategy.root_device)
         if self._options().ckpt_path is not None:

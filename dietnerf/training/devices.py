@@ -64,7 +64,7 @@ def check_strategy(name: Any) -> None:
     Raises:
         UserError: there is no strategy of that name.
     """
-    of_notebooks = ("spawn", "fork", "notebook")  # which copy what cannot be copied
+    of_notebooks = ("spawn", "fork", "notebook")  # which copy the model into a process, and fail
     known_names = [
         one
         for one in StrategyRegistry.available_strategies()

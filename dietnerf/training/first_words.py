@@ -3,11 +3,16 @@
 from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from dietnerf.data.capture_checks import doubts
+from dietnerf.errors import UserError
 from dietnerf.training.datamodule import SceneDataModule
 
 
-def say_what_is_trained_on(data: SceneDataModule) -> None:
+def say_what_is_trained_on(data: SceneDataModule, trains: bool) -> None:
     """Their number, size and range, and what is doubtful about them.
+
+    Args:
+        data: set up.
+        trains: False for a report, which says so where nothing can be learned from them.
 
     Raises:
         UserError: nothing can be learned from them.
@@ -21,5 +26,10 @@ def say_what_is_trained_on(data: SceneDataModule) -> None:
         + f", near {float(cameras.near.min()):.3g}, far {float(cameras.far.max()):.3g}",
         flush=True,
     )
-    for sentence in doubts(scene):
-        rank_zero_warn(sentence)
+    try:
+        for sentence in doubts(scene):
+            rank_zero_warn(sentence)
+    except UserError as error:
+        if trains:
+            raise
+        rank_zero_warn(str(error))

@@ -26,7 +26,7 @@ COLLAPSED_STEPS, COLLAPSED_SHARE = 500, 0.05  # that a picture may stay blank: t
 BLANK = 1e-3  # mean opacity, or mean transparency, of rays that all see the same
 FIRST_LOOK = 100  # step from which on a picture that is blank is worth a word
 OPAQUE, AT_NEAR = 0.95, 1.05  # mean opacity, and share of rays; depth of what is at near, by that
-IF_IT_STAYS = "if it stays so, check the reader's near and far, and the poses, with `look`"
+IF_IT_STAYS = "if it stays so, check the reader's near and far, and the poses, with `report`"
 FLAT, VARIED = 1e-5, 1e-3  # variance of colours that are one, and that are not
 
 

@@ -28,7 +28,11 @@ from dietnerf.training.published import (
 
 SCHEME = "hf:"
 PICTURES = ("*.gif", "*.mp4")
-_OF_CLIENT: tuple[type[Exception], ...] = HfHubHTTPError.__bases__  # the HTTP client's own
+_OF_CLIENT: tuple[type[Exception], ...] = (
+    tuple(  # errors of the HTTP client, by versions of the hub
+        cls for cls in HfHubHTTPError.__bases__ if cls.__module__.startswith(("httpx", "requests"))
+    )
+)
 UNREACHABLE: tuple[type[Exception], ...] = (OfflineModeIsEnabled, OSError, *_OF_CLIENT)
 FILES = (WEIGHTS, CONFIG, "README.md", "metrics.json", *PICTURES)  # no others are downloaded
 

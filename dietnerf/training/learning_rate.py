@@ -27,7 +27,7 @@ class AbstractLearningRate(ABC):
 
 
 class Schedule(torch.optim.lr_scheduler.LambdaLR):
-    """torch's, of which a checkpoint decides the step alone: torch's takes any attribute."""
+    """LambdaLR that restores the step alone from a checkpoint; torch's restores any attribute."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on at a step.

@@ -108,6 +108,7 @@ class LiveViewer(Callback):
     ) -> None:
         if self.viewer is None or trainer.global_step % steps_between_logs(trainer) != 0:
             return
+        self.progress.max_steps = trainer.max_steps  # which a budget of time changes
         metrics = trainer.callback_metrics
         if {"train/loss", "train/psnr"} <= metrics.keys():
             self.progress.record(

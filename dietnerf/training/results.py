@@ -52,7 +52,7 @@ def read_results(run: Path) -> Results | None:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} cannot be read ({reason}); write it anew by "
-            f"`python train.py test --run {shlex.quote(str(run))}`, or remove it"
+            f"`dietnerf test --run {shlex.quote(str(run))}`, or remove it"
         ) from error
 
 

@@ -56,7 +56,7 @@ def complete(args: list[str]) -> list[str]:
     parser.add_argument("-c", "--config", action="append", default=[])
     if not args or {"-h", "--help"} & set(args):
         return args
-    args = [args[0], *expand(args[1:])]
+    args = [args[0], *expand(args[0], args[1:])]
     known, others = parser.parse_known_args(args[1:])
     if is_remote(known.run):
         raise UserError(

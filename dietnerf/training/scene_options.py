@@ -14,6 +14,8 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.poses import face_one_way
 from dietnerf.presets import preset_for
 
+OF_SCENE = ("--scene", "--views", "--downscale", "--run")
+WITH_A_RUN = ("validate", "test", "predict")
 FEWEST_TO_SPARE = 16  # photos, of which some can be held out for testing
 HOLD_EVERY = 8
 SHORT = {  # what one option stands for
@@ -24,39 +26,59 @@ SHORT = {  # what one option stands for
 }
 
 
-def expand(words: list[str]) -> list[str]:
+def expand(verb: str, words: list[str]) -> list[str]:
     """Words of the command line with the short options written out.
 
     A capture, `--scene`, becomes its reader, and where no config is chosen the preset that suits
     it, which is said.
 
+    Args:
+        verb: what is to be done.
+        words: after it.
+
     Raises:
-        UserError: there is no capture.
+        UserError: there is no capture, or options contradict each other.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--scene", "--views", "--downscale", "--config", "--run"):
+    for option in OF_SCENE:
         parser.add_argument(option, action="append", default=[])
-    words = [SHORT.get(word, word) for word in _split(words)]
-    known, others = parser.parse_known_args(words)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    words = _split(words)
+    known, others = parser.parse_known_args([SHORT.get(word, word) for word in words])
+    others += _of_length(words)
     if not known.scene:
-        if known.views or known.downscale:
-            others = [*others, *_renamed("views.init_args.n", known.views)]
-            others += _renamed("reader.init_args.downscale", known.downscale)
-        chosen = [word for one in known.config for word in ("--config", one)]
-        return [*chosen, *(word for run in known.run[-1:] for word in ("--run", run)), *others]
-    scene, n_views = known.scene[-1], _number(known.views)
-    content, configs = _content(scene, n_views, known.downscale, known.config)
-    run = known.run[-1] if known.run else f"runs/{Path(scene).resolve().name}"
-    text = yaml.safe_dump(content, sort_keys=False)
-    configs = [word for name in (*configs, text) for word in ("--config", name)]
-    return [*configs, "--run", run, *others]
+        others += _renamed("views.init_args.n", known.views)
+        others += _renamed("reader.init_args.downscale", known.downscale)
+        configs, run = known.config, known.run[-1:]
+    elif verb in WITH_A_RUN:
+        raise UserError(f"--scene goes with fit and report; {verb} takes the scene of its --run")
+    else:
+        scene, n_views = known.scene[-1], _number(known.views)
+        content, configs = _content(scene, n_views, known.downscale, known.config)
+        configs = [*configs, yaml.safe_dump(content, sort_keys=False)]
+        run = known.run[-1:] or [f"runs/{Path(scene).resolve().name}"]
+    chosen = [word for name in configs for word in ("--config", name)]
+    return [*chosen, *(word for name in run for word in ("--run", name)), *others]
 
 
 def _split(words: list[str]) -> list[str]:
     """`--steps=3` as two words."""
-    names = (*SHORT, "--scene", "--views", "--downscale", "--config", "--run")
+    names = (*SHORT, *OF_SCENE, "--config", "-c")
     parts = [word.split("=", 1) if word.partition("=")[0] in names else [word] for word in words]
     return [part for pair in parts for part in pair]
+
+
+def _of_length(words: list[str]) -> list[str]:
+    """What goes with a number of steps: a run that is gone on with may have had a time instead.
+
+    Raises:
+        UserError: a time is given as well.
+    """
+    if "--steps" not in words:
+        return []
+    if "--minutes" in {word.partition("=")[0] for word in words}:
+        raise UserError("--steps and --minutes are both the length of the training: give one")
+    return ["--minutes", "null"]
 
 
 def _renamed(name: str, values: list[str]) -> list[str]:
@@ -83,10 +105,11 @@ def _content(
     listing = reader.listing("train")
     assert listing is not None
     n_held = 0
-    if reader.listing("test") is None and len(listing) >= FEWEST_TO_SPARE:
+    can_hold = "hold_every" in options and len(listing) >= FEWEST_TO_SPARE
+    if can_hold and reader.listing("test") is None:
         options["hold_every"] = HOLD_EVERY
-        n_held = -(-len(listing) // HOLD_EVERY)
-        listing = cls(**options).listing("train")
+        reader = cls(**options)
+        listing, n_held = reader.listing("train"), len(reader.listing("test") or ())
         assert listing is not None
     path = f"dietnerf.data.{cls.__name__}"
     data: dict[str, Any] = {"reader": {"class_path": path, "init_args": options}}

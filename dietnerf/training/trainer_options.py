@@ -13,7 +13,7 @@ from dietnerf.training.devices import check_strategy
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
 TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
 MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before it counts them
-MOST_ACCUMULATED = 10_000  # batches of a step; more would not end before anybody gives up
+MOST_ACCUMULATED = 10_000  # batches of one step
 FEW_PROCESSES = 8  # to try it, on however few cores
 MEASURED = re.compile("val/psnr|train/.+")  # what can be monitored
 PARTS = re.compile(r"(pytorch_lightning|lightning_fabric)\W(callbacks|loggers|profilers)\W")

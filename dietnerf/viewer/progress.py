@@ -26,7 +26,7 @@ class Progress:
     ) -> None:
         self.is_paused = False
         self.points: list[tuple[int, float, float]] = []
-        self._max_steps, self._every, self._seen = max_steps, 1, 0
+        self.max_steps, self._every, self._seen = max_steps, 1, 0
         self._drawn_at, self._n_drawn = 0.0, 0
         with server.gui.add_folder("Training", order=-1):
             self._note = server.gui.add_markdown("It begins.")
@@ -54,9 +54,7 @@ class Progress:
         for plot, curve in zip(self._plots, curves, strict=True):
             plot.data = (steps, curve)
         step, loss, psnr = self.points[-1]
-        self._note.content = (
-            f"step {step} of {self._max_steps}, loss {loss:.5f}, PSNR {psnr:.2f} dB"
-        )
+        self._note.content = f"step {step} of {self.max_steps}, loss {loss:.5f}, PSNR {psnr:.2f} dB"
 
     def _pause(self, event: Any) -> None:
         self.is_paused = not self.is_paused

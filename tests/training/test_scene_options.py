@@ -29,17 +29,15 @@ def content_of(words: list[str]) -> dict:
 
 
 def test_short_options_are_written_out():
-    words = expand(
-        ["--config", "fast", "--steps", "30", "--seed=3", "--views", "5", "--devices", "2"]
-    )
-    assert words == [
+    short = ["--config", "fast", "--steps", "30", "--seed=3", "--views", "5", "--devices", "2"]
+    assert expand("fit", short) == [
         *("--config", "fast", "--trainer.max_steps", "30", "--seed_everything", "3"),
-        *("--trainer.devices", "2", "--data.views.init_args.n", "5"),
+        *("--trainer.devices", "2", "--minutes", "null", "--data.views.init_args.n", "5"),
     ]
 
 
 def test_a_capture_chooses_reader_preset_and_what_is_held_out(scene: Path, capsys):
-    words = expand(["--scene", str(scene)])
+    words = expand("fit", ["--scene", str(scene)])
     assert words[:2] == ["--config", "photos"] and words[-2:] == ["--run", "runs/corner"]
     data = content_of(words)["data"]
     assert data["reader"]["class_path"] == "dietnerf.data.Transforms"
@@ -55,7 +53,7 @@ def test_a_capture_chooses_reader_preset_and_what_is_held_out(scene: Path, capsy
 def test_few_photos_are_all_trained_on(tmp_path: Path, capsys):
     few = Procedural(resolution=16, n_train=8).read("train")
     write_blender(few, tmp_path / "few", "train")
-    words = expand(["--scene", str(tmp_path / "few"), "--run", "x", "--downscale", "2"])
+    words = expand("fit", ["--scene", str(tmp_path / "few"), "--run", "x", "--downscale", "2"])
     assert words[:4] == ["--config", "fast", "--config", "object-8view"] and words[-1] == "x"
     options = content_of(words)["data"]["reader"]["init_args"]
     assert options["downscale"] == 2 and options["test_every"] == 1
@@ -63,12 +61,12 @@ def test_few_photos_are_all_trained_on(tmp_path: Path, capsys):
 
 
 def test_a_number_of_views(scene: Path):
-    views = content_of(expand(["--scene", str(scene), "--views", "3"]))["data"]["views"]
+    views = content_of(expand("fit", ["--scene", str(scene), "--views", "3"]))["data"]["views"]
     assert views == {"class_path": "dietnerf.data.FarthestViews", "init_args": {"n": 3}}
 
 
 def test_a_chosen_preset_keeps_its_views(scene: Path, capsys):
-    words = expand(["--scene", str(scene), "--config", "quickstart"])
+    words = expand("fit", ["--scene", str(scene), "--config", "quickstart"])
     assert words[:2] == ["--config", "quickstart"] and "views" not in content_of(words)["data"]
     assert not capsys.readouterr().out
 
@@ -76,6 +74,7 @@ def test_a_chosen_preset_keeps_its_views(scene: Path, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        (["--config", "fast", "--steps", "9", "--minutes", "1"], "are both the length"),
         (["--scene", "nowhere"], "there is no --scene nowhere"),
         (["--scene", "SCENE", "--views", "many"], "--views is 'many'; give a whole number"),
         (["--scene", "SCENE", "--views", "0"], "--views is '0'"),
@@ -111,3 +110,22 @@ def test_a_scene_is_trained_and_tested_without_a_config(scene: Path, tmp_path: P
     capsys.readouterr()
     cli.main(["fit", "--run", str(run), "--ckpt_path", "last", "--steps", "9"])
     assert "has 16 steps already, and ends at 9: nothing was trained" in capsys.readouterr().out
+
+
+def test_a_scene_is_for_training_alone(scene: Path, tmp_path: Path, capsys):
+    for verb in ("test", "validate", "predict"):
+        said = refused(capsys, cli.main, verb, "--scene", scene, "--run", tmp_path)
+        assert f"{verb} takes the scene of its --run" in said
+
+
+def test_a_config_by_its_short_name_is_a_choice(scene: Path, capsys):
+    words = expand("fit", ["--scene", str(scene), "-c", "quickstart"])
+    assert words[:2] == ["--config", "quickstart"] and not capsys.readouterr().out
+
+
+def test_many_renderings_without_test_views_are_all_trained_on(tmp_path: Path, capsys):
+    many = Procedural(resolution=8, n_train=30).read("train")
+    write_blender(many, tmp_path / "many", "train")
+    words = expand("fit", ["--scene", str(tmp_path / "many")])
+    assert words[:4] == ["--config", "fast", "--config", "dense"]
+    assert "kept" not in capsys.readouterr().out
