@@ -74,6 +74,7 @@ COMMANDS = {
         {
             "--out FOLDER": "scene, run and film go in there; interrupted work goes on from it",
             "--frames N": "taken of a video (40)",
+            "--quality KIND": "fast, normal or careful: time spent on the poses (normal)",
             "--steps N": "length of the training (as the preset says)",
             "--viewer": "watch it in a browser",
         },
@@ -84,7 +85,10 @@ COMMANDS = {
         "dietnerf.prepare.command",
         ("dietnerf prepare photos/ scene/", "dietnerf prepare film.mp4 scene/ --frames 40"),
         "name a folder of photos, or a video, and a folder for the scene",
-        {"--frames N": "taken of a video (40)"},
+        {
+            "--frames N": "taken of a video (40)",
+            "--quality KIND": "fast, normal or careful: time spent on the poses (normal)",
+        },
         files=("prepare/command.py",),
     ),
     "report": Command(

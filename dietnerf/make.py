@@ -6,6 +6,7 @@ import shlex
 from dietnerf.arguments import Parser, number, path_name
 from dietnerf.errors import exit_on_user_error, leaving_on_signals
 from dietnerf.files import check_writable
+from dietnerf.prepare.quality import QUALITIES
 
 LONGEST = 10_000_000  # steps
 
@@ -17,6 +18,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("photos", type=path_name, help="folder of photos, or a video file")
     add("--out", type=path_name, required=True, help="folder for the scene, its run and its film")
     add("--frames", type=number(int, 3, 10_000), default=40, help="taken of a video (default: 40)")
+    add("--quality", choices=QUALITIES, default="normal", help="of the poses (default: normal)")
     add("--steps", type=number(int, 1, LONGEST), help="of the training (default: the preset's)")
     add("--viewer", action="store_true", help="watch it in a browser while it trains")
     options = parser.parse_args(args)
@@ -42,7 +44,8 @@ def main(args: list[str] | None = None) -> None:
         print(f"1 of 3: {options.out}/transforms.json has the poses already", flush=True)
     else:
         print(f"1 of 3: where the photos of {options.photos} were taken from", flush=True)
-        prepare([str(options.photos), str(options.out), "--frames", str(options.frames)])
+        of_poses = ["--frames", str(options.frames), "--quality", options.quality]
+        prepare([str(options.photos), str(options.out), *of_poses])
     print("2 of 3: training", flush=True)
     words = ["fit", "--run", str(run)]
     if checkpoints_of(run):

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import shlex
 import shutil
 from pathlib import Path
@@ -14,10 +13,13 @@ from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.files import check_writable, new_folder
 from dietnerf.look import look
 from dietnerf.prepare import video
+from dietnerf.prepare.kept import kept_beside, kept_work, key_of
+from dietnerf.prepare.matching import require_pycolmap
 from dietnerf.prepare.photos import Photo, copy_photos, find_photos
-from dietnerf.prepare.structure import Structure, Trace, place, require_pycolmap
+from dietnerf.prepare.quality import QUALITIES
+from dietnerf.prepare.search import search
+from dietnerf.prepare.structure import Structure, Trace
 from dietnerf.prepare.transforms import angle_of_view, cameras_of, upright, write_transforms
-from dietnerf.workers import workers
 
 FEWEST = 3  # photographs that make a scene
 MOST_FRAMES = 10_000  # of a video
@@ -32,6 +34,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("scene", type=path_name, help="folder to be made: images and transforms.json")
     frames = number(int, FEWEST, MOST_FRAMES)
     add("--frames", type=frames, default=40, help="taken of a video (default: 40)")
+    add("--quality", choices=QUALITIES, default="normal", help="time spent (default: normal)")
     options = parser.parse_args(args)
     check_new(options.scene)
     return options
@@ -41,20 +44,24 @@ def check_new(scene: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises:
-        UserError: it does, or cannot be made.
+        UserError: it does, or cannot be made, or what is kept beside it cannot be.
     """
     check_writable(scene, "scene")
     if scene.is_dir() and any(scene.iterdir()):
         raise UserError(f"{scene} is not empty, and stays as it is: name a folder that is new")
+    kept_beside(scene)
 
 
-def prepare(photos: Path, scene: Path, n_frames: int = 40) -> Structure:
+def prepare(photos: Path, scene: Path, n_frames: int = 40, quality: str = "normal") -> Structure:
     """Make a scene folder; it appears only if at least three photographs could be placed.
+
+    What was found until the work was broken off is kept beside the scene, and gone on from.
 
     Args:
         photos: folder of photographs, or a video.
         scene: folder to be made.
         n_frames: how many frames of a video are taken.
+        quality: a key of `QUALITIES`.
 
     Returns:
         What was found, in the scene's frame.
@@ -62,20 +69,11 @@ def prepare(photos: Path, scene: Path, n_frames: int = 40) -> Structure:
     Raises:
         UserError: photographs cannot be read, or too few could be placed.
     """
-    is_film = photos.suffix.lower() in video.SUFFIXES and exists(photos) and not is_folder(photos)
     with new_folder(scene) as part:
-        images, work = part / "images", part / "work"
-        if is_film:
-            print(f"choosing the sharpest of each {n_frames}th of {photos}", flush=True)
-            paths = video.write_frames(photos, n_frames, work / "frames")
-        else:
-            paths = find_photos(photos)
-        found, notes = copy_photos(paths, images)
-        print("\n".join([f"{len(found)} photos", *(f"  {note}" for note in notes)]), flush=True)
-        if len(found) < FEWEST:
-            raise UserError(f"{photos} has {len(found)} photos; a scene needs at least {FEWEST}")
+        images = part / "images"
+        found = _collect(photos, n_frames, part)
         print("finding what they have in common, and where they were taken from", flush=True)
-        structure = _placed(found, images, work, is_film)
+        structure = _search(found, images, kept_beside(scene), quality)
         if len(structure.names) < FEWEST:
             raise UserError(" ".join(_failure(structure, found)))
         structure = upright(structure)
@@ -84,30 +82,42 @@ def prepare(photos: Path, scene: Path, n_frames: int = 40) -> Structure:
             if photo.name not in structure.names:
                 (images / photo.name).unlink()
         write_transforms(structure, part)
-        shutil.rmtree(work)
     return structure
 
 
-def _placed(photos: list[Photo], images: Path, work: Path, is_film: bool) -> Structure:
-    """What `place` finds, in a process of its own: COLMAP ends its process where it has no room.
+def _collect(photos: Path, n_frames: int, part: Path) -> list[Photo]:
+    """Copy the photographs, or frames of the video, into the images of a scene."""
+    is_film = photos.suffix.lower() in video.SUFFIXES and exists(photos) and not is_folder(photos)
+    frames = part / "frames"
+    if is_film:
+        print(f"choosing the sharpest frames of {n_frames} parts of {photos}", flush=True)
+        paths = video.write_frames(photos, n_frames, frames)
+    else:
+        paths = find_photos(photos)
+    found, notes = copy_photos(paths, part / "images")
+    print("\n".join([f"{len(found)} photos", *(f"  {note}" for note in notes)]), flush=True)
+    if len(found) < FEWEST:
+        raise UserError(f"{photos} has {len(found)} photos; a scene needs at least {FEWEST}")
+    shutil.rmtree(frames, ignore_errors=True)
+    return found
+
+
+def _search(photos: list[Photo], images: Path, kept: Path, quality: str) -> Structure:
+    """What `search` finds.
 
     Raises:
-        UserError: it did.
+        UserError: COLMAP failed.
     """
-    with workers(1, _be_quiet) as pool:
+    key = key_of([images / photo.name for photo in photos], quality, *photos)
+    with kept_work(kept, key) as work:
         try:
-            return pool.submit(place, photos, images, work, is_film).result()
+            return search(photos, images, work, QUALITIES[quality])
         except RuntimeError as error:  # BrokenProcessPool as well
             free = shutil.disk_usage(images).free / 1e6
             raise UserError(
                 f"COLMAP failed ({error}): it needs memory, and room beside the scene, where "
                 f"{free:.0f} MB are free"
             ) from error
-
-
-def _be_quiet() -> None:
-    """Keep to itself what COLMAP says of its own code when it fails."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def report(structure: Structure, photos: list[Photo]) -> list[str]:
@@ -177,7 +187,7 @@ def main(args: list[str] | None = None) -> None:
     """Make a scene of photographs; `args` defaults to the command line."""
     options = parse(args)
     require_pycolmap()
-    structure = prepare(options.photos, options.scene, options.frames)
+    structure = prepare(options.photos, options.scene, options.frames, options.quality)
     cameras = cameras_of(structure)
     look(cameras, structure.names, options.scene / "capture.png")
     run = shlex.quote(f"runs/{options.scene.resolve().name}")

@@ -2,7 +2,11 @@
 
 import json
 import os
+import re
+import signal
+import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -10,8 +14,11 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from dietnerf.prepare import command
+from dietnerf.prepare import matching
+from dietnerf.prepare import search as module
 from dietnerf.prepare.command import main
+from dietnerf.prepare.photos import Photo
+from dietnerf.prepare.quality import QUALITIES
 from dietnerf.prepare.structure import Trace
 from tests.helpers import refused
 from tests.prepare.shots import cameras_around, take
@@ -154,10 +161,53 @@ def end_at_once(*_: object) -> None:
 def test_colmap_may_end_its_process(tmp_path: Path, capsys, monkeypatch):
     """So it does where its database has no room."""
     pytest.importorskip("pycolmap")
-    monkeypatch.setattr(command, "place", end_at_once)
+    monkeypatch.setattr(module, "extract", end_at_once)
     sentence = refused(capsys, main, grey(tmp_path / "photos", 3), tmp_path / "scene")
     assert "COLMAP failed (" in sentence and "MB are free" in sentence
-    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "scene.partial"}
+
+
+def is_found_already(photos: list[Photo], small: Path, database: Path, _: object) -> None:
+    import pycolmap
+
+    with pycolmap.Database.open(database) as opened:
+        assert opened.num_keypoints() > 100 * len(photos)
+
+
+def test_what_was_found_before_a_signal_is_used(scene: Path, tmp_path: Path, capsys, monkeypatch):
+    words = [str(scene.parent / "photos"), str(tmp_path / "scene")]
+    command = [sys.executable, "-m", "dietnerf.prepare", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("matches: ") for line in process.stderr)
+        process.terminate()
+        said = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert f"stopped: what was found is kept in {tmp_path}/scene.partial" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.partial"]
+    monkeypatch.setattr(module, "extract", is_found_already)
+    main(words)
+    assert f"going on with what is in {tmp_path}/scene.partial" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["scene"]
+    contents = [
+        json.loads((root / "transforms.json").read_text()) for root in (scene, tmp_path / "scene")
+    ]
+    names = [[frame["file_path"] for frame in content["frames"]] for content in contents]
+    assert names[0] == names[1]
+
+
+def test_pairs_of_many_photos_are_chosen(scene: Path, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr(matching, "FEW", 5)
+    monkeypatch.setitem(QUALITIES, "fast", replace(QUALITIES["normal"], n_partners=3))
+    main([str(scene.parent / "photos"), str(tmp_path / "scene"), "--quality", "fast"])
+    said = capsys.readouterr().err
+    assert "choice of pairs: 0 of 36 pairs" in said
+    (n_matched,) = re.findall(r"^matches: 0 of (\d+) pairs", said, re.MULTILINE)
+    assert int(n_matched) < 36
+    content = json.loads((tmp_path / "scene" / "transforms.json").read_text())
+    found = np.array([frame["transform_matrix"] for frame in content["frames"]])
+    errors = pose_errors(found, cameras_around(8, 24, 400).c2w.double().numpy())
+    assert len(found) == 8 and max(errors) < 1.0, "degrees"
 
 
 def test_a_scene_below_a_file(tmp_path: Path, capsys):

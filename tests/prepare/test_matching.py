@@ -1,0 +1,34 @@
+"""Which of many photos are matched with which."""
+
+import numpy as np
+
+from dietnerf.prepare.matching import N_NEIGHBORS, choose
+
+
+def ring(n: int, reach: int) -> np.ndarray:
+    """Photos all around, each of which shares less with those farther off, up to `reach`."""
+    apart = np.abs(np.arange(n)[:, None] - np.arange(n))
+    apart = np.minimum(apart, n - apart)
+    return np.where((apart > 0) & (apart <= reach), 100 - apart, 0)
+
+
+def test_each_photo_is_matched_with_those_that_share_most_with_it():
+    pairs = choose(ring(30, 10), 8)
+    assert {(0, j) for j in (1, 2, 3, 4, 26, 27, 28, 29)} <= set(pairs)
+    assert (0, 10) not in pairs and (0, 15) not in pairs
+    assert all(i < j for i, j in pairs) and len(set(pairs)) == len(pairs) == 30 * 4
+
+
+def test_neighbors_in_order_are_matched_whatever_they_share():
+    counts = ring(30, 10)
+    counts[12, :], counts[:, 12] = 0, 0
+    counts[12, 20:24] = counts[20:24, 12] = 90
+    pairs = choose(counts, 4)
+    assert {(12, 12 + k) for k in range(1, N_NEIGHBORS + 1)} <= set(pairs)
+
+
+def test_a_photo_that_shares_nothing_is_matched_with_all():
+    counts = ring(30, 10)
+    counts[12, :], counts[:, 12] = 0, 0
+    pairs = choose(counts, 4)
+    assert {(min(12, j), max(12, j)) for j in range(30) if j != 12} <= set(pairs)
