@@ -105,10 +105,11 @@ def extract(photos: list[Photo], small: Path, database: Path, quality: Quality) 
     )
 
 
-def keep_largest(database: Path, coarse: Path) -> None:
-    """Copy a database with the largest features of each photo alone."""
+def keep_largest(n: int, database: Path, smaller: Path) -> None:
+    """Copy a database with the n largest features of each photo alone: COLMAP bounds their number
+    by whole octaves, and goes up to twice beyond."""
     colmap = quiet_pycolmap()
-    part = coarse.with_suffix(".part")
+    part = smaller.with_suffix(".part")
     shutil.copyfile(database, part)
     with colmap.Database.open(part) as opened:
         ids = [image.image_id for image in opened.read_all_images()]
@@ -117,11 +118,11 @@ def keep_largest(database: Path, coarse: Path) -> None:
         opened.clear_descriptors()
         for i, (points, descriptors) in features.items():
             area = np.abs(np.linalg.det(points[:, 2:6].reshape(-1, 2, 2)))
-            largest = np.argsort(-area, kind="stable")[:N_COARSE]
+            largest = np.argsort(-area, kind="stable")[:n]
             kept = colmap.FeatureDescriptors(descriptors.type, descriptors.data[largest])
             opened.write_keypoints(i, points[largest])
             opened.write_descriptors(i, kept)
-    part.replace(coarse)
+    part.replace(smaller)
 
 
 def match(pairs: list[tuple[str, str]], database: Path, is_guided: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dietnerf.prepare.matching import (
+    N_COARSE,
     all_pairs,
     choose,
     extract,
@@ -49,17 +50,18 @@ def search(photos: list[Photo], images: Path, work: Path, quality: Quality) -> S
     Raises:
         RuntimeError: COLMAP failed, or ended its process, as it does where it has no room.
     """
-    small, database = work / "small", work / "database.db"
+    small, features, database = work / "small", work / "features.db", work / "matches.db"
     with workers(1, _be_quiet) as pool:
-        _in_batches(
-            pool, "small copies", "photos", photos, BATCH, shrink, images, small, quality.longest
-        )
+        shrinking = (shrink, images, small, quality.longest)
+        _in_batches(pool, "small copies", "photos", photos, BATCH, *shrinking)
+        if not features.exists():
+            pool.submit(list_photos, photos, small, features).result()
+        _in_batches(pool, "features", "photos", photos, BATCH, extract, small, features, quality)
         if not database.exists():
-            pool.submit(list_photos, photos, small, database).result()
-        _in_batches(pool, "features", "photos", photos, BATCH, extract, small, database, quality)
+            pool.submit(keep_largest, quality.n_features, features, database).result()
         pairs = all_pairs(photos)
         if is_chosen_first(photos):
-            pairs = _chosen(pool, photos, pairs, database, quality)
+            pairs = _chosen(pool, photos, pairs, features, quality)
         _in_batches(pool, "matches", "pairs", pairs, BATCH, match, database, quality.is_guided)
         placed = work / "placed"
         found = pool.submit(find_structure, photos, small, database, placed)
@@ -71,13 +73,13 @@ def _chosen(
     pool: ProcessPoolExecutor,
     photos: list[Photo],
     pairs: list[tuple[str, str]],
-    database: Path,
+    features: Path,
     quality: Quality,
 ) -> list[tuple[str, str]]:
     """The pairs that show the same, by a few features of each photo."""
-    coarse = database.with_name("coarse.db")
+    coarse = features.with_name("coarse.db")
     if not coarse.exists():
-        pool.submit(keep_largest, database, coarse).result()
+        pool.submit(keep_largest, N_COARSE, features, coarse).result()
     _in_batches(pool, "choice of pairs", "pairs", pairs, COARSE_BATCH, match, coarse, False)
     counts = pool.submit(shared_features, photos, coarse).result()
     names = [small_name(photo) for photo in photos]

@@ -1,8 +1,11 @@
 """Which of many photos are matched with which."""
 
-import numpy as np
+from pathlib import Path
 
-from dietnerf.prepare.matching import N_NEIGHBORS, choose
+import numpy as np
+import pytest
+
+from dietnerf.prepare.matching import N_NEIGHBORS, choose, keep_largest
 
 
 def ring(n: int, reach: int) -> np.ndarray:
@@ -32,3 +35,26 @@ def test_a_photo_that_shares_nothing_is_matched_with_all():
     counts[12, :], counts[:, 12] = 0, 0
     pairs = choose(counts, 4)
     assert {(min(12, j), max(12, j)) for j in range(30) if j != 12} <= set(pairs)
+
+
+def test_features_are_bounded(tmp_path: Path):
+    """COLMAP itself finds up to twice as many as it is told."""
+    colmap = pytest.importorskip("pycolmap")
+    with colmap.Database.open(tmp_path / "all.db") as opened:
+        camera = opened.write_camera(
+            colmap.Camera(model="PINHOLE", width=40, height=30, params=[50, 50, 20, 15])
+        )
+        image = opened.write_image(colmap.Image(name="a.png", camera_id=camera))
+        sizes = np.float32([3, 9, 1, 7])
+        places = np.arange(8, dtype=np.float32).reshape(4, 2)
+        shapes = sizes[:, None] * np.float32([1, 0, 0, 1])
+        opened.write_keypoints(image, np.hstack([places, shapes]))
+        descriptors = np.repeat(np.arange(4, dtype=np.uint8)[:, None], 128, axis=1)
+        kind = colmap.FeatureExtractorType.SIFT
+        opened.write_descriptors(image, colmap.FeatureDescriptors(kind, descriptors))
+    keep_largest(2, tmp_path / "all.db", tmp_path / "two.db")
+    with colmap.Database.open(tmp_path / "two.db") as opened:
+        assert opened.read_keypoints(image)[:, :2].tolist() == [[2, 3], [6, 7]]
+        assert opened.read_descriptors(image).data[:, 0].tolist() == [1, 3]
+    with colmap.Database.open(tmp_path / "all.db") as opened:
+        assert opened.num_keypoints() == 4
