@@ -16,6 +16,7 @@ from dietnerf.data.image_files import HEIC_SUFFIXES, check_codec, open_image
 from dietnerf.data.images import encoded, read_image
 from dietnerf.data.problems import N_LISTED
 from dietnerf.errors import UserError, printable
+from dietnerf.prepare.progress import tracked
 
 JPEG = (".jpg", ".jpeg", *HEIC_SUFFIXES)  # copied as JPEG, anything else as PNG
 LONGEST = 200  # bytes of a copy's name, which gets further endings
@@ -80,7 +81,8 @@ def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]
     photos: list[Photo] = []
     notes, problems = [], []
     seen: dict[bytes, str] = {}
-    for path, name in zip(paths, _names(paths), strict=True):
+    named = list(zip(paths, _names(paths), strict=True))
+    for path, name in tracked(named, "copies", "photos"):
         try:
             picture, focal, is_kept = open_upright(path)
         except UserError as error:

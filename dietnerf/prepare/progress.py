@@ -1,10 +1,13 @@
 """How far a long task is: a bar on a terminal, elsewhere a line now and then."""
 
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from tqdm import tqdm
 
+Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30.0
 FORMAT = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} passed, {remaining} left"
 
@@ -43,3 +46,11 @@ def progress(task: str, total: int, unit: str) -> tqdm:
         file=_Lines(),
         leave=False,
     )
+
+
+def tracked(items: Sequence[Item], task: str, unit: str) -> Iterator[Item]:
+    """The items, one after the other, with `progress`."""
+    with progress(task, len(items), unit) as bar:
+        for item in items:
+            yield item
+            bar.update(1)

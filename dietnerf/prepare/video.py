@@ -13,6 +13,7 @@ from scipy.ndimage import laplace
 
 from dietnerf.errors import UserError
 from dietnerf.files import check_regular
+from dietnerf.prepare.progress import progress
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif")
 CONTAINERS = "mov,matroska,avi,gif,mpegts"  # none that plays what other files or hosts have
@@ -79,7 +80,9 @@ def write_frames(video: Path, n: int, folder: Path) -> list[Path]:
     """Write the sharp frames as PNG."""
     folder.mkdir(parents=True)
     paths = []
-    for i, frame in enumerate(sharp_frames(video, n)):
-        paths.append(folder / f"frame_{i:04d}.png")
-        paths[-1].write_bytes(iio.imwrite("<bytes>", frame, extension=".png"))
+    with progress("frames", n, "frames") as bar:
+        for i, frame in enumerate(sharp_frames(video, n)):
+            paths.append(folder / f"frame_{i:04d}.png")
+            paths[-1].write_bytes(iio.imwrite("<bytes>", frame, extension=".png"))
+            bar.update(1)
     return paths

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from shutil import copyfile
 
 import imageio.v3 as iio
 import numpy as np
@@ -175,7 +176,10 @@ def is_found_already(photos: list[Photo], small: Path, database: Path, _: object
 
 
 def test_what_was_found_before_a_signal_is_used(scene: Path, tmp_path: Path, capsys, monkeypatch):
-    words = [str(scene.parent / "photos"), str(tmp_path / "scene")]
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        copyfile(scene / "images" / f"shot_{i}.png", tmp_path / "photos" / f"shot_{i}.png")
+    words = [str(tmp_path / "photos"), str(tmp_path / "scene")]
     command = [sys.executable, "-m", "dietnerf.prepare", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -184,16 +188,13 @@ def test_what_was_found_before_a_signal_is_used(scene: Path, tmp_path: Path, cap
         said = process.stderr.read()
     assert process.returncode == 128 + signal.SIGTERM
     assert f"stopped: what was found is kept in {tmp_path}/scene.partial" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["scene.partial"]
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "scene.partial"}
     monkeypatch.setattr(module, "extract", is_found_already)
     main(words)
     assert f"going on with what is in {tmp_path}/scene.partial" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["scene"]
-    contents = [
-        json.loads((root / "transforms.json").read_text()) for root in (scene, tmp_path / "scene")
-    ]
-    names = [[frame["file_path"] for frame in content["frames"]] for content in contents]
-    assert names[0] == names[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "scene"}
+    content = json.loads((tmp_path / "scene" / "transforms.json").read_text())
+    assert len(content["frames"]) == 4
 
 
 def test_pairs_of_many_photos_are_chosen(scene: Path, tmp_path: Path, capsys, monkeypatch):

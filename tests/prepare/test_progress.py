@@ -3,7 +3,7 @@
 import pytest
 
 from dietnerf.prepare import progress as module
-from dietnerf.prepare.progress import progress
+from dietnerf.prepare.progress import progress, tracked
 
 
 def test_where_there_is_no_terminal_it_is_a_line_now_and_then(capsys):
@@ -20,3 +20,8 @@ def test_lines_tell_what_is_done_and_the_time_left(capsys, monkeypatch: pytest.M
     with progress("features", 4, "photos") as bar:
         bar.update(2)
     assert "features: 2 of 4 photos, 00:00 passed, 00:00 left" in capsys.readouterr().err
+
+
+def test_items_come_as_they_are(capsys):
+    assert list(tracked("abc", "copies", "photos")) == ["a", "b", "c"]
+    assert capsys.readouterr().err.startswith("copies: 0 of 3 photos")
