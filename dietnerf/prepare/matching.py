@@ -105,9 +105,17 @@ def extract(photos: list[Photo], small: Path, database: Path, quality: Quality) 
     )
 
 
-def keep_largest(n: int, database: Path, smaller: Path) -> None:
-    """Copy a database with the n largest features of each photo alone: COLMAP bounds their number
-    by whole octaves, and goes up to twice beyond."""
+def thin_out(n: int, only_largest: bool, database: Path, smaller: Path) -> None:
+    """Copy a database with at most n features of each photo: COLMAP bounds them by whole octaves,
+    and goes up to twice beyond.
+
+    Args:
+        n: the bound.
+        only_largest: keep the largest, which tell photos apart, and not some of all sizes: the
+            smallest are those that poses are exact by.
+        database: what is copied.
+        smaller: the copy.
+    """
     colmap = quiet_pycolmap()
     part = smaller.with_suffix(".part")
     shutil.copyfile(database, part)
@@ -118,10 +126,12 @@ def keep_largest(n: int, database: Path, smaller: Path) -> None:
         opened.clear_descriptors()
         for i, (points, descriptors) in features.items():
             area = np.abs(np.linalg.det(points[:, 2:6].reshape(-1, 2, 2)))
-            largest = np.argsort(-area, kind="stable")[:n]
-            kept = colmap.FeatureDescriptors(descriptors.type, descriptors.data[largest])
-            opened.write_keypoints(i, points[largest])
-            opened.write_descriptors(i, kept)
+            by_size, n_kept = np.argsort(-area, kind="stable"), min(n, len(points))
+            last = n_kept - 1 if only_largest else len(points) - 1
+            kept = by_size[np.linspace(0, last, n_kept).astype(int)]
+            opened.write_keypoints(i, points[kept])
+            thinned = colmap.FeatureDescriptors(descriptors.type, descriptors.data[kept])
+            opened.write_descriptors(i, thinned)
     part.replace(smaller)
 
 

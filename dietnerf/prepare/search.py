@@ -12,12 +12,12 @@ from dietnerf.prepare.matching import (
     choose,
     extract,
     is_chosen_first,
-    keep_largest,
     list_photos,
     match,
     shared_features,
     shrink,
     small_name,
+    thin_out,
 )
 from dietnerf.prepare.photos import Photo
 from dietnerf.prepare.progress import progress
@@ -58,7 +58,7 @@ def search(photos: list[Photo], images: Path, work: Path, quality: Quality) -> S
             pool.submit(list_photos, photos, small, features).result()
         _in_batches(pool, "features", "photos", photos, BATCH, extract, small, features, quality)
         if not database.exists():
-            pool.submit(keep_largest, quality.n_features, features, database).result()
+            pool.submit(thin_out, quality.n_features, False, features, database).result()
         pairs = all_pairs(photos)
         if is_chosen_first(photos):
             pairs = _chosen(pool, photos, pairs, features, quality)
@@ -79,7 +79,7 @@ def _chosen(
     """The pairs that show the same, by a few features of each photo."""
     coarse = features.with_name("coarse.db")
     if not coarse.exists():
-        pool.submit(keep_largest, N_COARSE, features, coarse).result()
+        pool.submit(thin_out, N_COARSE, True, features, coarse).result()
     _in_batches(pool, "choice of pairs", "pairs", pairs, COARSE_BATCH, match, coarse, False)
     counts = pool.submit(shared_features, photos, coarse).result()
     names = [small_name(photo) for photo in photos]

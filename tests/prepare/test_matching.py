@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dietnerf.prepare.matching import N_NEIGHBORS, choose, keep_largest
+from dietnerf.prepare.matching import N_NEIGHBORS, choose, thin_out
 
 
 def ring(n: int, reach: int) -> np.ndarray:
@@ -52,9 +52,10 @@ def test_features_are_bounded(tmp_path: Path):
         descriptors = np.repeat(np.arange(4, dtype=np.uint8)[:, None], 128, axis=1)
         kind = colmap.FeatureExtractorType.SIFT
         opened.write_descriptors(image, colmap.FeatureDescriptors(kind, descriptors))
-    keep_largest(2, tmp_path / "all.db", tmp_path / "two.db")
-    with colmap.Database.open(tmp_path / "two.db") as opened:
-        assert opened.read_keypoints(image)[:, :2].tolist() == [[2, 3], [6, 7]]
-        assert opened.read_descriptors(image).data[:, 0].tolist() == [1, 3]
+    for only_largest, kept in ((True, [1, 3]), (False, [1, 2])):
+        thin_out(2, only_largest, tmp_path / "all.db", tmp_path / "two.db")
+        with colmap.Database.open(tmp_path / "two.db") as opened:
+            assert opened.read_keypoints(image)[:, :2].tolist() == places[kept].tolist()
+            assert opened.read_descriptors(image).data[:, 0].tolist() == kept
     with colmap.Database.open(tmp_path / "all.db") as opened:
         assert opened.num_keypoints() == 4
