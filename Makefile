@@ -30,7 +30,7 @@ $(INSTALLED): requirements.lock | $(BIN)/python
 	$(BIN)/python $(INSTALL) --require-hashes -r requirements.lock
 	@touch $@
 
-$(BUILT): $(INSTALLED) $(SOURCES)
+$(BUILT): $(INSTALLED) $(SOURCES) pyproject.toml
 	$(BIN)/python $(INSTALL) --no-build-isolation --no-deps -e .
 	@$(BIN)/python -m dietnerf.ops
 	@touch $@

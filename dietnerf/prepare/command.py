@@ -1,4 +1,4 @@
-"""`python -m dietnerf.prepare PHOTOS SCENE`: find where photos were taken from, write a scene."""
+"""`dietnerf prepare PHOTOS SCENE`: find where photos were taken from, write a scene."""
 
 import argparse
 import math
@@ -28,7 +28,7 @@ FEW_FEATURES, FEW_PARTNERS = 300, 3
 
 def parse(args: list[str] | None) -> argparse.Namespace:
     """The options of the command line."""
-    parser = Parser(prog="python -m dietnerf.prepare", description=__doc__)
+    parser = Parser(prog="dietnerf prepare", description=__doc__)
     add = parser.add_argument
     add("photos", type=path_name, help="folder of photos, or a video file")
     add("scene", type=path_name, help="folder to be made: images and transforms.json")
