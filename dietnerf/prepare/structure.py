@@ -87,7 +87,10 @@ def find_structure(photos: list[Photo], small: Path, database: Path, placed: Pat
     if not models:
         nothing = np.zeros((0, 3))
         return Structure([], np.zeros((0, 4, 4)), [], nothing, nothing, [], 0.0, traces)
-    return _structure(max(models, key=lambda model: model.num_reg_images()), photos, traces)
+    model = max(models, key=lambda model: model.num_reg_images())
+    if is_chosen_first(photos):
+        _refine_principal_point(colmap, model)
+    return _structure(model, photos, traces)
 
 
 def _options(colmap: Any, are_many: bool) -> Any:
@@ -102,6 +105,14 @@ def _options(colmap: Any, are_many: bool) -> Any:
         options.ba_global_frames_ratio = options.ba_global_points_ratio = GROWTH
         options.ba_global_max_refinements = 2
     return options
+
+
+def _refine_principal_point(colmap: Any, model: Any) -> None:
+    """Adjust all poses once more, with the middle of the lens free: of cropped photos, and some
+    cameras, it lies elsewhere, and many photos tell where."""
+    options = colmap.BundleAdjustmentOptions()
+    options.refine_principal_point = True
+    colmap.bundle_adjustment(model, options)
 
 
 def _map(
