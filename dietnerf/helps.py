@@ -57,7 +57,7 @@ OF_FIT = {
 }
 OF_RENDER = {
     "--out FILE": ".mp4, .gif, or a folder for PNGs",
-    "--path KIND": "orbit, spiral, interpolate, train, val or test (as the photos were taken)",
+    "--path KIND": "orbit, swing, walk, spiral, test, ... (as the photos were taken)",
     "--frames N": "of the film (60)",
     "--size W H": "pixels of a frame",
     "--modes ...": "rgb, depth, opacity, beside each other",
@@ -72,7 +72,7 @@ COMMANDS = {
         ("dietnerf make photos/ --out scene/", "dietnerf make film.mp4 --out scene/ --frames 40"),
         "name a folder of photos, or a video",
         {
-            "--out FOLDER": "scene, run and film go in there; interrupted work goes on from it",
+            "--out FOLDER": "scene, run and film go in there; poses and training go on from it",
             "--frames N": "taken of a video (40)",
             "--quality KIND": "fast, normal or careful: time spent on the poses (normal)",
             "--steps N": "length of the training (as the preset says)",

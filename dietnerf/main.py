@@ -9,7 +9,7 @@ from importlib import import_module
 
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.helps import COMMANDS, overview
-from dietnerf.option_names import check_command, check_training
+from dietnerf.option_names import check_command, check_training, missing
 
 ALSO = {"look": "report"}  # names that commands had before
 
@@ -45,7 +45,12 @@ def _carry_out(name: str, words: list[str], is_command_line: bool) -> None:
         check_training(words)
     else:
         check_command(words, command.files)
-    run = import_module(command.module).main
+    try:
+        run = import_module(command.module).main
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == "dietnerf":
+            raise
+        raise UserError(missing(str(error.name))) from error
     words = [command.verb, *words] if command.verb else words
     if is_command_line and command.verb:
         # Further processes of a distributed run are started with what stands there.

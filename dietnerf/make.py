@@ -1,14 +1,18 @@
 """`dietnerf make PHOTOS --out SCENE`: poses, training and a film, one after the other."""
 
 import argparse
+import json
 import shlex
+import sys
+from pathlib import Path
 
-from dietnerf.arguments import Parser, number, path_name
-from dietnerf.errors import exit_on_user_error, leaving_on_signals
+from dietnerf.arguments import Parser, number, path_name, typed
+from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.files import check_writable
 from dietnerf.prepare.quality import QUALITIES
 
 LONGEST = 10_000_000  # steps
+MOST_ROWS = 360  # of the film: a CPU takes seconds for a larger frame
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
@@ -22,6 +26,8 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("--steps", type=number(int, 1, LONGEST), help="of the training (default: the preset's)")
     add("--viewer", action="store_true", help="watch it in a browser while it trains")
     options = parser.parse_args(args)
+    if not options.photos.exists():
+        raise UserError(f"there is no folder of photos, and no video, {options.photos}")
     check_writable(options.out, "--out")
     return options
 
@@ -34,28 +40,56 @@ def main(args: list[str] | None = None) -> None:
     What an earlier call finished is not done again, and a training that was broken off goes on.
     """
     options = parse(args)
+    run, listing = options.out / "run", options.out / "transforms.json"
+    if listing.exists():
+        _check_same(options.photos, listing)
+        print(f"1 of 3: {listing} has the poses already", flush=True)
+    else:
+        print(f"1 of 3: where the photos of {options.photos} were taken from", flush=True)
+    # Torch takes seconds to import, in which nothing could be said.
     from dietnerf.export.render import main as render
     from dietnerf.prepare.command import main as prepare
     from dietnerf.training.checkpoints import checkpoints_of
     from dietnerf.training.cli import main as train
 
-    run = options.out / "run"
-    if (options.out / "transforms.json").exists():
-        print(f"1 of 3: {options.out}/transforms.json has the poses already", flush=True)
-    else:
-        print(f"1 of 3: where the photos of {options.photos} were taken from", flush=True)
+    if not listing.exists():
         of_poses = ["--frames", str(options.frames), "--quality", options.quality]
-        prepare([str(options.photos), str(options.out), *of_poses])
-    print("2 of 3: training", flush=True)
-    words = ["fit", "--run", str(run)]
-    if checkpoints_of(run):
-        words += ["--ckpt_path", "last"]
-    else:
-        words += ["--scene", str(options.out)]
+        prepare([*map(str, (options.photos, options.out)), *of_poses])
+    goes_on = checkpoints_of(run)
+    print(f"2 of 3: training{' goes on' if goes_on else ''}", flush=True)
+    words = ["--ckpt_path", "last"] if goes_on else ["--scene", str(options.out)]
     if options.steps is not None:
         words += ["--steps", str(options.steps)]
-    train([*words, "--viewer", str(options.viewer).lower()])
-    print("3 of 3: a film", flush=True)
-    render([str(run)])
+    try:
+        train(["fit", "--run", str(run), *words, "--viewer", str(options.viewer).lower()])
+    except SystemExit as ended:
+        if ended.code not in (0, 2, None):
+            again = shlex.join(map(str, [options.photos, "--out", options.out]))
+            print(f"or the whole, with the film: {typed('make')} {again}", file=sys.stderr)
+        raise
     name = shlex.quote(str(run))
-    print(f"Fly through it: dietnerf view {name}. A mesh: dietnerf export mesh {name}")
+    print(f"3 of 3: a film; the scene is trained, so `{typed('render')} {name}` can do it later")
+    render([str(run), "--size", *map(str, _film_size(listing))])
+    print(f"Fly through it: {typed('view')} {name}. A mesh: {typed('export')} mesh {name}")
+
+
+def _check_same(photos: Path, listing: Path) -> None:
+    """Refuse to go on with the scene of other photos.
+
+    Raises:
+        UserError: none of those in the listing is among them.
+    """
+    if not photos.is_dir():
+        return
+    there = {path.stem for path in photos.iterdir()}
+    names = {Path(frame["file_path"]).stem for frame in json.loads(listing.read_text())["frames"]}
+    if not names & there:
+        raise UserError(f"{listing.parent} was made of other photos: name another --out")
+
+
+def _film_size(listing: Path) -> tuple[int, int]:
+    """Width and height of a film that is there in minutes on a CPU, as the first photo is."""
+    content = json.loads(listing.read_text())
+    first = {**content, **content["frames"][0]}
+    rows = min(int(first["h"]), MOST_ROWS)
+    return max(1, round(first["w"] / first["h"] * rows)), rows

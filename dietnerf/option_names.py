@@ -7,6 +7,7 @@ and options as the parsers add them.
 import ast
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,7 @@ def check_training(words: list[str]) -> None:
     """
     lightning = find_spec("pytorch_lightning")
     if lightning is None:
-        raise UserError("pytorch_lightning is not installed: pip install dietnerf")
+        raise UserError(missing("pytorch_lightning"))
     of_trainer = Path(str(lightning.origin)).parent / "trainer/trainer.py"
     known = {f"--trainer.{name}" for name in _arguments(of_trainer, "Trainer")}
     for section, (file, cls) in SECTIONS.items():
@@ -51,6 +52,14 @@ def check_command(words: list[str], files: Iterable[str]) -> None:
         UserError: names the option, and one that is like it.
     """
     _check(words, {option for file in files for option in _added(file)})
+
+
+def missing(package: str) -> str:
+    """A sentence about a package without which nothing can be done."""
+    return (
+        f"{package} is not installed for {sys.executable}: in a checkout use .venv/bin/python, "
+        "elsewhere pip install dietnerf"
+    )
 
 
 def _check(words: list[str], known: set[str]) -> None:

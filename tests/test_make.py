@@ -19,6 +19,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     whole = Procedural(resolution=16, n_train=5).read("train")
     scene = type(whole)(whole.images[..., :3], whole.cameras, whole.view_ids, whole.names)
     (tmp_path / "photos").mkdir()
+    for i in range(5):
+        (tmp_path / f"photos/train_{i}.jpg").touch()
     monkeypatch.setattr(command, "main", lambda words: write_transforms(scene, Path(words[1])))
     return tmp_path / "photos"
 
@@ -29,15 +31,21 @@ def test_it_ends_with_a_film_and_goes_on(photos: Path, tmp_path: Path, capsys):
     (film,) = [path for path in (out / "run").iterdir() if path.suffix in (".gif", ".mp4")]
     assert len(iio.imread(film)) > 10
     said = capsys.readouterr().out
-    assert "1 of 3" in said and f"dietnerf view {out}/run" in said
+    assert "1 of 3" in said and f" view {out}/run" in said
     film.unlink()
     main([str(photos), "--out", str(out), "--steps", "6"])
     assert read_checkpoint(find_checkpoint(out / "run"))["global_step"] == 6
     assert film.exists() and "has the poses already" in capsys.readouterr().out
     assert checkpoints_of(out / "run")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/IMG_1.jpg").touch()
+    assert "was made of other photos" in refused(capsys, main, tmp_path / "others", "--out", out)
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys):
     assert "required: --out" in refused(capsys, main, tmp_path)
+    assert "there is no folder of photos" in refused(
+        capsys, main, tmp_path / "x", "--out", tmp_path
+    )
     (tmp_path / "file").touch()
     assert "is a file" in refused(capsys, main, tmp_path, "--out", tmp_path / "file" / "x")

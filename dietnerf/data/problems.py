@@ -9,7 +9,7 @@ from pathlib import Path
 from dietnerf.errors import UserError
 
 N_LISTED = 20
-MOST = 1000  # after so many nobody wants to wait for the next
+MOST = 10_000  # sentences, after which the rest is not looked for
 # Which entry of a listing a sentence is about.
 ENTRY = re.compile(r", (?:frame|row|image) .*?(?=: | has | shows )")
 

@@ -46,8 +46,16 @@ class ProgressBar(TQDMProgressBar):
         """Of the whole run; Lightning knows none for one that goes on."""
         return self.trainer.max_steps * self.trainer.accumulate_grad_batches
 
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_start(trainer)
+        self._begin(trainer)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        super().on_train_epoch_start(trainer)
+        super().on_train_epoch_start(trainer)  # which is left out where an epoch goes on
+        self._begin(trainer)
+
+    def _begin(self, trainer: pl.Trainer) -> None:
+        """Let the bar start where the run stands."""
         bar = self.train_progress_bar
         bar.set_description("Training")
         bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches  # of the rate
@@ -108,7 +116,7 @@ class Stopwatch(Callback):
             self._count(pl_module)
         if logged and self._seconds_per_step:
             rate = len(batch) * trainer.world_size / self._seconds_per_step
-            pl_module.log("train/rays_per_second", rate, prog_bar=True, batch_size=len(batch))
+            pl_module.log("train/rays_per_second", rate, batch_size=len(batch))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._count(pl_module)

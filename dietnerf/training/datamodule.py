@@ -441,8 +441,8 @@ class SceneDataModule(pl.LightningDataModule):
         listing = self.reader.listing(split)
         if listing is None:
             raise UserError(
-                f"this capture has no {split} views, which this command needs; the reader's "
-                "hold_every: 8 spares every 8th one for testing"
+                f"no photo of this capture was kept for {split}: to keep every 8th, train it with "
+                "--data.reader.init_args.hold_every 8"
             )
         return listing
 

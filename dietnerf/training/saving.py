@@ -26,7 +26,7 @@ from dietnerf.training.checkpoints import BEST, read_checkpoint
 from dietnerf.training.datamodule import RayBatch
 from dietnerf.training.system import RenderedView, is_logged
 
-STOPPING = "stopping after this {}; once more stops at once\n"
+STOPPING = "\nstopping after this {}; once more stops at once\n"
 ONE_REQUEST = 1.0  # seconds; `timeout` and closed terminals signal a process and then its group
 
 

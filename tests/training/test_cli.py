@@ -96,8 +96,8 @@ def test_a_capture_without_test_views_is_not_said_to_be_testable(tmp_path: Path,
     said = capsys.readouterr().out
     assert f"render.py {run}" in said and "train.py test" not in said
     assert refused(capsys, cli.main, "test", "--run", run) == (
-        "error: this capture has no test views, which this command needs; the reader's "
-        "hold_every: 8 spares every 8th one for testing"
+        "error: no photo of this capture was kept for test: to keep every 8th, train it with "
+        "--data.reader.init_args.hold_every 8"
     )
 
 
