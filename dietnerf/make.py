@@ -1,7 +1,6 @@
 """`dietnerf make PHOTOS --out SCENE`: poses, training and a film, one after the other."""
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -40,21 +39,25 @@ def main(args: list[str] | None = None) -> None:
     What an earlier call finished is not done again, and a training that was broken off goes on.
     """
     options = parse(args)
-    run, listing = options.out / "run", options.out / "transforms.json"
-    if listing.exists():
-        _check_same(options.photos, listing)
-        print(f"1 of 3: {listing} has the poses already", flush=True)
+    run, is_placed = options.out / "run", (options.out / "transforms.json").exists()
+    if is_placed:
+        print(f"1 of 3: {options.out} has the poses already", flush=True)
     else:
         print(f"1 of 3: where the photos of {options.photos} were taken from", flush=True)
     # Torch takes seconds to import, in which nothing could be said.
+    from dietnerf.data import Transforms
     from dietnerf.export.render import main as render
-    from dietnerf.prepare.command import main as prepare
+    from dietnerf.prepare import command
     from dietnerf.training.checkpoints import checkpoints_of
     from dietnerf.training.cli import main as train
 
-    if not listing.exists():
+    if not is_placed:
         of_poses = ["--frames", str(options.frames), "--quality", options.quality]
-        prepare([*map(str, (options.photos, options.out)), *of_poses])
+        command.run(command.parse([*map(str, (options.photos, options.out)), *of_poses]))
+    scene = Transforms(str(options.out.resolve()), hold_every=0).listing("train")
+    assert scene is not None
+    if is_placed:
+        _check_same(options.photos, scene.names, options.out)
     goes_on = checkpoints_of(run)
     print(f"2 of 3: training{' goes on' if goes_on else ''}", flush=True)
     words = ["--ckpt_path", "last"] if goes_on else ["--scene", str(options.out)]
@@ -69,27 +72,17 @@ def main(args: list[str] | None = None) -> None:
         raise
     name = shlex.quote(str(run))
     print(f"3 of 3: a film; the scene is trained, so `{typed('render')} {name}` can do it later")
-    render([str(run), "--size", *map(str, _film_size(listing))])
+    width, height = scene.cameras.width, scene.cameras.height
+    rows = min(height, MOST_ROWS)
+    render([str(run), "--size", str(max(1, round(width * rows / height))), str(rows)])
     print(f"Fly through it: {typed('view')} {name}. A mesh: {typed('export')} mesh {name}")
 
 
-def _check_same(photos: Path, listing: Path) -> None:
+def _check_same(photos: Path, names: tuple[str, ...], out: Path) -> None:
     """Refuse to go on with the scene of other photos.
 
     Raises:
-        UserError: none of those in the listing is among them.
+        UserError: none of its views is called as one of them.
     """
-    if not photos.is_dir():
-        return
-    there = {path.stem for path in photos.iterdir()}
-    names = {Path(frame["file_path"]).stem for frame in json.loads(listing.read_text())["frames"]}
-    if not names & there:
-        raise UserError(f"{listing.parent} was made of other photos: name another --out")
-
-
-def _film_size(listing: Path) -> tuple[int, int]:
-    """Width and height of a film that is there in minutes on a CPU, as the first photo is."""
-    content = json.loads(listing.read_text())
-    first = {**content, **content["frames"][0]}
-    rows = min(int(first["h"]), MOST_ROWS)
-    return max(1, round(first["w"] / first["h"] * rows)), rows
+    if photos.is_dir() and not set(names) & {path.stem for path in photos.iterdir()}:
+        raise UserError(f"{out} was made of other photos: name another --out")

@@ -21,7 +21,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "photos").mkdir()
     for i in range(5):
         (tmp_path / f"photos/train_{i}.jpg").touch()
-    monkeypatch.setattr(command, "main", lambda words: write_transforms(scene, Path(words[1])))
+    monkeypatch.setattr(command, "run", lambda options: write_transforms(scene, options.scene))
     return tmp_path / "photos"
 
 
@@ -49,3 +49,11 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys):
     )
     (tmp_path / "file").touch()
     assert "is a file" in refused(capsys, main, tmp_path, "--out", tmp_path / "file" / "x")
+
+
+def test_a_scene_that_is_none_is_one_sentence(photos: Path, tmp_path: Path, capsys):
+    out = tmp_path / "scene"
+    out.mkdir()
+    for content in ("{", "[]", '{"frames": 3}', '{"frames": [{}]}'):
+        (out / "transforms.json").write_text(content)
+        assert "transforms.json" in refused(capsys, main, photos, "--out", out)

@@ -43,7 +43,7 @@ def read_points(path: Path) -> Tensor:
 def _header(file: BinaryIO) -> tuple[str, int, np.dtype]:
     """The kind of file, the number of its vertices, and what each of them is made of."""
     lines = _lines(file)
-    if next(lines) != ["ply"]:
+    if next(lines, None) != ["ply"]:
         raise ValueError("it does not begin with ply")
     order, element, n_points, fields = "ascii", "", 0, []
     for words in lines:

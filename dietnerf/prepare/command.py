@@ -181,18 +181,22 @@ def advice(missing: list[str], traces: dict[str, Trace]) -> list[str]:
     return sentences
 
 
+def run(options: argparse.Namespace) -> None:
+    """Make a scene of photographs, and say what they cover."""
+    require_pycolmap()
+    structure = prepare(options.photos, options.scene, options.frames, options.quality)
+    look(cameras_of(structure), structure.names, options.scene / "capture.png")
+
+
 @exit_on_user_error
 @leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
     """Make a scene of photographs; `args` defaults to the command line."""
     options = parse(args)
-    require_pycolmap()
-    structure = prepare(options.photos, options.scene, options.frames, options.quality)
-    cameras = cameras_of(structure)
-    look(cameras, structure.names, options.scene / "capture.png")
-    run = shlex.quote(f"runs/{options.scene.resolve().name}")
+    run(options)
+    folder = shlex.quote(f"runs/{options.scene.resolve().name}")
     print(
         f"The scene is in {options.scene}. Next:\n"
-        f"  {typed('fit')} --scene {shlex.quote(str(options.scene))} --run {run}\n"
-        f"  {typed('render')} {run}"
+        f"  {typed('fit')} --scene {shlex.quote(str(options.scene))} --run {folder}\n"
+        f"  {typed('render')} {folder}"
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dietnerf.errors import UserError, printable
-from dietnerf.files import write_file
+from dietnerf.files import check_links, write_file
 from dietnerf.locks import FolderLock
 
 KEY = "work-of-dietnerf"  # a file that says what the work is
@@ -37,9 +37,10 @@ def kept_work(folder: Path, key: str) -> Iterator[Path]:
     the block succeeds; if not, a sentence says where it is.
 
     Raises:
-        UserError: another process works in it.
+        UserError: another process works in it, or a link in it leads somewhere else.
     """
     with FolderLock(folder, "prepare", "scene"):
+        check_links(folder)
         if _read(folder / KEY) == key:
             print(f"going on with what is in {folder}", flush=True)
         else:
@@ -75,4 +76,4 @@ def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name == ".prepare.lock":
             continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

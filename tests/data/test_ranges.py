@@ -99,7 +99,8 @@ def test_sparse_points_of_colmap_tell_each_view_its_range(scene, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"ply\nformat ascii 1.0\n", b"ply\nformat binary_little_endian 1.0\nelement vertex 9\n"
+    [b"", b"end_header\n", b"ply\nformat ascii 1.0\n",
+     b"ply\nformat binary_little_endian 1.0\nelement vertex 9\n"
      b"property float x\nproperty float y\nproperty float z\nend_header\n1234"],
 )  # fmt: skip
 def test_points_that_cannot_be_read_are_done_without(scene, tmp_path, content):

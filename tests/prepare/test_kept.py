@@ -51,3 +51,15 @@ def test_the_key_tells_photos_and_settings_apart(tmp_path: Path):
     assert key == key_of([photo], "fast") and key != key_of([photo], "normal")
     photo.write_bytes(b"2")
     assert key != key_of([photo], "fast")
+
+
+@pytest.mark.parametrize("key", ["these photos", "other photos"])
+def test_links_out_of_kept_work_are_not_followed(key: str, tmp_path: Path):
+    broken_off(tmp_path / "scene.partial", "these photos")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/thesis.txt").write_text("all of it")
+    (tmp_path / "scene.partial/database.db").symlink_to(tmp_path / "outside/thesis.txt")
+    (tmp_path / "scene.partial/small").symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="is a link to"), kept_work(tmp_path / "scene.partial", key):
+        pass
+    assert (tmp_path / "outside/thesis.txt").read_text() == "all of it"
