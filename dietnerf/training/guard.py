@@ -162,7 +162,7 @@ class Guard(Callback):
         raise Setback(sentence, checkpoint, RATE_FACTOR)
 
     def _look(self, trainer: pl.Trainer, system: DietNeRF) -> None:
-        step, seen = trainer.global_step, system.seen
+        step, seen = trainer.global_step, system.seen and system.seen.cpu()
         if seen is not None and not self._has_spoken and step >= FIRST_LOOK:
             self._has_spoken = True
             if fault := fault_of(seen):

@@ -41,5 +41,9 @@ class Seen:
     def tensors(self) -> list[Tensor]:
         return [getattr(self, field.name) for field in fields(self)]
 
+    def cpu(self) -> "Seen":
+        """Once there, questions of it neither wait for a device nor are compiled for one."""
+        return Seen(*(tensor.cpu() for tensor in self.tensors()))
+
     def mse(self) -> Tensor:
         return F.mse_loss(self.rgb, self.target)
