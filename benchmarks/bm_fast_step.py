@@ -24,7 +24,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,12 +34,12 @@ import torch
 from common import ROOT, has_lego, report, synchronize
 from torch import Tensor
 
+from dietnerf.data.ray_sampling import RayBatch
 from dietnerf.losses import Step
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import render_rays
 from dietnerf.training.cli import main as dietnerf
-from dietnerf.training.datamodule import RayBatch, SceneDataModule, Undrawn
-from dietnerf.training.recording import capacity_for
+from dietnerf.training.cuda_graphs import capacity_for
 from dietnerf.training.system import DietNeRF
 
 RESULTS = "windows.json"
@@ -51,13 +51,14 @@ class Windows(pl.Callback):
 
     Args:
         warmup: steps before the first window.
-        window: steps in each, or as many as are taken together with the last of them.
+        window: steps in each, or as many as end with the range of the last of them.
     """
 
     def __init__(self, warmup: int, window: int) -> None:
         self.warmup = warmup
         self.window = window
         self.n_rays: list[int] = []
+        self.sizes: list[int] = []  # of the steps of a range
         # To be read at the end: that would wait for a GPU.
         self.n_marched: list[int | Tensor] = []
         self.n_counted: list[Tensor] = []
@@ -68,6 +69,13 @@ class Windows(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
         pl_module.losses[0].register_forward_hook(self._count)
+        take_step = pl_module.take_step
+
+        def noting(step: int, is_last: bool) -> None:
+            self.sizes.append(trainer.datamodule.rays_of(step, 1)[0])  # type: ignore[attr-defined]
+            take_step(step, is_last)
+
+        pl_module.take_step = noting  # type: ignore[method-assign]
         self.memory, self.started = peak_memory(), time.perf_counter()
 
     def on_train_batch_end(
@@ -75,12 +83,12 @@ class Windows(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch | Undrawn,
+        batch: range,
         batch_idx: int,
     ) -> None:
-        n_steps = batch.n_steps if isinstance(batch, Undrawn) else 1  # taken together
-        if trainer.global_step - n_steps >= self.warmup:
-            self.n_rays += [len(batch)] * n_steps
+        if batch.start >= self.warmup:
+            self.n_rays += self.sizes
+            self.sizes.clear()
             if len(self.n_rays) < self.window:
                 return
             synchronize()
@@ -88,6 +96,7 @@ class Windows(pl.Callback):
         else:
             self.memory = peak_memory()
         self.n_rays, self.n_marched, self.n_counted = [], [], []
+        self.sizes.clear()
         synchronize()
         self.started = time.perf_counter()
 
@@ -101,23 +110,28 @@ class Windows(pl.Callback):
         self.n_counted.append(rendering.weights.detach().count_nonzero())
 
     def _end_round(self, trainer: Any, system: Any, fit_seconds: float) -> None:
-        data = trainer.train_dataloader
-        if system.records_steps:  # which calls no hooks once it is recorded
+        data = trainer.datamodule
+        source = data.ray_source(system.device)
+        if system.use_cuda_graphs:  # which calls no hooks once it is captured
             self.n_marched = [n_rays * system.sampler.n_samples for n_rays in self.n_rays]
             self.n_counted = []
         n, n_steps = len(self.n_marched), len(self.n_rays)  # those of `fit` come first
         indices = range(self.bare_index, self.bare_index + n_steps)
         self.bare_index += n_steps
-        batches = [data.batch(index).to(system.device) for index in indices]
+        n_rays, fraction = data.rays_of(self.bare_index, 1)
+        of_rays = [step_generator("rays", index, 0, source.storage) for index in indices]
+        batches = [source.draw(n_rays, generator, fraction) for generator in of_rays]
+        # Without room of a fixed size a GPU would be waited for in each step.
+        graphs, sampler = system.use_cuda_graphs, system.sampler
+        capacity = capacity_for(data.samples_per_step, sampler, 1) if graphs else None
         synchronize()
         started = time.perf_counter()
-        with marching_like(system, data.settings):
-            for batch in batches:
-                bare_step(system, trainer, batch)
+        for index, batch in zip(indices, batches, strict=True):
+            bare_step(system, trainer, index, batch, capacity)
         synchronize()
         bare_seconds = time.perf_counter() - started
         self.n_marched = [int(number) for number in self.n_marched]
-        data.settings.adapt(len(batches[-1]), self.n_marched[-1])
+        data.adapt(len(batches[-1]), self.n_marched[-1])
         n_counted = [int(count) for count in self.n_counted]
         self.rounds.append(
             {
@@ -133,29 +147,19 @@ class Windows(pl.Callback):
         )
 
 
-@contextlib.contextmanager
-def marching_like(system: DietNeRF, data: SceneDataModule) -> Iterator[None]:
-    """Let bare steps march into tensors of a fixed size where recorded steps do: without, a GPU is
-    waited for in each of them."""
-    if system.records_steps:
-        system.sampler.capacity = capacity_for(data.samples_per_step, system.sampler, 1)
-    yield
-    system.sampler.capacity = None
-
-
-def bare_step(system: DietNeRF, trainer: Any, batch: RayBatch) -> None:
+def bare_step(
+    system: DietNeRF, trainer: Any, step: int, batch: RayBatch, capacity: int | None
+) -> None:
     """What a loop of one's own would do, in the trainer's precision."""
-    draws = (
-        step_generator(purpose, batch.index, 0, system.device) for purpose in ("sampler", "samples")
-    )
+    draws = (step_generator(purpose, step, 0, system.device) for purpose in ("sampler", "samples"))
     precision, optimizer = trainer.precision_plugin, trainer.optimizers[0]
     scaler = getattr(precision, "scaler", None)
     with precision.forward_context():
-        system.sampler.update(batch.index, system.field, next(draws))
+        system.sampler.update(step, system.field, next(draws))
         rendering, coarse = render_rays(
-            batch.rays, system.field, system.sampler, batch.background, next(draws)
+            batch.rays, system.field, system.sampler, batch.background, next(draws), capacity
         )
-        made = Step(batch.index, batch.rays, batch.rgb, batch.background, rendering, coarse)
+        made = Step(step, batch.rays, batch.rgb, batch.background, rendering, coarse)
         loss = torch.stack([loss.weight * loss(made) for loss in system.losses]).sum()
     optimizer.zero_grad()
     if scaler is None:

@@ -1,12 +1,12 @@
-"""What a recorded training step costs the host: the time in which a GPU cannot be told what to do
+"""What a graphed training step costs the host: the time in which a GPU cannot be told what to do
 next.
 
     python benchmarks/bm_host.py [--steps 2000] [--rounds 3]
 
-`fit --model.records_steps true` on the CPU, with recordings that are carried out once and answer
-the same ever after, as starting a CUDA graph takes microseconds: what is left is Lightning, hooks,
-seeds, logging every 50 steps, and the learning rates. Steps taken together by turns with steps
-taken one by one. The value is milliseconds of a step taken together.
+`fit --model.use_cuda_graphs true` on the CPU, with graphs that are computed once and return the
+same ever after, as launching a CUDA graph takes microseconds: what is left is Lightning, hooks,
+seeds, logging every 50 steps, and the learning rates. Ranges of steps by turns with steps taken
+one by one. The value is milliseconds of a step of a range.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 from common import median_ratio, report
 from torch import Tensor
 
-from dietnerf.training import recording, together
+from dietnerf.training import cuda_graphs, steps
 from dietnerf.training.cli import main as dietnerf
 
 SMALL = [
@@ -31,22 +31,22 @@ SMALL = [
     *("--model.field.init_args.n_levels", "2", "--model.sampler.init_args.resolution", "16"),
     *("--model.sampler.init_args.n_steps", "32", "--trainer.enable_progress_bar", "false"),
 ]
-TOGETHER = {"together": recording.MAX_TOGETHER, "one by one": 1}
+RANGES = {"ranges": steps.MOST_STEPS, "one by one": 1}
 
 
-def replay(done: recording.Recording) -> Sequence[Tensor]:
-    if not done._found:
-        done._found = done._work()
-    return done._found
+def replay(graph: cuda_graphs.GraphedCallable) -> Sequence[Tensor]:
+    if not graph._results:
+        graph._results = graph._function()
+    return graph._results
 
 
-def seconds_per_step(n_steps: int, most_together: int) -> float:
-    together.MAX_TOGETHER = most_together
+def seconds_per_step(n_steps: int, most: int) -> float:
+    steps.MOST_STEPS = most
     options = ("trainer.max_steps", "trainer.val_check_interval", "save_every")
-    steps = [word for name in options for word in (f"--{name}", str(n_steps))]
+    limits = [word for name in options for word in (f"--{name}", str(n_steps))]
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(sys.stderr):
-            dietnerf(["fit", *SMALL, *steps, "--model.records_steps", "true", "--run", folder])
+            dietnerf(["fit", *SMALL, *limits, "--model.use_cuda_graphs", "true", "--run", folder])
         saved = torch.load(Path(folder) / "checkpoints/last.ckpt", weights_only=True)
     seconds: float = saved["dietnerf"]["history"]["seconds"]
     return seconds / n_steps
@@ -57,13 +57,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    recording.Recording.__call__ = replay  # type: ignore[method-assign]
+    cuda_graphs.GraphedCallable.__call__ = replay  # type: ignore[method-assign]
     times = [
-        {name: seconds_per_step(args.steps, most) for name, most in TOGETHER.items()}
+        {name: seconds_per_step(args.steps, most) for name, most in RANGES.items()}
         for _ in range(args.rounds)
     ]
-    value, rival = (1e3 * median(t[name] for t in times) for name in TOGETHER)
-    ratio = median_ratio(times, "together", "one by one")
+    value, rival = (1e3 * median(t[name] for t in times) for name in RANGES)
+    ratio = median_ratio(times, "ranges", "one by one")
     report("host", value, "ms", rival, ratio=ratio, steps=args.steps, rounds=args.rounds)
 
 

@@ -35,7 +35,7 @@ TINY = {
     "model.sampler.init_args.resolution": 16,
     "model.sampler.init_args.n_steps": 32,
     "model.sampler.init_args.warmup_steps": 4,
-    "trainer.log_every_n_steps": 2,  # windows end there, however many steps are taken together
+    "trainer.log_every_n_steps": 2,  # windows end there, however many steps a range has
 }
 TINY_NERF = {
     "data.reader.init_args.resolution": 16,
@@ -75,8 +75,8 @@ class Steps:
         fast = {f"model.field.init_args.{name}": size for name, size in sizes.items()}
         fast["data.samples_per_step"] = n_samples
         if device.type == "cuda":
-            fast |= {"trainer.precision": "16-mixed", "model.records_steps": "true"}
-            fast["data.rays_per_step"] = 4096  # as configs/gpu.yaml: few sizes to be recorded
+            fast |= {"trainer.precision": "16-mixed", "model.use_cuda_graphs": "true"}
+            fast["data.rays_per_step"] = 4096  # as configs/gpu.yaml: few sizes to be captured
         self.scene = ["--config", "fast", "--config", "dense"] if has_lego() and not small else []
         self.scene = self.scene or ["--config", "quickstart"]
         self.fast = [*self.scene, *options(fast | (TINY if small else {})), *words]
@@ -128,7 +128,7 @@ class Steps:
         side, size = (4, {"depth": 2, "width": 16}) if self.small else (PAPER_RAYS, {})
         words = ["--config", "nerf", *TOY, *options(TINY_NERF if self.small else {})]
         if self.device.type == "cuda":
-            words += ["--trainer.precision", "bf16-mixed", "--model.records_steps", "true"]
+            words += ["--trainer.precision", "bf16-mixed", "--model.use_cuda_graphs", "true"]
         plain = self._windows(words, plain_run, warmup=50, window=50)
         field, coarse = (MLP(**size).to(self.device) for _ in range(2))
         moment = bench.moment(field, Importance(coarse, 64, 128).to(self.device))

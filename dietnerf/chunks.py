@@ -36,7 +36,7 @@ def attach(value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tens
 def sum_in_chunks(
     loss_and_stats: Callable[[Chunk], tuple[Tensor, Tensor]],
     chunks: Sequence[Chunk],
-    module: nn.Module,
+    parameters: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Sum a loss over chunks, keeping the activations of one chunk only.
 
@@ -45,18 +45,18 @@ def sum_in_chunks(
 
     Args:
         loss_and_stats: the share of one chunk in the loss, a scalar with gradients to the
-            parameters of `module`, and in whatever is reported beside it, (n_stats,).
+            parameters, and in whatever is reported beside it, (n_stats,).
         chunks: at least one.
-        module: owns every parameter that the loss depends on.
+        parameters: all that the loss depends on.
 
     Returns:
-        The loss, a scalar, differentiable in the parameters of `module` and in nothing else; and
-        the sum of the stats, (n_stats,), without gradients.
+        The loss, a scalar, differentiable in the parameters and in nothing else; and the sum of the
+        stats, (n_stats,), without gradients.
     """
     if len(chunks) == 1:
         loss, stats = loss_and_stats(chunks[0])
         return loss, stats.detach()
-    gradients = _Gradients(module)
+    gradients = _Gradients(parameters)
     losses, all_stats = [], []
     for chunk in chunks:
         loss, stats = loss_and_stats(chunk)
@@ -99,7 +99,7 @@ def judge_in_chunks(
     (gradient,) = torch.autograd.grad(loss, colours)
     # What comes back from an image is tiny. Half precision, where the field has it, would lose it.
     scale = torch.exp2(-gradient.abs().amax().clamp_min(TINY).log2().floor()) * LARGEST
-    gradients = _Gradients(module)
+    gradients = _Gradients([p for p in module.parameters() if p.requires_grad])
     shares = (gradient * scale).split([len(part) for part in parts])
     for chunk, part, share in zip(chunks, parts, shares, strict=True):
         gradients.add(part if is_single else render(chunk), share)
@@ -107,10 +107,10 @@ def judge_in_chunks(
 
 
 class _Gradients:
-    """Gradients of the parameters of a module, gathered part by part."""
+    """Gradients of parameters, gathered part by part."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters = parameters
         self.values = [torch.zeros_like(p) for p in self.parameters]
 
     def add(self, output: Tensor, grad_output: Tensor | None = None) -> None:

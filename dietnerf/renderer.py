@@ -33,15 +33,17 @@ def render_rays(
     sampler: AbstractSampler,
     background: Tensor,
     generator: torch.Generator | None = None,
+    capacity: int | None = None,
 ) -> tuple[Rendering, Rendering | None]:
-    """Render a bundle of rays over a background colour, (3,) or (n_rays, 3).
+    """Render a bundle of rays over a background color, (3,) or (n_rays, 3).
 
-    Without a generator nothing is random. Differentiable in the parameters of field and sampler.
+    Without a generator nothing is random; `capacity` is as for `AbstractSampler.sample`.
+    Differentiable in the parameters of field and sampler.
 
     Returns:
         The rendering, and the coarse one that guided its samples where the sampler made one.
     """
-    samples, coarse = sampler.sample(rays, field, generator)
+    samples, coarse = sampler.sample(rays, field, generator, capacity)
     fine = field.render(samples).over(background)
     return fine, None if coarse is None else coarse.over(background)
 

@@ -15,7 +15,7 @@ def gradients(n_chunks: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Ten
         squares = module(chunk).square()
         return squares.sum(), torch.stack([squares.sum(), torch.tensor(float(len(chunk)))])
 
-    loss, stats = sum_in_chunks(loss_and_stats, data.chunk(n_chunks), module)
+    loss, stats = sum_in_chunks(loss_and_stats, data.chunk(n_chunks), list(module.parameters()))
     (0.5 * loss).backward()
     return loss.detach(), stats, [p.grad for p in module.parameters()]
 

@@ -51,7 +51,7 @@ class SmallMemory(Stratified):
         super().__init__(n_samples)
         self.room, self.error, self.asked = room, error, []
 
-    def sample(self, rays, field, generator):
+    def sample(self, rays, field, generator, capacity=None):
         self.asked.append(len(rays))
         if len(rays) > self.room:
             raise self.error

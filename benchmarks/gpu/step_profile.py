@@ -1,4 +1,4 @@
-"""Which kernels a recorded training step is made of: some fifty steps under torch's profiler.
+"""Which kernels a graphed training step is made of: some fifty steps under torch's profiler.
 
 python benchmarks/gpu/step_profile.py [--device cpu --small]
 """

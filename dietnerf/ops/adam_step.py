@@ -35,7 +35,7 @@ def adam_step(
         exp_avg: the first moment m; written to.
         exp_avg_sq: the second moment v; written to.
         rule: what changes from step to step, `adam_rule` on the device of the parameter, so that a
-            recorded step can be told anew.
+            CUDA graph can be replayed.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1).
         eps: what is added to the root.

@@ -1,4 +1,4 @@
-"""Where along a ray a field is asked."""
+"""Samplers: where along each ray the field is evaluated."""
 
 from abc import ABC, abstractmethod
 
@@ -14,24 +14,31 @@ from dietnerf.geometry.rays import Rays, Rendering, Samples
 class AbstractSampler(nn.Module, ABC):
     """Places samples on rays. To add one, write one file with one final subclass.
 
-    `capacity` is how many samples random ones come to, whatever lies on the rays; None for as many
-    as there are. It counts where `has_fixed_number` is false.
+    With `use_cuda_graphs` a training step is captured: then `sample` and `update` must neither read
+    a value back from the GPU (`.item()`, `nonzero`, boolean indexing) nor make tensors whose size
+    depends on values.
     """
 
-    capacity: int | None = None
     has_fixed_number = True  # of samples on a ray
 
     @abstractmethod
     def sample(
-        self, rays: Rays, field: AbstractField, generator: torch.Generator | None
+        self,
+        rays: Rays,
+        field: AbstractField,
+        generator: torch.Generator | None,
+        capacity: int | None = None,
     ) -> tuple[Samples, Rendering | None]:
         """Choose samples.
 
         Args:
             rays: (n_rays).
-            field: the field that will be asked.
+            field: the field that will be evaluated.
             generator: source of random jitter; None places the samples without any, as for test
                 views.
+            capacity: how many samples are returned, whatever lies on the rays, so that their number
+                does not depend on values; None for as many as there are. Of no effect where
+                `has_fixed_number`, or without a generator.
 
         Returns:
             The samples, without a gradient, and the coarse rendering that guided them where there

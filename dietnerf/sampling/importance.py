@@ -47,7 +47,11 @@ class Importance(AbstractSampler):
         return self.stratified.n_samples + self.n_fine
 
     def sample(
-        self, rays: Rays, field: AbstractField, generator: torch.Generator | None
+        self,
+        rays: Rays,
+        field: AbstractField,
+        generator: torch.Generator | None,
+        capacity: int | None = None,
     ) -> tuple[Samples, Rendering | None]:
         first = self.stratified.place(rays, generator)
         coarse = (self.coarse or field).render(first)

@@ -177,11 +177,15 @@ class Occupancy(AbstractSampler):
         return is_seen.permute(2, 1, 0).flatten()
 
     def sample(
-        self, rays: Rays, field: AbstractField, generator: torch.Generator | None
+        self,
+        rays: Rays,
+        field: AbstractField,
+        generator: torch.Generator | None,
+        capacity: int | None = None,
     ) -> tuple[Samples, Rendering | None]:
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
         step = self.step if jitter is not None else self._still_step
-        capacity = self.capacity if generator is not None else None
+        capacity = None if generator is None else capacity
         ts, deltas, ray_offsets, n_wanted = self._march(rays, step, jitter, capacity)
         if generator is not None and capacity is None and len(rays) > 0:
             self.note_samples(len(ts), len(rays))

@@ -77,7 +77,11 @@ class Proposal(AbstractSampler):
         self.box.copy_(bounds_of(cameras) if field.bounds is None else field.bounds)
 
     def sample(
-        self, rays: Rays, field: AbstractField, generator: torch.Generator | None
+        self,
+        rays: Rays,
+        field: AbstractField,
+        generator: torch.Generator | None,
+        capacity: int | None = None,
     ) -> tuple[Samples, Rendering | None]:
         log_edges = self._intervals(rays, generator)
         edges = log_edges.exp()

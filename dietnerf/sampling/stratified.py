@@ -38,7 +38,11 @@ class Stratified(AbstractSampler):
         return self._n_samples
 
     def sample(
-        self, rays: Rays, field: AbstractField, generator: torch.Generator | None
+        self,
+        rays: Rays,
+        field: AbstractField,
+        generator: torch.Generator | None,
+        capacity: int | None = None,
     ) -> tuple[Samples, Rendering | None]:
         return self.place(rays, generator), None
 

@@ -98,7 +98,7 @@ class SkippingAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def move(self) -> None:
-        """The second half: what was counted is done. It can be recorded (CUDA graphs), as it reads
+        """The second half: what was counted is done. It can be part of a CUDA graph, as it reads
         what changes from step to step from the device."""
         for number, group in enumerate(self.param_groups):
             for parameter in group["params"]:

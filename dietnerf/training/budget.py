@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from dietnerf.errors import UserError
-from dietnerf.training.datamodule import RayBatch, Undrawn
-from dietnerf.training.system import DietNeRF, is_logged, steps_between_logs
+from dietnerf.training.steps import is_logged, steps_between_logs
+from dietnerf.training.system import DietNeRF
 
 LEAST = 20  # steps before the first estimate
 LONGEST = 100_000  # minutes
@@ -45,13 +45,13 @@ class Budget(Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch | Undrawn,
+        batch: range,
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, DietNeRF)
         steps, seconds = pl_module.history.steps, pl_module.history.seconds
         n_timed = steps - self._last[0]
-        if not is_logged(trainer, batch) or n_timed < LEAST:
+        if not is_logged(trainer, steps) or n_timed < LEAST:
             return
         seconds_per_step = (seconds - self._last[1]) / n_timed
         self._last = (steps, seconds)

@@ -22,10 +22,11 @@ from dietnerf.files import write_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics, psnr
 from dietnerf.pictures import captioned, depth_range, picture, to_uint8
 from dietnerf.renderer import render_rays
-from dietnerf.training.datamodule import RayBatch, Undrawn, View
 from dietnerf.training.devices import gathered, n_processes
 from dietnerf.training.exposure import fitted_on_left
-from dietnerf.training.system import DietNeRF, RenderedView, is_logged, steps_between_logs
+from dietnerf.training.steps import is_logged, steps_between_logs
+from dietnerf.training.system import DietNeRF
+from dietnerf.training.view_dataset import RenderedView, View
 
 HISTOGRAM_RAYS = 2048  # of a view, spread over it
 
@@ -44,7 +45,7 @@ class ProgressBar(TQDMProgressBar):
     @property
     def total_train_batches(self) -> int:
         """Of the whole run; Lightning knows none for one that goes on."""
-        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+        return self.trainer.max_steps
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_start(trainer)
@@ -58,19 +59,19 @@ class ProgressBar(TQDMProgressBar):
         """Let the bar start where the run stands."""
         bar = self.train_progress_bar
         bar.set_description("Training")
-        bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches  # of the rate
+        bar.initial = bar.n = trainer.global_step  # of the rate
 
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch | Undrawn,
+        batch: range,
         batch_idx: int,
     ) -> None:
         self.train_progress_bar.total = self.total_train_batches  # a budget of time changes it
-        # Lightning's number is that of the first of several steps.
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch.index)
+        n_done = trainer.global_step  # Lightning's number is that of the first step of a range
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, n_done - 1)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
@@ -105,18 +106,19 @@ class Stopwatch(Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch | Undrawn,
+        batch: range,
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, DietNeRF)
         pl_module.history.steps = trainer.global_step
-        self._n_steps += batch.n_steps if isinstance(batch, Undrawn) else 1
-        logged = is_logged(trainer, batch)
+        self._n_steps += trainer.global_step - batch.start
+        logged = is_logged(trainer, trainer.global_step)
         if logged or pl_module.device.type != "cuda":  # a GPU is not waited for in every step
             self._count(pl_module)
         if logged and self._seconds_per_step:
-            rate = len(batch) * trainer.world_size / self._seconds_per_step
-            pl_module.log("train/rays_per_second", rate, batch_size=len(batch))
+            n_rays, _ = trainer.datamodule.rays_of(batch[-1], trainer.world_size)  # type: ignore[attr-defined]
+            rate = n_rays * trainer.world_size / self._seconds_per_step
+            pl_module.record({"train/rays_per_second": rate})
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._count(pl_module)
@@ -148,7 +150,7 @@ class ValidationPictures(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
-        for judge in pl_module.scene_losses:
+        for judge in pl_module.objective.scene_losses:
             if judge.shown is not None:
                 found = ", ".join(f"{name} {float(x):.4g}" for name, x in judge.scalars.items())
                 pixels = captioned(to_uint8(judge.shown).cpu(), found)

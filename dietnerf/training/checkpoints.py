@@ -15,8 +15,9 @@ from dietnerf.training.checkpoint_checks import (
     check_values,
     check_weights,
 )
+from dietnerf.training.checkpoint_format import check_format
 from dietnerf.training.hub import fetch, is_remote
-from dietnerf.training.system import PARTS, DietNeRF, check_format
+from dietnerf.training.system import PARTS, DietNeRF
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 

@@ -49,6 +49,7 @@ from dietnerf.training.devices import (
 from dietnerf.training.first_words import say_what_is_trained_on
 from dietnerf.training.folder import KeepFolder, needs_lock
 from dietnerf.training.guard import Guard, Setback
+from dietnerf.training.history import History
 from dietnerf.training.live import LiveViewer
 from dietnerf.training.parser import Parser
 from dietnerf.training.process import prepare_process
@@ -68,7 +69,7 @@ from dietnerf.training.saving import (
     StopOnSignal,
     WholeFiles,
 )
-from dietnerf.training.system import DietNeRF, History
+from dietnerf.training.system import DietNeRF
 from dietnerf.training.trainer_options import check_monitored, check_options, part_behind
 
 SEMANTIC = ".SemanticConsistency"
@@ -370,16 +371,7 @@ def _naming_bad_options() -> Iterator[None]:
 def _checkpoints(options: Namespace) -> list[Callback]:
     """Keep one every n steps, the last, and the best on validation."""
     folder = Path(options.run) / "checkpoints"
-    kept = Checkpoints(
-        folder,
-        "{step:06d}",
-        auto_insert_metric_name=False,
-        save_top_k=-1,
-        save_last=True,
-        every_n_train_steps=options.save_every,
-        enable_version_counter=False,
-    )
-    return [kept, BestCheckpoint(folder)]
+    return [Checkpoints(folder, options.save_every), BestCheckpoint(folder)]
 
 
 @exit_on_user_error

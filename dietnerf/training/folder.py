@@ -9,9 +9,8 @@ from pytorch_lightning.accelerators.xla import XLAAccelerator
 from pytorch_lightning.callbacks import Callback
 
 from dietnerf.locks import FolderLock
-from dietnerf.training.datamodule import RayBatch
 from dietnerf.training.saving import SaveConfig
-from dietnerf.training.system import is_logged
+from dietnerf.training.steps import is_logged
 
 WRITING = ("fit", "test", "predict")  # subcommands whose results two processes would mix
 
@@ -42,10 +41,10 @@ class KeepFolder(Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch,
+        batch: range,
         batch_idx: int,
     ) -> None:
-        if is_logged(trainer, batch):  # which TensorBoard would end with an error
+        if is_logged(trainer, trainer.global_step):  # which TensorBoard would end with an error
             self._restore(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

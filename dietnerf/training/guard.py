@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dietnerf.errors import SharedError
 from dietnerf.training.checkpoints import latest_before
-from dietnerf.training.datamodule import RayBatch
-from dietnerf.training.seen import Seen
-from dietnerf.training.system import DietNeRF, is_logged
+from dietnerf.training.ray_stats import RayStats
+from dietnerf.training.steps import is_logged
+from dietnerf.training.system import DietNeRF
 
 ASKED = ("cpu",)  # devices that answer at once
 MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision takes 16 to find itself
@@ -73,7 +73,7 @@ class Tally:
         return cls(in_a_row, total, torch.ones(n_values, dtype=torch.bool, device=device))
 
     def add(self, is_finite: Tensor, is_good: Tensor) -> None:
-        """In place, so that it can be part of a recorded step."""
+        """In place, so that it can be part of a CUDA graph."""
         self.first.copy_(torch.where(self.total == 0, is_finite, self.first))
         self.in_a_row.copy_(torch.where(is_good, 0, self.in_a_row + 1))
         self.total.add_(~is_good)
@@ -134,21 +134,21 @@ class Guard(Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch,
+        batch: range,
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, DietNeRF)
-        if not is_logged(trainer, batch):
+        if not is_logged(trainer, trainer.global_step):
             return
         if self._tally is not None:
-            pl_module.log("train/skipped_steps", self._tally.total.float(), batch_size=len(batch))
+            pl_module.record({"train/skipped_steps": self._tally.total.float()})
             if int(self._tally.in_a_row) >= MAX_IN_A_ROW:
                 self._go_back(trainer, pl_module, self._tally)
         self._look(trainer, pl_module)
 
     def _go_back(self, trainer: pl.Trainer, system: DietNeRF, tally: Tally) -> None:
         begun = trainer.global_step - int(tally.in_a_row)
-        names = [*system.term_names, *(f"the gradient of {name}" for name in self._parameters)]
+        names = [*system.objective.names, *(f"the gradient of {name}" for name in self._parameters)]
         first = [name for name, good in zip(names, tally.first.tolist(), strict=True) if not good]
         what = (
             f"{int(tally.in_a_row)} steps in a row, from step {begun} on, were skipped because "
@@ -162,12 +162,12 @@ class Guard(Callback):
         raise Setback(sentence, checkpoint, RATE_FACTOR)
 
     def _look(self, trainer: pl.Trainer, system: DietNeRF) -> None:
-        step, seen = trainer.global_step, system.seen and system.seen.cpu()
-        if seen is not None and not self._has_spoken and step >= FIRST_LOOK:
+        step, stats = trainer.global_step, system.ray_stats and system.ray_stats.cpu()
+        if stats is not None and not self._has_spoken and step >= FIRST_LOOK:
             self._has_spoken = True
-            if fault := fault_of(seen):
+            if fault := fault_of(stats):
                 rank_zero_warn(f"after {step} steps {fault}; {IF_IT_STAYS}")
-        if seen is None or not is_collapsed(seen):
+        if stats is None or not is_collapsed(stats):
             self._blank_since = None
             return
         if self._blank_since is None:
@@ -187,35 +187,35 @@ class Guard(Callback):
         raise Setback(f"{what}; beginning anew with other weights, from seed {seed}", seed=seed)
 
 
-def is_collapsed(seen: Seen) -> bool:
+def is_collapsed(stats: RayStats) -> bool:
     """Whether rays see nothing anywhere, or one wall of one colour, where photographs show more."""
-    return is_empty(seen) or is_wall(seen)
+    return is_empty(stats) or is_wall(stats)
 
 
-def is_empty(seen: Seen) -> bool:
+def is_empty(stats: RayStats) -> bool:
     """Whether rays see nothing anywhere, where photographs show something."""
-    blank_error = (seen.target - seen.background).square().mean()
-    return bool((seen.opacity.mean() < BLANK) & (blank_error > VARIED))
+    blank_error = (stats.target - stats.background).square().mean()
+    return bool((stats.opacity.mean() < BLANK) & (blank_error > VARIED))
 
 
-def is_wall(seen: Seen) -> bool:
+def is_wall(stats: RayStats) -> bool:
     """Whether rays see one wall of one colour, where photographs show several."""
-    is_flat = (seen.rgb.var(dim=0).mean() < FLAT) & (seen.target.var(dim=0).mean() > VARIED)
-    return bool((1 - seen.opacity.mean() < BLANK) & is_flat)
+    is_flat = (stats.rgb.var(dim=0).mean() < FLAT) & (stats.target.var(dim=0).mean() > VARIED)
+    return bool((1 - stats.opacity.mean() < BLANK) & is_flat)
 
 
-def fault_of(seen: Seen) -> str | None:
+def fault_of(stats: RayStats) -> str | None:
     """What is wrong with a field that is empty or opaque everywhere, in words with numbers."""
-    opacity, depth = float(seen.opacity.mean()), float(seen.depth.median())
-    if is_empty(seen):
-        error = float((seen.target - seen.background).abs().mean())
+    opacity, depth = float(stats.opacity.mean()), float(stats.depth.median())
+    if is_empty(stats):
+        error = float((stats.target - stats.background).abs().mean())
         return (
             f"the field is empty (mean opacity {opacity:.4f}), where the photographs differ from "
             f"the background by {error:.2f} on average"
         )
-    if is_wall(seen):
+    if is_wall(stats):
         return f"the field is opaque everywhere (mean opacity {opacity:.4f}) and of one color"
-    if opacity > OPAQUE and float((seen.depth < AT_NEAR).float().mean()) > OPAQUE:
+    if opacity > OPAQUE and float((stats.depth < AT_NEAR).float().mean()) > OPAQUE:
         return (
             f"the field is opaque right before the cameras (mean opacity {opacity:.4f}, median "
             f"depth {depth:.2f} times near)"

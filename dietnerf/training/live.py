@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from dietnerf.data.scene import Scene
 from dietnerf.pictures import to_uint8
-from dietnerf.training.system import DietNeRF, steps_between_logs
+from dietnerf.training.steps import is_logged
+from dietnerf.training.system import DietNeRF
 from dietnerf.viewer import Viewer
 from dietnerf.viewer.progress import Progress
 
@@ -106,7 +107,7 @@ class LiveViewer(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if self.viewer is None or trainer.global_step % steps_between_logs(trainer) != 0:
+        if self.viewer is None or not is_logged(trainer, trainer.global_step):
             return
         self.progress.max_steps = trainer.max_steps  # which a budget of time changes
         metrics = trainer.callback_metrics

@@ -17,7 +17,8 @@ from torch import Tensor
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.training.allowlist import config_of_run
-from dietnerf.training.system import PARTS, check_format
+from dietnerf.training.checkpoint_format import check_format
+from dietnerf.training.system import PARTS
 from dietnerf.yaml_files import read_yaml
 
 WEIGHTS, CONFIG = "scene.safetensors", "config.yaml"

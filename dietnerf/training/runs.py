@@ -20,9 +20,10 @@ from dietnerf.training.checkpoints import (
     read_checkpoint,
     weights_of,
 )
+from dietnerf.training.history import MOST
 from dietnerf.training.hub import is_remote, repository_of
 from dietnerf.training.scene_options import expand
-from dietnerf.training.system import MOST, PARTS, DietNeRF
+from dietnerf.training.system import PARTS, DietNeRF
 from dietnerf.yaml_files import read_yaml
 
 LATEST = "runs/latest"

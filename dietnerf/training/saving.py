@@ -23,16 +23,11 @@ from dietnerf.data.scene import Split
 from dietnerf.errors import HANGUP, UserError
 from dietnerf.files import replace_file, write_file
 from dietnerf.training.checkpoints import BEST, read_checkpoint
-from dietnerf.training.datamodule import RayBatch
-from dietnerf.training.system import RenderedView, is_logged
+from dietnerf.training.steps import is_logged
+from dietnerf.training.view_dataset import RenderedView
 
 STOPPING = "\nstopping after this {}; once more stops at once\n"
 ONE_REQUEST = 1.0  # seconds; `timeout` and closed terminals signal a process and then its group
-
-
-def ends_step(trainer: pl.Trainer, batch: RayBatch) -> bool:
-    """Whether a step was taken; between accumulated batches, what was accumulated would be lost."""
-    return (batch.index + 1) % trainer.accumulate_grad_batches == 0
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -82,7 +77,24 @@ class EventFiles(TensorBoardLogger):
 class Checkpoints(ModelCheckpoint):
     """Lightning's, whose last checkpoint is that of the last step, whatever the steps between, and
     that saves when a run is asked to stop, but not after an error: half a step is no state to go on
-    from."""
+    from.
+
+    Args:
+        folder: of the files.
+        interval: steps between those that are kept.
+    """
+
+    def __init__(self, folder: Path, interval: int) -> None:
+        super().__init__(
+            folder,
+            "{step:06d}",
+            auto_insert_metric_name=False,
+            save_top_k=-1,
+            save_last=True,
+            every_n_train_steps=interval,
+            enable_version_counter=False,
+        )
+        self.interval = interval
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing: names of files follow from the step."""
@@ -92,11 +104,12 @@ class Checkpoints(ModelCheckpoint):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch,
+        batch: range,
         batch_idx: int,
     ) -> None:
-        if ends_step(trainer, batch):
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step % self.interval == 0:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._save_last(trainer, is_new=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save_last(trainer)
@@ -107,13 +120,15 @@ class Checkpoints(ModelCheckpoint):
         if isinstance(exception, SIGTERMException):
             self._save_last(trainer)
 
-    def _save_last(self, trainer: pl.Trainer) -> None:
-        if self._last_global_step_saved != trainer.global_step:
+    def _save_last(self, trainer: pl.Trainer, is_new: bool = False) -> None:
+        if is_new or self._last_global_step_saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint with the best validation PSNR, of the run's earlier parts too."""
+
+    interval = 0  # saves at validations only
 
     def __init__(self, folder: Path) -> None:
         name = Path(BEST).stem
@@ -171,12 +186,12 @@ class StopOnSignal(Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RayBatch,
+        batch: range,
         batch_idx: int,
     ) -> None:
         # To ask all processes in every step would cost more than it.
-        can_ask = trainer.world_size == 1 or is_logged(trainer, batch)
-        if can_ask and self._is_asked(trainer) and ends_step(trainer, batch):
+        can_ask = trainer.world_size == 1 or is_logged(trainer, trainer.global_step)
+        if can_ask and self._is_asked(trainer):
             raise SIGTERMException
 
     def on_validation_batch_end(

@@ -13,7 +13,6 @@ from dietnerf.training.devices import check_strategy
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
 TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
 MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before it counts them
-MOST_ACCUMULATED = 10_000  # batches of one step
 FEW_PROCESSES = 8  # to try it, on however few cores
 MEASURED = re.compile("val/psnr|train/.+")  # what can be monitored
 PARTS = re.compile(r"(pytorch_lightning|lightning_fabric)\W(callbacks|loggers|profilers)\W")
@@ -37,15 +36,13 @@ def check_options(options: Namespace) -> None:
     for name in ("val_check_interval", "check_val_every_n_epoch"):
         if trainer[name] == 0:
             raise UserError(f"trainer.{name} is 0; give a number, at least 1, or null")
-    if not 1 <= trainer.accumulate_grad_batches <= MOST_ACCUMULATED:
+    if trainer.accumulate_grad_batches != 1:
         raise UserError(
-            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; "
-            f"give 1 to {MOST_ACCUMULATED}"
+            "trainer.accumulate_grad_batches is not used: a step of any data.rays_per_step is "
+            "computed in chunks of rays, so raise that"
         )
-    if trainer.gradient_clip_val is not None and not trainer.gradient_clip_val >= 0:
-        raise UserError(
-            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}; give a number, at least 0"
-        )
+    if trainer.gradient_clip_val is not None or trainer.gradient_clip_algorithm is not None:
+        raise UserError("trainer.gradient_clip_val is not used: set model.max_gradient_norm")
     for callback in trainer.callbacks or []:
         init_args = callback.get("init_args", {})
         decay, device = init_args.get("decay"), str(init_args.get("device"))

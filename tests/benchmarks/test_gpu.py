@@ -60,7 +60,7 @@ def test_steps_are_measured_as_a_gpu_takes_them(tmp_path: Path):
     """Recorded, and so several in one of Lightning's batches."""
     out = tmp_path / "gpu.json"
     options = ["--device", "cpu", "--small", "--parts", "step", "--out", str(out)]
-    done = measure(*options, "--fit", "--model.records_steps", "true")
+    done = measure(*options, "--fit", "--model.use_cuda_graphs", "true")
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads(out.read_text())["rows"]
     assert row["ms"] > 0 and row["n_rays"] < 64  # of one step

@@ -97,7 +97,7 @@ def test_with_jitter_both_passes_see_the_same_samples(scene: Scene, monkeypatch)
     seen: list[Tensor] = []
 
     class Watching(Stratified):
-        def sample(self, rays, field, generator):
+        def sample(self, rays, field, generator, capacity=None):
             samples, coarse = super().sample(rays, field, generator)
             seen.append(samples.ts)
             return samples, coarse

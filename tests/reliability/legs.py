@@ -73,13 +73,13 @@ def _carry_out(main: Callable[[list[str]], None], words: list[str], output: Path
 
 
 def _count(taken: Any) -> None:
-    step = DietNeRF.training_step
+    take_step = DietNeRF.take_step
 
-    def counted(self: DietNeRF, *args: Any) -> Any:
-        taken.value = self.global_step
-        return step(self, *args)
+    def counted(self: DietNeRF, step: int, is_last: bool) -> None:
+        taken.value = step
+        take_step(self, step, is_last)
 
-    DietNeRF.training_step = counted
+    DietNeRF.take_step = counted  # type: ignore[method-assign]
 
 
 def steps_lost(run: Path, taken: Any) -> int:

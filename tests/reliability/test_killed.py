@@ -45,7 +45,6 @@ METHODS = {
         *("--config", "nerf", "--config", "cpu", "--config", "freenerf", *TOY),
         *("--model.field.init_args.depth", "3", "--model.field.init_args.width", "16"),
         *("--model.sampler.init_args.n_samples", "8"),
-        *("--trainer.accumulate_grad_batches", "2"),
         *OFTEN,
     ],
 }

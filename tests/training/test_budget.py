@@ -6,6 +6,7 @@ import pytest
 
 from dietnerf.training import budget, callbacks, cli
 from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
+from dietnerf.training.system import DietNeRF
 from tests.helpers import SMALL_RUN, refused
 
 OPTIONS = ["--trainer.log_every_n_steps", "10", "--trainer.enable_checkpointing", "true"]
@@ -24,13 +25,13 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    start = callbacks.Stopwatch.on_train_batch_end
+    take_step = DietNeRF.take_step
 
-    def step(self: callbacks.Stopwatch, trainer, *args, **options) -> None:
-        clock.now += 0.1 if trainer.global_step <= 100 else 0.05
-        start(self, trainer, *args, **options)
+    def timed(self: DietNeRF, step: int, is_last: bool) -> None:
+        take_step(self, step, is_last)
+        clock.now += 0.1 if step < 100 else 0.05
 
-    monkeypatch.setattr(callbacks.Stopwatch, "on_train_batch_end", step)
+    monkeypatch.setattr(DietNeRF, "take_step", timed)
     monkeypatch.setattr(callbacks.time, "perf_counter", clock.perf_counter)
     return clock
 

@@ -18,8 +18,8 @@ from dietnerf.data import Procedural
 from dietnerf.export import render
 from dietnerf.prepare.formats import write_blender, write_transforms
 from dietnerf.training import cli
+from dietnerf.training.checkpoint_format import CHECKPOINT_FORMAT
 from dietnerf.training.checkpoints import find_checkpoint, load_system
-from dietnerf.training.system import CHECKPOINT_FORMAT
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, refused, weights
 
 SMALL_MLP = ["--model.field.init_args.depth", "3", "--model.field.init_args.width", "32"]
@@ -194,7 +194,7 @@ def test_validate_scores_a_finished_run(finished_run: Path, capsys):
 
 def test_gradient_clipping_limits_the_whole_gradient(tmp_path: Path):
     """A clip to almost nothing leaves Adam's moments almost empty, chunks or not."""
-    fit(tmp_path / "run", "--trainer.gradient_clip_val", "1e-6", "--data.rays_per_step", "512")
+    fit(tmp_path / "run", "--model.max_gradient_norm", "1e-6", "--data.rays_per_step", "512")
     saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     moments = [state["exp_avg"] for state in saved["optimizer_states"][0]["state"].values()]
     assert 0 < sum(m.square().sum() for m in moments).sqrt() <= 1e-6

@@ -1,19 +1,14 @@
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dietnerf.data import AbstractReader, Blender, ExplicitViews, FirstViews, Procedural
+from dietnerf.data.ray_sampling import RayBatch
 from dietnerf.errors import UserError
 from dietnerf.prepare.formats import write_blender
-from dietnerf.training.datamodule import (
-    MAX_RAYS,
-    RandomRays,
-    RaySource,
-    SceneDataModule,
-    one_of_few,
-)
+from dietnerf.randomness import step_generator
+from dietnerf.training.datamodule import MAX_RAYS, SceneDataModule, one_of_few
 
 READER = Procedural(resolution=16, n_train=6, n_val=3, n_test=2)
 
@@ -25,53 +20,51 @@ def module(**settings) -> SceneDataModule:
     return data
 
 
-def rays(data: SceneDataModule, device: str = "cpu", **trainer) -> RandomRays:
-    state = {"max_steps": 10, "global_step": 0, "accumulate_grad_batches": 1}
-    state |= {"global_rank": 0, "world_size": 1}
-    source = RaySource(data.scenes["train"], data, device)
-    return RandomRays(source, SimpleNamespace(**state | trainer))
+def draw(
+    data: SceneDataModule, step: int = 0, rank: int = 0, n_devices: int = 1, device: str = "cpu"
+) -> RayBatch:
+    """The rays of a step."""
+    n_rays, fraction = data.rays_of(step, n_devices)
+    source = data.ray_source(torch.device(device))
+    return source.draw(n_rays, step_generator("rays", step, rank, source.storage), fraction)
 
 
 def test_colours_belong_to_their_rays(device: str):
     """Every ray's colour is found in the photographs at the pixel that the ray goes through."""
     data = module()
-    scene, batch = data.scenes["train"], rays(data, device).batch(0)
+    scene, batch = data.scenes["train"], draw(data, device=device)
     assert batch.rgb.device.type == device
-    batch = batch.to("cpu")
+    rays, rgb = batch.rays.to("cpu"), batch.rgb.cpu()
     for i in range(3):
-        on_this = (batch.rays.rays_o == scene.cameras.positions[i]).all(dim=1)
+        on_this = (rays.rays_o == scene.cameras.positions[i]).all(dim=1)
         everything = scene.cameras.image_rays(i).rays_d
-        nearest = torch.cdist(batch.rays.rays_d[on_this], everything).argmin(dim=1)
+        nearest = torch.cdist(rays.rays_d[on_this], everything).argmin(dim=1)
         expected = scene.image(i, data.background).view(-1, 3)[nearest]
-        torch.testing.assert_close(batch.rgb[on_this], expected)
+        torch.testing.assert_close(rgb[on_this], expected)
 
 
 def test_rays_go_through_any_point_of_their_pixel():
-    middle, anywhere = (rays(module(pixel_jitter=on)).batch(0) for on in (False, True))
+    middle, anywhere = (draw(module(pixel_jitter=on)) for on in (False, True))
     assert torch.equal(middle.rgb, anywhere.rgb)
     focal = float(READER.cameras("train").focal[0, 0])
     shift = (anywhere.rays.viewdirs - middle.rays.viewdirs).norm(dim=1) * focal
     assert 0.3 < shift.mean() < 0.5 and shift.max() < 0.5**0.5 * 1.01
 
 
-def test_same_batch_whenever_it_is_asked_for():
-    dataset = rays(module())
-    first = [batch.rgb for batch in dataset]
-    resumed = list(rays(module(), global_step=7))
-    assert len(first) == 10 and len(resumed) == 3
-    assert torch.equal(resumed[0].rgb, first[7])
-    assert not torch.equal(first[0], first[1])
+def test_the_rays_of_a_step_are_the_same_whenever_they_are_drawn():
+    first, again, other = draw(module(), 7), draw(module(), 7), draw(module(), 0)
+    assert torch.equal(first.rgb, again.rgb) and not torch.equal(first.rgb, other.rgb)
 
 
 def test_ranks_draw_different_rays():
     data = module()
-    assert not torch.equal(rays(data).batch(0).rgb, rays(data, global_rank=1).batch(0).rgb)
+    assert not torch.equal(draw(data).rgb, draw(data, rank=1).rgb)
 
 
 @pytest.mark.parametrize(("batch_per_device", "expected"), [(False, 16), (True, 64)])
 def test_devices_share_a_step_or_take_one_each(batch_per_device: bool, expected: int):
     data = module(batch_per_device=batch_per_device)
-    assert len(rays(data, world_size=4).batch(0)) == expected
+    assert len(draw(data, n_devices=4)) == expected
 
 
 def test_the_number_of_rays_is_that_of_all_devices():
@@ -82,16 +75,16 @@ def test_the_number_of_rays_is_that_of_all_devices():
 
 
 def test_one_image_per_step():
-    batch = rays(module(one_image_per_step=True)).batch(0)
+    batch = draw(module(one_image_per_step=True))
     assert len(batch.rays.rays_o.unique(dim=0)) == 1
-    assert len(rays(module()).batch(0).rays.rays_o.unique(dim=0)) > 1
+    assert len(draw(module()).rays.rays_o.unique(dim=0)) > 1
 
 
 def test_precrop_takes_the_middle():
     data = module(precrop_steps=5, precrop_fraction=0.5)
     focal = data.scenes["train"].cameras.focal[0, 0]
-    for index, widest in ((9, 4), (10, 8)):  # batches 8 and 9 make step 4
-        batch = rays(data, accumulate_grad_batches=2).batch(index)
+    for step, widest in ((4, 4), (5, 8)):
+        batch = draw(data, step)
         # Rotation keeps lengths: the squared offset from the axis in pixels is focal^2 (|d|^2 - 1).
         offsets = focal**2 * (batch.rays.norms**2 - 1)
         assert offsets.max() <= 2 * widest**2
@@ -100,8 +93,8 @@ def test_precrop_takes_the_middle():
 
 def test_random_background_shows_through_alpha_alone():
     data = module(background="random")
-    batch = rays(data).batch(0)
-    white = rays(module()).batch(0)
+    batch = draw(data)
+    white = draw(module())
     is_opaque = white.rgb.sum(dim=1) < 2.5
     assert len(batch.background.unique(dim=0)) == 64
     empty = (white.rgb == 1).all(dim=1)
@@ -123,11 +116,11 @@ class Opaque(AbstractReader):
 
 
 def test_the_background_follows_from_alpha():
-    white, with_alpha = (rays(module(background=kind)).batch(0) for kind in ("white", "auto"))
+    white, with_alpha = (draw(module(background=kind)) for kind in ("white", "auto"))
     assert torch.equal(white.rgb, with_alpha.rgb)
     opaque = SceneDataModule(Opaque(), FirstViews(3), rays_per_step=64, background="auto")
     opaque.setup("fit")
-    batch = rays(opaque).batch(0)
+    batch = draw(opaque)
     assert len(batch.background.unique(dim=0)) == 64 and batch.alpha is None
     assert torch.equal(opaque.background, torch.ones(3))  # of validation and test
 
@@ -179,10 +172,10 @@ def test_capture_knows_the_test_cameras_without_their_photographs():
     assert torch.equal(restored.cameras["test"].c2w, capture.cameras["test"].c2w)
 
 
-def test_recorded_steps_have_few_sizes():
-    """Each is recorded, so noise of a tenth must not change it, and what is chosen stays chosen."""
+def test_graphed_steps_have_few_sizes():
+    """Each is captured, so noise of a tenth must not change it, and what is chosen stays chosen."""
     data = module(rays_per_step=4096, samples_per_step=40960)
-    data.last_together = lambda first: first
+    data.has_few_sizes = True
     sizes = set()
     for per_ray in (10, 10.9, 9.1, 10.5, 15, 15.5, 13, 12.8, 14.9, 15.2):
         data.adapt(data.n_rays, round(per_ray * data.n_rays))
@@ -250,7 +243,7 @@ def test_rays_go_through_pixels_that_count_only(share, one_image):
     data.setup("fit")
     scene = data.scenes["train"]
     counting = [scene.cameras.image_rays(i).rays_d[scene.masks[i].flatten()] for i in range(3)]
-    batch = rays(data).batch(0)
+    batch = draw(data)
     assert len(batch) == 1024
     distances = torch.cdist(batch.rays.rays_d, torch.cat(counting))
     assert distances.amin(dim=1).max() < 1e-3
@@ -262,14 +255,14 @@ def test_rays_go_through_pixels_that_count_only(share, one_image):
 def test_masks_change_nothing_where_all_pixels_count():
     data = SceneDataModule(Masked(1.1), FirstViews(3), rays_per_step=64)
     data.setup("fit")
-    assert torch.equal(rays(data).batch(4).rays.rays_d, rays(module()).batch(4).rays.rays_d)
+    assert torch.equal(draw(data, 4).rays.rays_d, draw(module(), 4).rays.rays_d)
 
 
 def test_a_view_without_a_pixel_to_draw_is_named():
     data = SceneDataModule(Masked(0.0), FirstViews(1))
     data.setup("fit")
     with pytest.raises(UserError, match="no pixel of train_0 counts where rays are drawn"):
-        rays(data).batch(0)
+        draw(data)
 
 
 def test_views_come_with_their_masks():

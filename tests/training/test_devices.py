@@ -43,30 +43,17 @@ main()
 """
 # What two processes do, by one: the rays and the jitter of both, and the mean of their losses.
 BOTH = """
-from types import SimpleNamespace
+from dataclasses import replace
 from dietnerf.training.cli import main
-from dietnerf.training.datamodule import RandomRays
-from dietnerf.training.system import DietNeRF
-draw, judge, rank = RandomRays.batch, DietNeRF._judge_rays, 0
-def batch(self, index):
-    trainer, batches = self.trainer, []
-    for i in range(2):
-        self.trainer = SimpleNamespace(
-            global_rank=i, world_size=2, accumulate_grad_batches=trainer.accumulate_grad_batches
-        )
-        batches.append(draw(self, index))
-    self.trainer = trainer
-    object.__setattr__(batches[0], "second", batches[1])
-    return batches[0]
-def judge_both(self, batch, logged):
-    global rank
-    rank = 1
-    second, *_ = judge(self, batch.second, logged)
-    rank = 0
-    first, stats, n_samples = judge(self, batch, logged)
-    return (first + second) / 2, stats, n_samples
-RandomRays.batch, DietNeRF._judge_rays = batch, judge_both
-DietNeRF.global_rank = property(lambda self: rank)
+from dietnerf.training.eager import EagerRayLosses
+compute = EagerRayLosses.__call__
+def compute_both(self, progress, n_rays, fraction, with_stats):
+    first, second = (
+        compute(replace(self, rank=rank), progress, n_rays // 2, fraction, with_stats)
+        for rank in range(2)
+    )
+    return replace(first, loss=(first.loss + second.loss) / 2)
+EagerRayLosses.__call__ = compute_both
 main()
 """
 SOMETIMES = (

@@ -57,16 +57,16 @@ def refined() -> dict[str, Any]:
     }
 
 
-def recorded() -> dict[str, Any]:
-    """Steps that draw their own rays, which go with no ensemble, schedule or refinement."""
+def graphed() -> dict[str, Any]:
+    """CUDA graphs, which go with no ensemble, schedule or refinement."""
     return {
         "field": GRID,
         "losses": losses("Photometric", "Distortion", "DensitySmoothness"),
-        "records_steps": True,
+        "use_cuda_graphs": True,
     }
 
 
-@pytest.mark.parametrize("model", [refined, recorded])
+@pytest.mark.parametrize("model", [refined, graphed])
 def test_with_everything_a_stopped_run_ends_as_an_unbroken_one(
     model: Callable[[], dict[str, Any]], tmp_path: Path, monkeypatch
 ):
@@ -76,24 +76,24 @@ def test_with_everything_a_stopped_run_ends_as_an_unbroken_one(
     options["losses"][-1]["init_args"] = {"encoder": encoder, "every": 3, "resolution": 16}
     overlay, run, unbroken = (tmp_path / name for name in ("all.yaml", "run", "unbroken"))
     overlay.write_text(yaml.safe_dump({"model": options, "trainer": {"callbacks": [AVERAGE]}}))
-    judge, step = Photometric.forward, DietNeRF.training_step
+    judge, take_step = Photometric.forward, DietNeRF.take_step
 
     def judged(self, made):
         return judge(self, made) * (float("nan") if made.index in BAD else 1.0)
 
-    def stopped(self, batch, batch_idx):
-        if batch.index == STOPPED:
+    def stopped(self, step, is_last):
+        if step == STOPPED:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch, batch_idx)
+        take_step(self, step, is_last)
 
     monkeypatch.setattr(Photometric, "forward", judged)
     fit = ["fit", *OPTIONS, "--config", str(overlay), "--run"]
     cli.main([*fit, str(unbroken)])
     with monkeypatch.context() as patched:
-        patched.setattr(DietNeRF, "training_step", stopped)
+        patched.setattr(DietNeRF, "take_step", stopped)
         with pytest.raises(SystemExit):
             cli.main([*fit, str(run)])
-    assert read(run / "checkpoints/last.ckpt")["global_step"] == STOPPED + 1
+    assert STOPPED < read(run / "checkpoints/last.ckpt")["global_step"] < N_STEPS
     cli.main(["fit", "--run", str(run), "--ckpt_path", "last"])
     assert read(run / "checkpoints/last.ckpt")["global_step"] == N_STEPS
     found, expected = (what_was_trained(path / "checkpoints/last.ckpt") for path in (run, unbroken))

@@ -12,7 +12,7 @@ from dietnerf.losses import Photometric
 from dietnerf.training import guard
 from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.guard import fault_of, is_collapsed
-from dietnerf.training.seen import Seen
+from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.system import DietNeRF
 from tests.helpers import fit
 
@@ -151,13 +151,13 @@ PICTURES = {
 @pytest.mark.parametrize("picture", PICTURES)
 def test_what_counts_as_collapsed(picture: str):
     opacity, rgb, target, expected = PICTURES[picture]
-    seen = Seen(torch.full((100,), opacity), rgb, target, WHITE, torch.full((100,), 2.0))
+    seen = RayStats(torch.full((100,), opacity), rgb, target, WHITE, torch.full((100,), 2.0))
     assert is_collapsed(seen) == expected
     assert (fault_of(seen) is not None) == expected
 
 
 def test_fog_right_before_the_cameras_is_a_fault():
-    fog = Seen(torch.full((100,), 0.99), GREYS, GREYS, WHITE, torch.full((100,), 1.01))
+    fog = RayStats(torch.full((100,), 0.99), GREYS, GREYS, WHITE, torch.full((100,), 1.01))
     assert "right before the cameras (mean opacity 0.9900, median depth 1.01" in fault_of(fog)
 
 

@@ -29,14 +29,14 @@ def _heeds_hangups() -> Iterator[None]:
 
 def in_step(monkeypatch, number: int, happens) -> None:
     """Let something happen in the midst of a training step."""
-    step = DietNeRF.training_step
+    take_step = DietNeRF.take_step
 
-    def stepped(self, batch, batch_idx):
-        if self.global_step == number:
+    def stepped(self, step, is_last):
+        if step == number:
             happens()
-        return step(self, batch, batch_idx)
+        take_step(self, step, is_last)
 
-    monkeypatch.setattr(DietNeRF, "training_step", stepped)
+    monkeypatch.setattr(DietNeRF, "take_step", stepped)
 
 
 def same(run: Path, other: Path) -> bool:

@@ -107,6 +107,6 @@ def test_mixed_precision(tower, tmp_path: Path, precision: str):
 
 
 def test_gradient_clipping(tower, tmp_path: Path):
-    clip = ["--trainer.gradient_clip_val", "1e-4"]
+    clip = ["--model.max_gradient_norm", "1e-4"]
     clipped = run(tmp_path / "clipped", *losses(tower), *clip)
     assert not equal(clipped, run(tmp_path / "free", *losses(tower)))

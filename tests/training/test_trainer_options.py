@@ -20,10 +20,10 @@ def part(kind: str, name: str, **options: object) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--trainer.gradient_clip_val", ".nan"], "trainer.gradient_clip_val is nan"),
-        (["--trainer.gradient_clip_val", "-1"], "trainer.gradient_clip_val is -1"),
-        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0"),
-        (["--trainer.accumulate_grad_batches", str(2**53)], "batches is 9007199254740992; give"),
+        (["--trainer.gradient_clip_val", "1"], "not used: set model.max_gradient_norm"),
+        (["--model.max_gradient_norm", ".nan"], "max_gradient_norm is nan; it must be positive"),
+        (["--model.max_gradient_norm", "-1"], "max_gradient_norm is -1.0; it must be positive"),
+        (["--trainer.accumulate_grad_batches", "2"], "accumulate_grad_batches is not used"),
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0"),
         (part("callbacks+", "EMAWeightAveraging", decay=".nan"), "decay is nan; give a number"),
         (part("callbacks+", "EMAWeightAveraging", device="meta"), "device is meta; use cpu or"),

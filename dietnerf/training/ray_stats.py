@@ -1,4 +1,4 @@
-"""What a step of training saw."""
+"""What training rays look like, as rendered and as photographed."""
 
 from dataclasses import dataclass, fields
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dietnerf.data.ray_sampling import RayBatch
 from dietnerf.geometry.rays import Rendering
-from dietnerf.training.datamodule import RayBatch
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Training rays as they are and as the field sees them.
+class RayStats:
+    """Training rays as rendered and as photographed, without gradients.
 
     Args:
         opacity: (n_rays,).
-        rgb: the rendered colours, (n_rays, 3).
+        rgb: the rendered colors, (n_rays, 3).
         target: the photographed ones, (n_rays, 3).
         background: (n_rays, 3).
         depth: in units of near, (n_rays,).
@@ -29,21 +29,21 @@ class Seen:
     depth: Tensor
 
     @classmethod
-    def of(cls, rendering: Rendering, batch: RayBatch) -> "Seen":
+    def of(cls, rendering: Rendering, batch: RayBatch) -> "RayStats":
         opacity, rgb = rendering.opacity.detach(), rendering.rgb.detach()
         depth = rendering.depth.detach() / batch.rays.near
         return cls(opacity, rgb, batch.rgb, batch.background, depth)
 
     @classmethod
-    def cat(cls, parts: "list[Seen]") -> "Seen":
+    def cat(cls, parts: "list[RayStats]") -> "RayStats":
         return cls(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True)))
 
     def tensors(self) -> list[Tensor]:
         return [getattr(self, field.name) for field in fields(self)]
 
-    def cpu(self) -> "Seen":
-        """Once there, questions of it neither wait for a device nor are compiled for one."""
-        return Seen(*(tensor.cpu() for tensor in self.tensors()))
+    def cpu(self) -> "RayStats":
+        """On the CPU, where reading a value neither waits for a device nor is compiled for it."""
+        return RayStats(*(tensor.cpu() for tensor in self.tensors()))
 
     def mse(self) -> Tensor:
         return F.mse_loss(self.rgb, self.target)

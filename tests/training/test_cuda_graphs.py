@@ -1,32 +1,34 @@
-"""Recorded steps: the same training as step by step, with few sizes, resumable; what they do not go
-with."""
+"""Steps as CUDA graphs: the same training as eagerly, with few sizes, resumable; what they do not
+go with. On a CPU the same code runs without a capture."""
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dietnerf.data import Procedural
+from dietnerf.data.ray_sampling import RaySampling, RaySource
 from dietnerf.errors import UserError
+from dietnerf.fields import HashGrid
 from dietnerf.losses import Photometric, Step
 from dietnerf.randomness import seeded
 from dietnerf.renderer import render_image
-from dietnerf.sampling import occupancy
-from dietnerf.training import guard, recording, together
+from dietnerf.sampling import Stratified, occupancy
+from dietnerf.schedules.base import Progress
+from dietnerf.training import cuda_graphs, guard, steps
 from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.checkpoints import load_system
 from dietnerf.training.cli import DietNeRFCLI
-from dietnerf.training.datamodule import SceneDataModule, Undrawn
-from dietnerf.training.recording import RecordedSteps, Recording
+from dietnerf.training.cuda_graphs import GraphedCallable, GraphedTrainingStep
+from dietnerf.training.datamodule import SceneDataModule
+from dietnerf.training.objective import Objective
 from dietnerf.training.system import DietNeRF
-from dietnerf.training.together import RecordedTraining
 from tests.conftest import needs_cuda
 from tests.helpers import Waits, fit, weights
 
-RECORDED = ("--model.records_steps", "true")
+GRAPHED = ("--model.use_cuda_graphs", "true")
 EVEN = [
     *("--model.sampler", "dietnerf.sampling.Stratified", "--model.sampler.n_samples", "16"),
     *("--data.samples_per_step", "null"),
@@ -34,10 +36,10 @@ EVEN = [
 LAST = "checkpoints/last.ckpt"
 
 
-def stepwise_and_recorded(folder: Path, *options: str) -> list[dict[str, torch.Tensor]]:
-    for name, how in (("stepwise", ()), ("recorded", RECORDED)):
+def eager_and_graphed(folder: Path, *options: str) -> list[dict[str, torch.Tensor]]:
+    for name, how in (("eager", ()), ("graphed", GRAPHED)):
         fit(folder / name, *options, *how)
-    return [weights(folder / name / LAST) for name in ("stepwise", "recorded")]
+    return [weights(folder / name / LAST) for name in ("eager", "graphed")]
 
 
 def are_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -49,44 +51,44 @@ OPTIONS: dict[str, list[str]] = {
     "plain": [],
     "pixel_jitter": ["--data.pixel_jitter", "true"],
     "average": ["--config", "ema"],
-    "clipped": ["--trainer.gradient_clip_val", "1e-4"],
-    "accumulated": ["--trainer.accumulate_grad_batches", "2"],
+    "clipped": ["--model.max_gradient_norm", "1e-4"],
     "torch's Adam": ["--model.optimizer", "adam"],
 }
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_is_the_same_training(options: list[str], tmp_path: Path):
-    expected, found = stepwise_and_recorded(tmp_path, *EVEN, *options)
+    expected, found = eager_and_graphed(tmp_path, *EVEN, *options)
     are_close(found, expected)
 
 
-def test_steps_are_taken_together_and_nothing_else_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    n_batches: list[int] = []
+def test_ranges_of_steps_change_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ranges: list[range] = []
     training_step = DietNeRF.training_step
 
-    def counting(system: DietNeRF, batch: Undrawn, batch_idx: int) -> torch.Tensor:
-        n_batches.append(batch.n_steps)
-        return training_step(system, batch, batch_idx)
+    def noting(system: DietNeRF, steps: range, batch_idx: int) -> None:
+        ranges.append(steps)
+        training_step(system, steps, batch_idx)
 
-    fit(tmp_path / "stepwise", *EVEN)
-    monkeypatch.setattr(DietNeRF, "training_step", counting)
-    fit(tmp_path / "recorded", *EVEN, *RECORDED)
-    assert n_batches == [1, 3, 2, 2, 4]  # the first; logged after 4, 8, 12, validated after 6
+    monkeypatch.setattr(steps, "MOST_STEPS", 1)
+    fit(tmp_path / "eager", *EVEN)
+    monkeypatch.undo()
+    monkeypatch.setattr(DietNeRF, "training_step", noting)
+    fit(tmp_path / "graphed", *EVEN, *GRAPHED)
+    # The first; logged after 4, 8, 12, validated after 6.
+    assert [len(steps) for steps in ranges] == [1, 3, 2, 2, 4]
     saved = [
         sorted(p.name for p in (tmp_path / name / "checkpoints").iterdir())
-        for name in ("stepwise", "recorded")
+        for name in ("eager", "graphed")
     ]
     assert saved[0] == saved[1] and "000008.ckpt" in saved[0]
     states = [
-        torch.load(tmp_path / name / LAST, weights_only=True) for name in ("stepwise", "recorded")
+        torch.load(tmp_path / name / LAST, weights_only=True) for name in ("eager", "graphed")
     ]
     for name in ("global_step", "epoch", "lr_schedulers"):
         assert states[0][name] == states[1][name], name
     assert states[1]["dietnerf"]["history"]["steps"] == 12
-    logged = [scalars(tmp_path / name) for name in ("stepwise", "recorded")]
+    logged = [scalars(tmp_path / name) for name in ("eager", "graphed")]
     assert logged[0].keys() == logged[1].keys()
     for name, values in logged[0].items():
         assert [step for step, _ in values] == [step for step, _ in logged[1][name]], name
@@ -112,7 +114,7 @@ def test_steps_whose_numbers_are_not_finite_are_skipped(
         return forward(loss, step) * (torch.inf if step.index == 9 else 1)
 
     monkeypatch.setattr(Photometric, "forward", failing)
-    expected, found = stepwise_and_recorded(tmp_path, *EVEN)
+    expected, found = eager_and_graphed(tmp_path, *EVEN)
     assert n_calls.count(9) == 2
     are_close(found, expected)
     assert all(value.isfinite().all() for name, value in found.items() if "table" in name)
@@ -137,10 +139,10 @@ KINDS = {"grid": [], "even": EVEN, "paper": PAPER, "losses": ["--model.losses", 
 def test_a_gpu_is_not_waited_for_in_steps_taken_together(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """From the second call of a recording on, of which the first sets up: what is recorded, and
-    what the host does between."""
+    """From the second call of a graph on, of which the first sets up: what is captured, and what
+    the host does between."""
     waits, n_watched, done = Waits(), [], set()
-    take, call, count = RecordedTraining._take, Recording.__call__, SkippingAdam.count
+    take_step, call, count = DietNeRF.take_step, GraphedCallable.__call__, SkippingAdam.count
 
     def counted(optimizer: SkippingAdam, *args: object) -> None:
         if optimizer._rules:
@@ -149,17 +151,17 @@ def test_a_gpu_is_not_waited_for_in_steps_taken_together(
             with waits.paused():
                 count(optimizer, *args)
 
-    def watched(*args: object) -> object:
-        if "take" not in done:  # the first makes what stays
-            done.add("take")
-            return take(*args)
-        n_watched.append("take")
+    def watched(system: DietNeRF, step: int, is_last: bool) -> None:
+        if is_last or "step" not in done:  # the first makes what stays
+            done.add("step")
+            return take_step(system, step, is_last)
+        n_watched.append("step")
         with waits:
-            return take(*args)
+            return take_step(system, step, is_last)
 
-    def called(own: Recording) -> object:
-        if own._was_done:
-            n_watched.append("recording")
+    def called(own: GraphedCallable) -> object:
+        if own._is_warm:
+            n_watched.append("graph")
             with waits:
                 return call(own)
         with waits.paused():
@@ -168,10 +170,10 @@ def test_a_gpu_is_not_waited_for_in_steps_taken_together(
     monkeypatch.setattr(guard, "ASKED", ())
     monkeypatch.setattr(occupancy, "ASKED", ())
     monkeypatch.setattr(SkippingAdam, "count", counted)
-    monkeypatch.setattr(RecordedTraining, "_take", watched)
-    monkeypatch.setattr(Recording, "__call__", called)
-    fit(tmp_path, *RECORDED, *options)
-    assert n_watched.count("recording") >= 4 and n_watched.count("take") >= 4
+    monkeypatch.setattr(DietNeRF, "take_step", watched)
+    monkeypatch.setattr(GraphedCallable, "__call__", called)
+    fit(tmp_path, *GRAPHED, *options)
+    assert n_watched.count("graph") >= 4 and n_watched.count("step") >= 4
     assert waits.found == []
 
 
@@ -204,8 +206,8 @@ def are_alike(found: Path, expected: Path, most: float = 0.03) -> None:
 @needs_cuda
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_is_the_same_training_on_cuda(precision: str, tmp_path: Path):
-    stepwise_and_recorded(tmp_path, *EVEN, *on_cuda(precision))
-    are_alike(tmp_path / "recorded", tmp_path / "stepwise")
+    eager_and_graphed(tmp_path, *EVEN, *on_cuda(precision))
+    are_alike(tmp_path / "graphed", tmp_path / "eager")
 
 
 @needs_cuda
@@ -216,9 +218,9 @@ def test_replaying_on_cuda_is_doing_it_again(
 ):
     """The grid's update, marching into a capacity, and rays that are drawn, within a recording."""
     enough = ("--data.rays_per_step", "256", "--data.samples_per_step", "8192")
-    words = [*RECORDED, *enough, *options, *on_cuda(precision)]
+    words = [*GRAPHED, *enough, *options, *on_cuda(precision)]
     fit(tmp_path / "replayed", *words)
-    monkeypatch.setattr(Recording, "__call__", lambda own: own._work())
+    monkeypatch.setattr(GraphedCallable, "__call__", lambda own: own._function())
     fit(tmp_path / "again", *words)
     are_alike(tmp_path / "replayed", tmp_path / "again")
 
@@ -241,7 +243,7 @@ def test_it_learns_with_a_grid_and_few_sizes(
     monkeypatch.setattr(DietNeRFCLI, "after_fit", note)
     fit(
         tmp_path,
-        *RECORDED,
+        *GRAPHED,
         *("--data.reader.init_args.resolution", "32", "--data.samples_per_step", "8192"),
         *("--model.field.init_args.log2_table_size", "13"),
         *("--model.sampler.init_args.n_steps", "256", "--model.sampler.init_args.seen_by", "0"),
@@ -251,7 +253,7 @@ def test_it_learns_with_a_grid_and_few_sizes(
         *(() if device == "cpu" else on_cuda("16-mixed")),
     )
     assert scores[-1] > 18  # a white picture scores about 9
-    assert all(0.8 * 8192 < n < recording.SPARE * 8192 for _, n in counts[-3:])
+    assert all(0.8 * 8192 < n < cuda_graphs.SPARE * 8192 for _, n in counts[-3:])
     assert len({n_rays for n_rays, _ in counts}) < 8
 
 
@@ -266,45 +268,49 @@ def test_rays_that_find_no_room_are_fewer_soon(tmp_path: Path, monkeypatch: pyte
         adapt(data, n_rays, n_samples)
 
     monkeypatch.setattr(SceneDataModule, "adapt", counting)
-    monkeypatch.setattr(together, "MAX_TOGETHER", 1)
-    fit(tmp_path, *RECORDED, "--data.rays_per_step", "1024", "--trainer.max_steps", "6")
+    monkeypatch.setattr(steps, "MOST_STEPS", 1)
+    fit(tmp_path, *GRAPHED, "--data.rays_per_step", "1024", "--trainer.max_steps", "6")
     n_rays, n_samples = zip(*counts, strict=True)
     assert n_samples[0] > 4 * 2048
     n_too_many = sum(n > 2 * 2048 for n in n_samples)
     assert n_rays[: n_too_many + 1] == tuple(1024 // 2**i for i in range(n_too_many + 1))
-    assert all(n < recording.SPARE * 2048 for n in n_samples[n_too_many + 1 :])
+    assert all(n < cuda_graphs.SPARE * 2048 for n in n_samples[n_too_many + 1 :])
 
 
 def test_rays_without_room_cost_nothing_but_their_gradient(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(recording, "SPARE", 0.5)
-    fit(tmp_path, *RECORDED, "--data.samples_per_step", "512")
+    monkeypatch.setattr(cuda_graphs, "SPARE", 0.5)
+    fit(tmp_path, *GRAPHED, "--data.samples_per_step", "512")
     assert all(v.isfinite().all() for v in weights(tmp_path / LAST).values() if v.dim() > 2)
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path):
-    fit(tmp_path / "unbroken", *RECORDED)
+    fit(tmp_path / "unbroken", *GRAPHED)
     half = tmp_path / "unbroken/checkpoints/000008.ckpt"
-    fit(tmp_path / "halves", *RECORDED, "--ckpt_path", str(half))
+    fit(tmp_path / "halves", *GRAPHED, "--ckpt_path", str(half))
     expected = weights(tmp_path / "unbroken" / LAST)
     for name, value in weights(tmp_path / "halves" / LAST).items():
         assert torch.equal(value, expected[name]) or value.isnan().any(), name
 
 
-def test_what_a_step_found_is_kept_when_another_is_taken():
-    """Recordings share their memory: on a GPU any of them may write where this one has."""
-    parameter, seen = torch.ones(2, requires_grad=True), torch.ones(3)
+def test_what_a_step_returned_is_kept_when_another_is_taken():
+    """Graphs share their memory: on a GPU any of them may write where this one has."""
+    scene = Procedural(resolution=8, n_train=2).read("train")
+    objective = Objective(HashGrid(n_levels=1, log2_table_size=5), Stratified(4), [Photometric()])
+    objective.prepare(scene, torch.ones(3), torch.device("cpu"))
+    source = RaySource(scene, RaySampling(torch.ones(3)))
+    step = GraphedTrainingStep(objective, source, None, lambda gradients, terms: None)
+    results: list[torch.Tensor] = []
+    step._graph = lambda key: lambda: results  # type: ignore[method-assign, assignment, return-value]
+    stats = [torch.ones(5, *shape) for shape in ((), (3,), (3,), (3,), ())]
+    results += [torch.tensor(2.0), torch.tensor(20), torch.tensor([2.0]), *stats]
+    rays = step(Progress(0, 10), 5, 1.0, updates=True, reads=True)
+    for result in results:
+        result.zero_()
+    assert rays.n_samples == 20 and float(rays.loss) == 2 and rays.terms.tolist() == [2]
+    assert rays.stats is not None and all((x == 1).all() for x in rays.stats.tensors())
 
-    def judge(*_: object) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        return parameter.sum(), torch.tensor(5), [seen]
 
-    steps = RecordedSteps(judge, [parameter], lambda gradients, results: None, rank=0)
-    batch: Any = Undrawn(SimpleNamespace(device=torch.device("cpu")), 4, 1.0, 0)  # type: ignore
-    found = steps.judge(batch, [1.0])
-    seen.zero_()
-    assert found.results[0].tolist() == [1, 1, 1] and found.n_samples == 5
-
-
-def test_a_recording_draws_by_the_seed_of_the_call_and_is_done_once_at_each(device: str):
+def test_a_graph_draws_by_the_seed_of_the_call_and_runs_once_at_each(device: str):
     generator = seeded(0, device)
     scale, n_calls = torch.tensor([1.0, 0.0], device=device)
 
@@ -312,35 +318,35 @@ def test_a_recording_draws_by_the_seed_of_the_call_and_is_done_once_at_each(devi
         n_calls.add_(1)
         return [scale * torch.rand(5, generator=generator, device=device)]
 
-    recording, found = Recording(draw, [generator]), []
+    graphed, found = GraphedCallable(draw, [generator]), []
     for seed in (1, 2, 1, 2):
         generator.manual_seed(seed)
-        found.append(recording()[0].clone())
+        found.append(graphed()[0].clone())
     assert int(n_calls) == 4
     assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3])
     assert not torch.equal(found[0], found[1])
     scale.fill_(2)
     generator.manual_seed(1)
-    torch.testing.assert_close(recording()[0], 2 * found[0])
+    torch.testing.assert_close(graphed()[0], 2 * found[0])
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--data.samples_per_step", "null"), "records_steps needs data.samples_per_step"),
-        (("--model.refinement", "{}"), "records_steps does not go with refinement"),
+        (("--data.samples_per_step", "null"), "use_cuda_graphs needs data.samples_per_step"),
+        (("--model.refinement", "{}"), "use_cuda_graphs does not go with refinement"),
         (
             ("--model.schedules", "dietnerf.schedules.LevelAnnealing"),
-            "records_steps does not go with schedules",
+            "use_cuda_graphs does not go with schedules",
         ),
     ],
 )
 def test_says_what_it_does_not_go_with(options: tuple[str, ...], sentence: str, tmp_path: Path):
     with pytest.raises((UserError, SystemExit)) as error:
-        fit(tmp_path / "run", *RECORDED, *options)
+        fit(tmp_path / "run", *GRAPHED, *options)
     assert error.type is SystemExit or sentence in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_recording_is_off_unless_it_is_asked_for():
-    assert not DietNeRF().records_steps
+def test_graphs_are_off_by_default():
+    assert not DietNeRF().use_cuda_graphs

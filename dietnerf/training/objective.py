@@ -1,0 +1,216 @@
+"""What a training step minimizes: the losses of training rays and regularizers of the scene."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dietnerf.chunks import sum_in_chunks
+from dietnerf.data.ray_sampling import RayBatch
+from dietnerf.data.scene import Scene
+from dietnerf.errors import UserError
+from dietnerf.fields.base import AbstractField
+from dietnerf.geometry.rays import Rendering
+from dietnerf.geometry.refinement import CameraRefinement
+from dietnerf.losses import (
+    AbstractLoss,
+    AbstractRayLoss,
+    AbstractSceneLoss,
+    Interlevel,
+    Moment,
+    Step,
+)
+from dietnerf.randomness import step_generator
+from dietnerf.renderer import rays_per_chunk, render_rays
+from dietnerf.sampling import AbstractSampler, Proposal
+from dietnerf.training.exposure import ExposureCorrection
+from dietnerf.training.ray_stats import RayStats
+
+Weights = Sequence[float | Tensor]  # of the losses of rays; a tensor, (), or the number 0
+
+
+@dataclass(frozen=True)
+class RayLosses:
+    """The losses of the rays of one step.
+
+    Args:
+        loss: their sum, a scalar, differentiable in the parameters.
+        terms: each of them, weighted, (n_ray_losses,), without gradients.
+        n_samples: samples of all rays, also of those that a capacity left out; None where it was
+            not read back from a GPU.
+        stats: of the rays; None unless asked for.
+    """
+
+    loss: Tensor
+    terms: Tensor
+    n_samples: int | None
+    stats: RayStats | None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Losses of a field that is rendered with a sampler, in one term each.
+
+    Args:
+        field, sampler: the scene.
+        losses: of training rays, and of the scene itself.
+        refinement: corrects the training cameras; None takes them for exact.
+        exposure: evens out the colors of photographs; None takes them for exact.
+    """
+
+    field: AbstractField
+    sampler: AbstractSampler
+    losses: Sequence[AbstractLoss]
+    refinement: CameraRefinement | None = None
+    exposure: ExposureCorrection | None = None
+
+    @property
+    def ray_losses(self) -> list[AbstractRayLoss]:
+        return [loss for loss in self.losses if isinstance(loss, AbstractRayLoss)]
+
+    @property
+    def scene_losses(self) -> list[AbstractSceneLoss]:
+        return [loss for loss in self.losses if isinstance(loss, AbstractSceneLoss)]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the losses, those of rays first."""
+        return [loss.name for loss in (*self.ray_losses, *self.scene_losses)]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is learned, each once."""
+        modules: list[Any] = [
+            self.field,
+            self.sampler,
+            *self.losses,
+            self.refinement,
+            self.exposure,
+        ]
+        parts = nn.ModuleList(module for module in modules if isinstance(module, nn.Module))
+        return (p for p in parts.parameters() if p.requires_grad)
+
+    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+        """Fit field and sampler to the training cameras, and load what the losses need.
+
+        Args:
+            scene: the training photographs.
+            background: the color behind them, (3,).
+            device: where the losses are computed.
+
+        Raises:
+            UserError: parts do not suit each other, or a box lies where no camera looks.
+        """
+        has_loss = any(isinstance(loss, Interlevel) for loss in self.losses)
+        if isinstance(self.sampler, Proposal) != has_loss:
+            raise UserError(
+                "the sampler Proposal learns from the loss Interlevel, which is for nothing else: "
+                "use both, or neither"
+            )
+        for loss in self.losses:
+            loss.check(self.field)
+        self.field.prepare(scene.cameras)
+        self.sampler.prepare(scene.cameras, self.field)
+        if self.refinement is not None:
+            self.refinement.prepare(scene.cameras)
+        if self.exposure is not None:
+            self.exposure.prepare(len(scene))
+        for loss in self.losses:
+            loss.prepare(scene, background, device)
+
+    def update_sampler(self, step: int) -> None:
+        """Let the sampler follow the field; alike on all processes, so that they go on alike."""
+        device = next(self.parameters()).device
+        self.sampler.update(step, self.field, step_generator("sampler", step, 0, device))
+
+    def ray_weights(self, step: int, n_steps: int) -> list[float]:
+        """Of the losses of rays in a step of a run of `n_steps`; 0 where one does not count."""
+        return [loss.weight_at(step, n_steps) for loss in self.ray_losses]
+
+    def scene_weights(self, step: int, n_steps: int) -> dict[AbstractSceneLoss, float]:
+        """Of the losses of the scene that count in a step."""
+        weights = {loss: loss.weight_at(step, n_steps) for loss in self.scene_losses}
+        return {loss: weight for loss, weight in weights.items() if weight != 0}
+
+    def ray_terms(
+        self,
+        batch: RayBatch,
+        step: int,
+        weights: Weights,
+        generator: torch.Generator,
+        capacity: int | None = None,
+    ) -> tuple[Tensor, Rendering]:
+        """Each loss of training rays, weighted, (n_ray_losses,), and their rendering.
+
+        Args:
+            step: optimization steps taken so far.
+            generator: of the sampler's jitter.
+            capacity: as for `AbstractSampler.sample`.
+        """
+        rays = batch.rays
+        if self.refinement is not None:
+            rays = self.refinement(rays, batch.ids)
+        rendering, coarse = render_rays(
+            rays, self.field, self.sampler, batch.background, generator, capacity
+        )
+        if self.exposure is not None:
+            rendering = replace(rendering, rgb=self.exposure(rendering.rgb, batch.ids))
+        rendered = Step(step, rays, batch.rgb, batch.background, rendering, coarse, batch.alpha)
+        none = batch.rgb.new_zeros(())  # of a loss that does not count in this step
+        terms = [
+            weight * loss(rendered) if isinstance(weight, Tensor) or weight else none
+            for loss, weight in zip(self.ray_losses, weights, strict=True)
+        ]
+        return torch.stack(terms), rendering
+
+    def of_rays(
+        self,
+        batch: RayBatch,
+        step: int,
+        weights: Weights,
+        generator: torch.Generator,
+        with_stats: bool = False,
+        is_chunked: bool = True,
+    ) -> RayLosses:
+        """The losses of training rays, in chunks of rays that keep the activations small."""
+        n_samples = 0
+        stats: list[RayStats] = []
+
+        def loss_and_terms(chunk: RayBatch) -> tuple[Tensor, Tensor]:
+            nonlocal n_samples
+            terms, rendering = self.ray_terms(chunk, step, weights, generator)
+            n_samples += len(rendering.weights)
+            if with_stats:
+                stats.append(RayStats.of(rendering, chunk))
+            terms = len(chunk) / len(batch) * terms
+            return terms.sum(), terms.detach()
+
+        n_rays = rays_per_chunk(self.field, self.sampler, batch.rgb.device)
+        chunks = batch.split(n_rays if is_chunked else len(batch))
+        loss, terms = sum_in_chunks(loss_and_terms, chunks, list(self.parameters()))
+        return RayLosses(loss, terms, n_samples, RayStats.cat(stats) if stats else None)
+
+    def of_scene(
+        self, step: int, weights: dict[AbstractSceneLoss, float], background: Tensor, rank: int
+    ) -> dict[AbstractSceneLoss, Tensor]:
+        """The losses of the scene that count in a step, weighted, each a scalar with gradients."""
+        terms = {}
+        for loss, weight in weights.items():
+            generator = step_generator(loss.name, step, rank)
+            term = weight * loss(Moment(step, self.field, self.sampler, background, generator))
+            loss.scalars |= {"weight": torch.tensor(weight), "weighted": term.detach()}
+            terms[loss] = term
+        return terms
+
+    def scalars(
+        self, rays: RayLosses, scene: dict[AbstractSceneLoss, Tensor], n_rays: int
+    ) -> dict[str, Any]:
+        """What is logged of a step, by name."""
+        assert rays.n_samples is not None, "it is read in steps that are logged"
+        values: dict[str, Any] = {"samples_per_ray": rays.n_samples / n_rays}
+        values["loss"] = rays.loss.detach() + sum(term.detach() for term in scene.values())
+        values |= {loss.name: term for loss, term in zip(self.ray_losses, rays.terms, strict=True)}
+        for loss in self.scene_losses:  # as it was when it last counted
+            values |= {f"{loss.name}_{name}": value for name, value in loss.scalars.items()}
+        return values | self.sampler.scalars()

@@ -1,0 +1,40 @@
+"""Parameters in groups, each with its learning rate and weight decay."""
+
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+
+from dietnerf.training.adam import SkippingAdam
+from dietnerf.training.objective import Objective
+from dietnerf.training.optimizer_state import checked_state
+
+Kind = Literal["adam", "skipping_adam"]
+
+
+def make_optimizer(
+    kind: Kind, objective: Objective, rate: float, table_decay: float
+) -> torch.optim.Optimizer:
+    """An optimizer of all that an objective depends on. Tables decay; corrections of cameras and
+    photographs have learning rates and decays of their own.
+
+    Args:
+        rate: the learning rate at step 0.
+        table_decay: decoupled weight decay of the field's tables.
+    """
+    tables = objective.field.tables()
+    parts: list[Any] = [objective.refinement, objective.exposure]
+    corrections = [part for part in parts if part is not None]
+    learned = [[p for p in part.parameters() if p.requires_grad] for part in corrections]
+    apart = {id(p) for p in (*tables, *chain(*learned))}
+    others = [p for p in objective.parameters() if id(p) not in apart]
+    groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
+    if tables:
+        groups.append({"params": list(tables), "weight_decay": table_decay})
+    for part, own in zip(corrections, learned, strict=True):
+        groups.append({"params": own, "lr": part.rate * rate, "weight_decay": part.decay})
+    # AdamW without decay is Adam.
+    cls = SkippingAdam if kind == "skipping_adam" else torch.optim.AdamW
+    optimizer = cls(groups, lr=rate)
+    optimizer.register_load_state_dict_pre_hook(checked_state)
+    return optimizer

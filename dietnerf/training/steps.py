@@ -1,0 +1,77 @@
+"""Ranges of optimization steps: Lightning's batches, each of which trains several steps."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.accelerators.xla import XLAAccelerator
+
+MOST_STEPS = 16  # in a range
+
+
+class StepRanges(Iterable[range]):
+    """Consecutive ranges of steps, from the Trainer's next one on.
+
+    Inside a range nothing but training happens: it ends where something is logged, saved or
+    validated. With several processes, which hear of each other between ranges, and on a TPU, which
+    compiles what a batch does, it has one step.
+
+    Args:
+        trainer: how far the run is, and how far it goes.
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        self.trainer = trainer
+
+    def __len__(self) -> int:
+        """Steps of the run: at most as many ranges."""
+        return self.trainer.max_steps
+
+    def __iter__(self) -> Iterator[range]:
+        while (first := self.trainer.global_step) < self.trainer.max_steps:
+            yield range(first, self._end(first))
+
+    def _end(self, first: int) -> int:
+        intervals, n_steps = self._intervals(), self.trainer.max_steps
+        if intervals is None or first == 0:  # the first step shows how many rays a step can have
+            return first + 1
+        after = [first - first % n + n for n in intervals]  # the next multiple of each
+        return min(first + MOST_STEPS, n_steps, *after)
+
+    def _intervals(self) -> list[int] | None:
+        """Of what happens every so many steps; None where each step must be a range of its own."""
+        trainer: Any = self.trainer
+        saving = [getattr(callback, "interval", None) for callback in trainer.checkpoint_callbacks]
+        is_tpu = isinstance(trainer.accelerator, XLAAccelerator)
+        if trainer.world_size > 1 or is_tpu or None in saving:
+            return None
+        intervals = [trainer.log_every_n_steps, trainer.val_check_batch, *saving]
+        return [int(n) for n in intervals if 0 < n < float("inf")]
+
+
+def is_logged(trainer: pl.Trainer, n_steps: int) -> bool:
+    """Whether metrics are logged once `n_steps` were taken: to log at every step would cost more
+    than a small step itself."""
+    return n_steps % steps_between_logs(trainer) == 0
+
+
+def steps_between_logs(trainer: pl.Trainer) -> int:
+    return trainer.log_every_n_steps  # type: ignore[attr-defined]
+
+
+def count_as_batches(trainer: pl.Trainer, n_steps: int) -> None:
+    """Tell Lightning, which counts a range as one batch, of its other steps: intervals between
+    validations are counted in batches."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    for _ in range(n_steps - 1):
+        progress.increment_ready()
+        progress.increment_started()
+        progress.increment_processed()
+        progress.increment_completed()
+
+
+def count_optimizer_step(trainer: pl.Trainer) -> None:
+    """Tell Lightning of a step of the optimizer that was part of a CUDA graph."""
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    progress.increment_ready()
+    progress.increment_completed()

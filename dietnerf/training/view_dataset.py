@@ -1,0 +1,83 @@
+"""Whole photographs, for validation and test."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dietnerf.data.scene import Scene
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rendering
+
+
+@dataclass(frozen=True)
+class View:
+    """A whole photograph.
+
+    Args:
+        name: what it is called in metrics and file names.
+        view_id: its number in the list of its split.
+        image: over the background, (height, width, 3) in [0, 1].
+        background: (3,).
+        cameras: its camera, a batch of one.
+        mask: which pixels count, bool, (height, width), or None where all do.
+    """
+
+    name: str
+    view_id: int
+    image: Tensor
+    background: Tensor
+    cameras: Cameras
+    mask: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Self:
+        """The photograph on a device; cameras stay where they are."""
+        return replace(
+            self,
+            image=self.image.to(device),
+            background=self.background.to(device),
+            mask=None if self.mask is None else self.mask.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class RenderedView:
+    """A whole view as it is and as the field renders it: what validation, test and predict hand to
+    callbacks.
+
+    Args:
+        view: the photograph.
+        rendering: of height * width rays, row by row.
+    """
+
+    view: View
+    rendering: Rendering
+
+    @property
+    def rgb(self) -> Tensor:
+        """The rendered colors, (height, width, 3)."""
+        return self.rendering.rgb.view_as(self.view.image)
+
+
+class Views(Dataset[View]):
+    """All views of a split, one after the other."""
+
+    def __init__(self, scene: Scene, background: Tensor) -> None:
+        self.scene = scene
+        self.background = background
+
+    def __len__(self) -> int:
+        return len(self.scene)
+
+    def __getitem__(self, index: int) -> View:
+        scene = self.scene
+        return View(
+            scene.names[index],
+            int(scene.view_ids[index]),
+            scene.image(index, self.background),
+            self.background,
+            scene.cameras[[index]],
+            None if scene.masks is None else scene.masks[index],
+        )
