@@ -46,7 +46,13 @@ BOTH = """
 from dataclasses import replace
 from dietnerf.training.cli import main
 from dietnerf.training.eager import EagerRayLosses
-compute = EagerRayLosses.__call__
+from dietnerf.training.objective import Objective
+compute, update, updated = EagerRayLosses.__call__, Objective.update_sampler, set()
+def update_once(self, step):
+    if step not in updated:
+        updated.add(step)
+        update(self, step)
+Objective.update_sampler = update_once
 def compute_both(self, progress, n_rays, fraction, with_stats):
     first, second = (
         compute(replace(self, rank=rank), progress, n_rays // 2, fraction, with_stats)
