@@ -33,7 +33,11 @@ Line = tuple[Tensor, str, int]  # points (n, 2) in the scene's plane, colour, wi
 
 
 def look(
-    cameras: Cameras, names: Sequence[str], picture: Path, is_cut_out: bool = False
+    cameras: Cameras,
+    names: Sequence[str],
+    picture: Path,
+    is_cut_out: bool = False,
+    has_depths: bool = False,
 ) -> Coverage:
     """Print what the cameras cover, and draw them.
 
@@ -42,9 +46,10 @@ def look(
         names: what they are called, n of them.
         picture: PNG to be written.
         is_cut_out: nothing is behind what the photos show.
+        has_depths: sparse points or depth maps come with the photos.
     """
     coverage = Coverage.of(cameras)
-    preset = preset_for(cameras, is_cut_out=is_cut_out)
+    preset = preset_for(cameras, is_cut_out=is_cut_out, has_depths=has_depths)
     print("\n".join(describe(coverage, names)))
     print(f"  preset     {preset.options}, for {preset.reason}")
     write_file(picture, encoded(draw(cameras, coverage), "PNG"))

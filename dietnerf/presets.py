@@ -27,7 +27,12 @@ class Preset:
         return " ".join(f"--config {name}" for name in self.configs)
 
 
-def preset_for(cameras: Cameras, n_views: int | None = None, is_cut_out: bool = False) -> Preset:
+def preset_for(
+    cameras: Cameras,
+    n_views: int | None = None,
+    is_cut_out: bool = False,
+    has_depths: bool = False,
+) -> Preset:
     """The preset for a capture, by how its photos were taken.
 
     Where the field's box lies follows from the cameras in any of them (`surroundings_of`).
@@ -37,6 +42,7 @@ def preset_for(cameras: Cameras, n_views: int | None = None, is_cut_out: bool = 
         n_views: how many of them are; all by default.
         is_cut_out: nothing is behind what the photos show. `alpha.yaml`, which knows where, gains
             nothing over `object-8view.yaml` (README).
+        has_depths: sparse points or depth maps say how far away some of what they show is.
     """
     n = len(cameras) if n_views is None else n_views
     if is_cut_out:
@@ -44,8 +50,10 @@ def preset_for(cameras: Cameras, n_views: int | None = None, is_cut_out: bool = 
             return Preset(("fast", "dense"), f"{n} photos of an object that is cut out")
         few = "object-4view" if n <= FEWEST else "object-8view"
         return Preset(("fast", few), f"only {n} photos of an object that is cut out")
-    if not face_one_way(cameras):
-        return Preset(("photos",), f"{n} photos that look in different directions")
-    if n > FEW:
-        return Preset(("photos",), f"{n} photos from one side")
-    return Preset(("photos", "forward-few"), f"only {n} photos, all from one side")
+    is_one_sided = face_one_way(cameras)
+    if is_one_sided and n <= FEW:
+        return Preset(("photos", "forward-few"), f"only {n} photos, all from one side")
+    looks = "from one side" if is_one_sided else "that look in different directions"
+    if has_depths:
+        return Preset(("photos", "points"), f"{n} photos {looks}, with points whose depth is known")
+    return Preset(("photos",), f"{n} photos {looks}")

@@ -38,6 +38,11 @@ def test_the_gap_is_said_and_tinted(tmp_path: Path, capsys):
     assert share_of(above, BLUE) > 2e-4 and share_of(side, BLUE) > 2e-4
 
 
+def test_points_whose_depth_is_known_change_the_preset(tmp_path: Path, capsys):
+    look(one_side(7), "abcdefg", tmp_path / "capture.png", has_depths=True)
+    assert "preset     --config photos --config points, for 7 photos" in capsys.readouterr().out
+
+
 def test_views_that_overlap_little_are_advised_to():
     apart = Procedural(n_train=2).cameras("train")
     assert "overlap more" in "\n".join(describe(Coverage.of(apart), ["a", "b"]))

@@ -51,6 +51,19 @@ def test_the_preset_follows_from_the_cameras(taken: Cameras, configs: tuple[str,
     assert all((CONFIGS / f"{name}.yaml").is_file() for name in configs)
 
 
+@pytest.mark.parametrize(
+    ("taken", "configs"),
+    [
+        (ring(60), ("photos", "points")),
+        (side(20), ("photos", "points")),
+        (side(3), ("photos", "forward-few")),
+    ],
+)
+def test_known_depths_are_made_use_of(taken: Cameras, configs: tuple[str, ...]):
+    assert preset_for(taken, has_depths=True).configs == configs
+    assert all((CONFIGS / f"{name}.yaml").is_file() for name in configs)
+
+
 def test_the_real_forward_facing_scene():
     if not (Path(os.environ.get("DIETNERF_DATA", "nowhere")) / "nerf_llff_data/fern").is_dir():
         pytest.skip("$DIETNERF_DATA has no nerf_llff_data/fern")

@@ -103,7 +103,8 @@ class Trainer(pl.Trainer):
         """
         scene = datamodule.scenes["train"]
         picture = Path(self.default_root_dir) / "capture.png"
-        look(scene.cameras, scene.names, picture, scene.is_cut_out)
+        has_depths = scene.depths is not None
+        look(scene.cameras, scene.names, picture, scene.is_cut_out, has_depths)
 
 
 class DietNeRFCLI(LightningCLI):

@@ -117,7 +117,8 @@ def _content(
         data["views"] = _views(listing, n_views)
     if configs:
         return {"data": data}, configs
-    preset = preset_for(listing.cameras, n_views, listing.read([0]).is_cut_out)
+    one = listing.read([0])
+    preset = preset_for(listing.cameras, n_views, one.is_cut_out, one.depths is not None)
     held = f"; every {HOLD_EVERY}th ({n_held}) is kept for `test`" if n_held else ""
     print(f"{folder}, read by {path}: {preset.reason}, so {preset.options}{held}", flush=True)
     return {"data": data}, list(preset.configs)

@@ -1,12 +1,14 @@
 """Short options, and a capture in place of a preset."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from dietnerf.data import Procedural, Scene
-from dietnerf.prepare.formats import write_blender, write_transforms
+from dietnerf.prepare.formats import write_blender, write_colmap, write_transforms
 from dietnerf.training import cli
 from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training.scene_options import expand
@@ -58,6 +60,17 @@ def test_few_photos_are_all_trained_on(tmp_path: Path, capsys):
     options = content_of(words)["data"]["reader"]["init_args"]
     assert options["downscale"] == 2 and options["test_every"] == 1
     assert "only 8 photos of an object that is cut out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n_points", [0, 20])
+def test_sparse_points_are_made_use_of_where_a_capture_has_them(n_points: int, tmp_path: Path):
+    whole = Procedural(resolution=16, n_train=18).read("train")
+    opaque = Scene(whole.images[..., :3].clone(), whole.cameras, whole.view_ids, whole.names)
+    points = torch.rand(n_points, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    write_colmap(opaque, tmp_path, points)
+    words = expand("fit", ["--scene", str(tmp_path), "--run", "x"])
+    presets = [b for a, b in pairwise(words) if a == "--config" and "\n" not in b]
+    assert presets == (["photos", "points"] if n_points else ["photos"])
 
 
 def test_a_number_of_views(scene: Path):
