@@ -174,6 +174,21 @@ COMMANDS = {
         options={"--port N": "of this machine (8501)"},
         files=("demo/command.py",),
     ),
+    "download": Command(
+        "public data sets by name: NeRF synthetic, LLFF, mip-NeRF 360, ...",
+        "dietnerf.download.command",
+        (
+            "dietnerf download",
+            "dietnerf download nerf_synthetic/lego",
+            "dietnerf download nerf_llff_data --out data",
+        ),
+        options={
+            "--out FOLDER": "the data set's folder is made in there ($DIETNERF_DATA, or data)",
+            "--sha256 DIGITS": "that the archive must have, instead of the published one",
+            "--keep_archive": "after it was unpacked",
+        },
+        files=("download/command.py",),
+    ),
     "benchmark": Command(
         "scenes x methods x seeds into one table",
         "dietnerf.benchmark",

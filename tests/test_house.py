@@ -56,6 +56,7 @@ LAYERS = {
     "export": 8,
     "make": 9,
     "doctor": 9,
+    "download": 9,
     "prepare": 8,
     "demo": 9,
     "main": 10,

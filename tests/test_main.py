@@ -44,6 +44,8 @@ finally:
         (["test", "--rnu", "x"], "did you mean --run?"),
         (["render", "runs/x", "--farmes", "3"], "did you mean --frames?"),
         (["view", "runs/x", "--prot=3"], "did you mean --port?"),
+        (["download"], "nerf_synthetic/lego"),
+        (["download", "lego", "--uot", "x"], "did you mean --out?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

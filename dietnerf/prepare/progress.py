@@ -25,12 +25,12 @@ class _Lines:
             sys.stderr.flush()
 
 
-def progress(task: str, total: int, unit: str) -> tqdm:
+def progress(task: str, total: int | None, unit: str) -> tqdm:
     """A context whose `update(n)` says that n more are done, on standard error.
 
     Args:
         task: in a few words.
-        total: how many there are to do.
+        total: how many there are to do, if that is known.
         unit: what they are, in the plural.
     """
     if sys.stderr.isatty():
@@ -46,6 +46,20 @@ def progress(task: str, total: int, unit: str) -> tqdm:
         file=_Lines(),
         leave=False,
     )
+
+
+def progress_of_bytes(task: str, total: int | None, done: int = 0) -> tqdm:
+    """As `progress`, for bytes.
+
+    Args:
+        task: in a few words.
+        total: how many there are to do, if that is known.
+        done: how many of them were done before.
+    """
+    bar = progress(task, total, "bytes")
+    bar.unit_scale = True
+    bar.initial = bar.n = bar.last_print_n = done
+    return bar
 
 
 def tracked(items: Sequence[Item], task: str, unit: str) -> Iterator[Item]:

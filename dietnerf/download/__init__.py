@@ -1,0 +1,1 @@
+"""Public data sets by name: an archive is fetched, checked and unpacked (`dietnerf download`)."""
