@@ -88,6 +88,7 @@ COMMANDS = {
         {
             "--frames N": "taken of a video (40)",
             "--quality KIND": "fast, normal or careful: time spent on the poses (normal)",
+            "--panorama WHICH": "360-degree pictures, cut into views: auto (by their tag), yes, no",
         },
         files=("prepare/command.py",),
     ),

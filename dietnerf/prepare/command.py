@@ -15,6 +15,7 @@ from dietnerf.look import look
 from dietnerf.prepare import video
 from dietnerf.prepare.kept import kept_beside, kept_work, key_of
 from dietnerf.prepare.matching import require_pycolmap
+from dietnerf.prepare.panorama import CHOICES, Choice
 from dietnerf.prepare.photos import Photo, copy_photos, find_photos
 from dietnerf.prepare.quality import QUALITIES
 from dietnerf.prepare.search import search
@@ -35,6 +36,12 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     frames = number(int, FEWEST, MOST_FRAMES)
     add("--frames", type=frames, default=40, help="taken of a video (default: 40)")
     add("--quality", choices=QUALITIES, default="normal", help="time spent (default: normal)")
+    add(
+        "--panorama",
+        choices=CHOICES,
+        default="auto",
+        help="cut 360-degree pictures into views: those with a GPano tag (auto), all, or none",
+    )
     options = parser.parse_args(args)
     check_new(options.scene)
     return options
@@ -52,7 +59,13 @@ def check_new(scene: Path) -> None:
     kept_beside(scene)
 
 
-def prepare(photos: Path, scene: Path, n_frames: int = 40, quality: str = "normal") -> Structure:
+def prepare(
+    photos: Path,
+    scene: Path,
+    n_frames: int = 40,
+    quality: str = "normal",
+    panorama: Choice = "auto",
+) -> Structure:
     """Make a scene folder; it appears only if at least three photographs could be placed.
 
     What was found until the work was broken off is kept beside the scene, and gone on from.
@@ -62,6 +75,7 @@ def prepare(photos: Path, scene: Path, n_frames: int = 40, quality: str = "norma
         scene: folder to be made.
         n_frames: how many frames of a video are taken.
         quality: a key of `QUALITIES`.
+        panorama: which photographs are 360-degree pictures.
 
     Returns:
         What was found, in the scene's frame.
@@ -71,7 +85,7 @@ def prepare(photos: Path, scene: Path, n_frames: int = 40, quality: str = "norma
     """
     with new_folder(scene) as part:
         images = part / "images"
-        found = _collect(photos, n_frames, part)
+        found = _collect(photos, n_frames, part, panorama)
         print("finding what they have in common, and where they were taken from", flush=True)
         structure = _search(found, images, kept_beside(scene), quality)
         if len(structure.names) < FEWEST:
@@ -85,7 +99,7 @@ def prepare(photos: Path, scene: Path, n_frames: int = 40, quality: str = "norma
     return structure
 
 
-def _collect(photos: Path, n_frames: int, part: Path) -> list[Photo]:
+def _collect(photos: Path, n_frames: int, part: Path, panorama: Choice) -> list[Photo]:
     """Copy the photographs, or frames of the video, into the images of a scene."""
     is_film = photos.suffix.lower() in video.SUFFIXES and exists(photos) and not is_folder(photos)
     frames = part / "frames"
@@ -94,10 +108,16 @@ def _collect(photos: Path, n_frames: int, part: Path) -> list[Photo]:
         paths = video.write_frames(photos, n_frames, frames)
     else:
         paths = find_photos(photos)
-    found, notes = copy_photos(paths, part / "images")
+    found, notes = copy_photos(paths, part / "images", panorama)
     print("\n".join([f"{len(found)} photos", *(f"  {note}" for note in notes)]), flush=True)
     if len(found) < FEWEST:
         raise UserError(f"{photos} has {len(found)} photos; a scene needs at least {FEWEST}")
+    places = {photo.panorama or photo.name for photo in found}
+    if len(places) < FEWEST:
+        raise UserError(
+            f"{photos} shows what is seen from {len(places)} places alone, and depth needs at "
+            f"least {FEWEST}: take more 360-degree pictures, some steps apart"
+        )
     shutil.rmtree(frames, ignore_errors=True)
     return found
 
@@ -184,7 +204,9 @@ def advice(missing: list[str], traces: dict[str, Trace]) -> list[str]:
 def run(options: argparse.Namespace) -> None:
     """Make a scene of photographs, and say what they cover."""
     require_pycolmap()
-    structure = prepare(options.photos, options.scene, options.frames, options.quality)
+    structure = prepare(
+        *(options.photos, options.scene, options.frames), options.quality, options.panorama
+    )
     look(cameras_of(structure), structure.names, options.scene / "capture.png")
 
 

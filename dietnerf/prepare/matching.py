@@ -17,7 +17,8 @@ from PIL import Image
 from dietnerf.data.images import encoded
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
-from dietnerf.prepare.photos import Photo
+from dietnerf.prepare.panorama import rig_of
+from dietnerf.prepare.photos import Photo, prefix_of
 from dietnerf.prepare.quality import FEW, Quality
 
 N_COARSE = 256  # features of a photo, the largest, that tell which photos show the same
@@ -65,16 +66,18 @@ def shrink(photos: list[Photo], images: Path, small: Path, longest: int) -> None
 
 
 def list_photos(photos: list[Photo], small: Path, database: Path) -> None:
-    """Begin a database: one camera for all photos of one size and focal length."""
+    """Begin a database: one camera for all photos of one size and focal length, and for each view
+    of panoramas; the views of a panorama are a rig whose turns are known."""
     colmap = quiet_pycolmap()
     part = database.with_suffix(".part")
     part.unlink(missing_ok=True)
     colmap.Database.open(part).close()
 
-    def lens(photo: Photo) -> tuple[int, int, float]:
-        return photo.width, photo.height, round(photo.focal or 0.0, 1)
+    def lens(photo: Photo) -> tuple[int, int, float, int]:
+        view = -1 if photo.view is None else photo.view
+        return photo.width, photo.height, round(photo.focal or 0.0, 1), view
 
-    for (width, height, focal), group in groupby(sorted(photos, key=lens), lens):
+    for (width, height, focal, _), group in groupby(sorted(photos, key=lens), lens):
         names = sorted(map(small_name, group))
         reader = colmap.ImageReaderOptions()
         if focal:
@@ -84,7 +87,27 @@ def list_photos(photos: list[Photo], small: Path, database: Path) -> None:
             reader.camera_params = f"{scaled},{small_width / 2},{small_height / 2},0"
         mode = colmap.CameraMode.SINGLE
         colmap.import_images(part, small, mode, image_names=names, options=reader)
+    _tie_views(photos, part)
     part.replace(database)
+
+
+def _tie_views(photos: list[Photo], database: Path) -> None:
+    """Tell COLMAP which photos are views of one panorama, and how they are turned."""
+    views = sorted({photo.view for photo in photos if photo.view is not None})
+    if not views:
+        return
+    colmap = quiet_pycolmap()
+    rig = colmap.RigConfig()
+    rig.cameras = [
+        colmap.RigConfigCamera(
+            ref_sensor=view == views[0],
+            image_prefix=prefix_of(view),
+            cam_from_rig=colmap.Rigid3d(colmap.Rotation3d(turn), np.zeros(3)),
+        )
+        for view, turn in zip(views, rig_of(views), strict=True)
+    ]
+    with colmap.Database.open(database) as opened:
+        colmap.apply_rig_config([rig], opened)
 
 
 def extract(photos: list[Photo], small: Path, database: Path, quality: Quality) -> None:
@@ -167,8 +190,17 @@ def shared_features(photos: list[Photo], database: Path) -> np.ndarray:
 
 
 def all_pairs(photos: list[Photo]) -> list[tuple[str, str]]:
-    """Each two photos, by the names of their small copies."""
-    return list(combinations(map(small_name, photos), 2))
+    """Each two photos from different places, by the names of their small copies."""
+    return [
+        (small_name(one), small_name(other))
+        for one, other in combinations(photos, 2)
+        if are_apart(one, other)
+    ]
+
+
+def are_apart(one: Photo, other: Photo) -> bool:
+    """Whether two photos are not views of the same panorama."""
+    return one.panorama is None or one.panorama != other.panorama
 
 
 def is_chosen_first(photos: list[Photo]) -> bool:

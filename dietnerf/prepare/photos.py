@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dietnerf.data.image_files import HEIC_SUFFIXES, check_codec, open_image
 from dietnerf.data.images import encoded, read_image
 from dietnerf.data.problems import N_LISTED
 from dietnerf.errors import UserError, printable
+from dietnerf.prepare.panorama import N_LEVEL, Choice, cut, is_panorama, view_cameras
 from dietnerf.prepare.progress import tracked
 
 JPEG = (".jpg", ".jpeg", *HEIC_SUFFIXES)  # copied as JPEG, anything else as PNG
@@ -33,12 +35,24 @@ class Photo:
         name: of its file in the scene's `images`.
         width, height: in pixels.
         focal: what its EXIF data say of the focal length, in pixels, if they do.
+        view: which view of a panorama it is, cut out with exactly this focal length, if it is one.
     """
 
     name: str
     width: int
     height: int
     focal: float | None
+    view: int | None = None
+
+    @property
+    def panorama(self) -> str | None:
+        """What the views of one panorama have in common, and no others."""
+        return None if self.view is None else self.name.removeprefix(prefix_of(self.view))
+
+
+def prefix_of(view: int) -> str:
+    """What the names of this view of all panoramas begin with."""
+    return f"view{view}_of_"
 
 
 def find_photos(folder: Path) -> list[Path]:
@@ -64,12 +78,16 @@ def _counted(name: str) -> list[tuple[int, str]]:
     return [(int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
 
 
-def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]]:
-    """Write upright copies; where a file is upright already, it is copied as it is.
+def copy_photos(
+    paths: list[Path], images: Path, panorama: Choice = "auto"
+) -> tuple[list[Photo], list[str]]:
+    """Write upright copies; where a file is upright already, it is copied as it is. Of panoramas
+    their views are written, the first of all of them, then the second, and so on.
 
     Args:
         paths: of the photographs.
         images: folder of the copies, which is made.
+        panorama: which photographs are equirectangular: those with the tag, all, or none.
 
     Returns:
         The photographs, and in sentences what was left out and what is uncommon.
@@ -84,6 +102,7 @@ def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]
     named = list(zip(paths, _names(paths), strict=True))
     for path, name in tracked(named, "copies", "photos"):
         try:
+            is_cut = is_panorama(path, panorama)
             picture, focal, is_kept = open_upright(path)
         except UserError as error:
             problems.append(str(error))
@@ -94,16 +113,42 @@ def copy_photos(paths: list[Path], images: Path) -> tuple[list[Photo], list[str]
             notes.append(printable(same))
             continue
         seen[digest] = path.name
+        if is_cut:
+            photos += _write_views(picture, images, name)
+            continue
         if is_kept:
             shutil.copyfile(path, images / name)
         else:
-            kind = "JPEG" if name.endswith(".jpg") else "PNG"
-            (images / name).write_bytes(encoded(picture, kind, quality=95, subsampling=0))
+            _write(picture, images / name)
         photos.append(Photo(name, *picture.size, focal))
     if problems:
         more = [f"and {len(problems) - N_LISTED} more"] if len(problems) > N_LISTED else []
         raise UserError("; ".join([*problems[:N_LISTED], *more]))
+    n_cut = len({photo.panorama for photo in photos} - {None})
+    if n_cut:
+        notes.append(f"{n_cut} 360-degree pictures are cut into {N_LEVEL + 1} views each")
+    n_wide = sum(photo.width == 2 * photo.height for photo in photos)
+    if n_wide and panorama == "auto":
+        notes.append(
+            f"{n_wide} photos are twice as wide as high: if they are 360-degree pictures, cut them "
+            "by --panorama yes"
+        )
+    photos.sort(key=lambda photo: -1 if photo.view is None else photo.view)
     return photos, notes + _on_sizes(photos)
+
+
+def _write(picture: Image.Image, path: Path) -> None:
+    kind = "JPEG" if path.suffix == ".jpg" else "PNG"
+    path.write_bytes(encoded(picture, kind, quality=95, subsampling=0))
+
+
+def _write_views(picture: Image.Image, images: Path, name: str) -> Iterator[Photo]:
+    """Write the views of a panorama."""
+    focal = float(view_cameras(picture.width).focal[0, 0])
+    for i, view in enumerate(cut(picture)):
+        photo = Photo(f"{prefix_of(i)}{name}", *view.size, focal, i)
+        _write(view, images / photo.name)
+        yield photo
 
 
 def _names(paths: list[Path]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from dietnerf.prepare.matching import (
     N_COARSE,
     all_pairs,
+    are_apart,
     choose,
     extract,
     is_chosen_first,
@@ -82,8 +83,11 @@ def _chosen(
         pool.submit(thin_out, N_COARSE, True, features, coarse).result()
     _in_batches(pool, "choice of pairs", "pairs", pairs, COARSE_BATCH, match, coarse, False)
     counts = pool.submit(shared_features, photos, coarse).result()
-    names = [small_name(photo) for photo in photos]
-    return [(names[i], names[j]) for i, j in choose(counts, quality.n_partners)]
+    return [
+        (small_name(photos[i]), small_name(photos[j]))
+        for i, j in choose(counts, quality.n_partners)
+        if are_apart(photos[i], photos[j])
+    ]
 
 
 def _in_batches(

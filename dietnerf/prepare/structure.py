@@ -83,12 +83,13 @@ def find_structure(photos: list[Photo], small: Path, database: Path, placed: Pat
     traces = _traces(colmap, database, photos)
     with placed.open("wb", buffering=0) as file:
         options = _options(colmap, is_chosen_first(photos))
+        options.constant_cameras = _exact_cameras(colmap, database, photos)
         models = _map(colmap, database, small, options, lambda: file.write(b"."))
     if not models:
         nothing = np.zeros((0, 3))
         return Structure([], np.zeros((0, 4, 4)), [], nothing, nothing, [], 0.0, traces)
     model = max(models, key=lambda model: model.num_reg_images())
-    if is_chosen_first(photos):
+    if is_chosen_first(photos) and not options.constant_cameras:
         _refine_principal_point(colmap, model)
     return _structure(model, photos, traces)
 
@@ -96,6 +97,7 @@ def find_structure(photos: list[Photo], small: Path, database: Path, placed: Pat
 def _options(colmap: Any, are_many: bool) -> Any:
     options = colmap.IncrementalPipelineOptions()
     options.min_model_size = 3
+    options.ba_refine_sensor_from_rig = False
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = 0
     options.mapper.init_min_num_inliers = 50
     options.mapper.init_min_tri_angle = 8.0
@@ -105,6 +107,13 @@ def _options(colmap: Any, are_many: bool) -> Any:
         options.ba_global_frames_ratio = options.ba_global_points_ratio = GROWTH
         options.ba_global_max_refinements = 2
     return options
+
+
+def _exact_cameras(colmap: Any, database: Path, photos: list[Photo]) -> set[int]:
+    """Ids of the cameras of panoramas' views, which nothing needs to be found of."""
+    names = [small_name(photo) for photo in photos if photo.view is not None]
+    with colmap.Database.open(database) as opened:
+        return {opened.read_image_with_name(name).camera_id for name in names}
 
 
 def _refine_principal_point(colmap: Any, model: Any) -> None:

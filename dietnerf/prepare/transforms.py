@@ -43,8 +43,12 @@ def upright(structure: Structure) -> Structure:
 
 
 def ranges_of(structure: Structure) -> list[tuple[float, float]]:
-    """Near and far of each photograph: around 98 percent of the points in it, scene units."""
-    quantiles = [np.quantile(depths, [0.01, 0.99]) for depths in structure.depths]
+    """Near and far of each photograph: around 98 percent of the points in it, scene units. A view
+    of a panorama may show none of them; then around those of all."""
+    of_all = np.concatenate(structure.depths)
+    quantiles = [
+        np.quantile(depths if depths.size else of_all, [0.01, 0.99]) for depths in structure.depths
+    ]
     return [(NEARER * float(low), FARTHER * float(high)) for low, high in quantiles]
 
 
