@@ -20,7 +20,7 @@ from statistics import median
 
 from common import ROOT, has_lego, median_ratio, report, seconds_in_turns
 
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.training.process import prepare_process
 
 SIZE = 200
@@ -42,13 +42,15 @@ def frames(
 ) -> list[dict[int, float]]:
     """Seconds of a frame at each size, round by round; every round has its camera."""
     prepare_process()  # as render.py does
-    system = load_system(find_checkpoint(run)).to(device)
+    system = load_scene(find_checkpoint(run)).to(device)
     assert system.capture is not None
     test, background = system.capture.cameras["test"], system.capture.background
 
     def of_camera(index: int) -> dict[int, float]:
         renders = {
-            size: lambda size=size: system.render(test.framed(size, size), index, background)
+            size: lambda size=size: system.render_rays_of(
+                test.framed(size, size), index, background
+            )
             for size in sizes
         }
         return seconds_in_turns(renders, rounds=1, warmup=0)[0]

@@ -33,9 +33,9 @@ from torch import Tensor
 from dietnerf.fields import MLP
 from dietnerf.losses import Moment, SemanticConsistency, Step
 from dietnerf.renderer import render_rays
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.sampling import Importance, Occupancy
 from dietnerf.semantics import AbstractImageEncoder, OpenCLIP
-from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.process import prepare_process
 from dietnerf.training.system import DietNeRF
 
@@ -91,7 +91,7 @@ class Bench:
 
     def __init__(self, run: Path, device: torch.device = CPU) -> None:
         prepare_process()
-        self.system: DietNeRF = load_system(find_checkpoint(run)).to(device)
+        self.system: DietNeRF = load_scene(find_checkpoint(run)).to(device)
         capture = self.system.capture
         assert capture is not None
         self.device = device

@@ -26,8 +26,8 @@ import yaml
 from common import ROOT, has_lego
 
 from dietnerf.losses import Moment, SemanticConsistency
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.semantics import OpenCLIP
-from dietnerf.training.checkpoints import find_checkpoint, load_system
 
 LEGO = ["--config", "fast"]
 TOY = ["--config", "quickstart", "--data.views.init_args.n", "8"]
@@ -53,14 +53,14 @@ def train(run: Path, command: list[str]) -> None:
 
 def unseen_cosine(run: Path, encoder: OpenCLIP) -> float:
     """Between renderings from viewpoints of their own and the mean of the training photographs."""
-    system = load_system(find_checkpoint(run))
+    system = load_scene(find_checkpoint(run))
     assert system.capture is not None
     cameras, background = system.capture.cameras["train"], system.capture.background
     loss = SemanticConsistency(encoder, target="mean", jitter=False, resolution=112)
     loss.viewpoints.prepare(cameras)
     with torch.no_grad():
         # The field's own training views stand for the photographs, which it knows by heart.
-        seen = [system.render(cameras, i, background).rgb for i in range(len(cameras))]
+        seen = [system.render_rays_of(cameras, i, background).rgb for i in range(len(cameras))]
         shape = (cameras.height, cameras.width, 3)
         images = torch.stack([rgb.view(shape).permute(2, 0, 1) for rgb in seen])
         loss.embeddings = encoder(images)

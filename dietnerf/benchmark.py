@@ -37,7 +37,7 @@ from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals, p
 from dietnerf.files import check_links, check_regular, check_writable, remove_parts, write_file
 from dietnerf.locks import FolderLock
 from dietnerf.plans import MOST_SEEDS, Plan, Run, runs_of
-from dietnerf.training.results import read_results
+from dietnerf.runs.results import read_results
 
 SCORES = ("psnr", "ssim_uniform7", "lpips_vgg_paper")
 

@@ -48,7 +48,7 @@ def main(args: list[str] | None = None) -> None:
     from dietnerf.data import Transforms
     from dietnerf.export.render import main as render
     from dietnerf.prepare import command
-    from dietnerf.training.checkpoints import checkpoints_of
+    from dietnerf.runs.checkpoints import checkpoints_of
     from dietnerf.training.cli import main as train
 
     if not is_placed:

@@ -15,7 +15,7 @@ import pytest
 from dietnerf import benchmark
 from dietnerf.benchmark import Children, Plan, check_words, main, runs_of
 from dietnerf.files import replace_file
-from dietnerf.training.checkpoints import checkpoints_of
+from dietnerf.runs.checkpoints import checkpoints_of
 from tests.browser import wait_for
 from tests.helpers import FEW_STEPS, refused
 from tests.test_locks import held_elsewhere

@@ -9,7 +9,7 @@ from dietnerf.data import Procedural
 from dietnerf.make import main
 from dietnerf.prepare import command
 from dietnerf.prepare.formats import write_transforms
-from dietnerf.training.checkpoints import checkpoints_of, find_checkpoint, read_checkpoint
+from dietnerf.runs.checkpoints import checkpoints_of, find_checkpoint, read_checkpoint
 from tests.helpers import refused
 
 

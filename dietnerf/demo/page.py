@@ -192,7 +192,8 @@ def _frame(
 
 def _facts(column: Any, scene: LoadedScene) -> None:
     """How the scene came to be, and what it scored."""
-    history, n_views = scene.system.history, len(scene.turntable.cameras)
+    history, n_views = scene.model.history, len(scene.turntable.cameras)
+    assert history is not None, "a scene that was loaded has one"
     column.caption(f"{n_views} views, {history.steps:d} steps in {history.seconds:.0f} s")
     try:
         results = scene.results()

@@ -22,8 +22,8 @@ from dietnerf.geometry.turntable import Turntable
 from dietnerf.pictures import Mode, depth_range, picture
 from dietnerf.preview import Preview, shrunk
 from dietnerf.renderer import picture_precision
-from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
-from dietnerf.training.results import Results, is_own_file, read_results
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
+from dietnerf.runs.results import Results, is_own_file, read_results
 
 HUB = "hf:"
 MODES: tuple[Mode, ...] = ("rgb", "depth", "opacity")
@@ -124,8 +124,8 @@ class LoadedScene:
     def __init__(self, source: str) -> None:
         self.checkpoint = find_checkpoint(Path(source))
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.system = load_system(self.checkpoint).to(device)
-        capture = self.system.refined_capture()
+        self.model = load_scene(self.checkpoint).to(device)
+        capture = self.model.refined_capture()
         self.background = capture.background
         self.turntable = Turntable.of(capture.cameras["train"])
         self.preview = Preview(lambda cameras: self.render(cameras, 0))
@@ -138,8 +138,8 @@ class LoadedScene:
 
     def render(self, cameras: Cameras, index: int) -> Rendering:
         """One whole image."""
-        with picture_precision(self.system.device):
-            return self.system.render(cameras, index, self.background)
+        with picture_precision(self.model.device):
+            return self.model.render_rays_of(cameras, index, self.background)
 
     def camera(self, view: View) -> Cameras:
         """The camera of a view, with the photographs' proportions."""

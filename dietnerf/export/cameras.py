@@ -21,7 +21,7 @@ from dietnerf.export.sight import Unseen
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.lenses import COEFFICIENTS
-from dietnerf.training.checkpoints import find_checkpoint
+from dietnerf.runs.checkpoints import find_checkpoint
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> None:
     """Write the cameras."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "cameras.json")
-    system, capture = load_run(options)
-    unseen = Unseen(system, capture.cameras["train"])
+    scene, capture = load_run(options)
+    unseen = Unseen(scene, capture.cameras["train"])
     write_cameras(camera_path(capture, options, unseen.share), out)
     print(out)
 

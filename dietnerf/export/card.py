@@ -3,7 +3,7 @@
 from typing import Any
 
 from dietnerf.plain import as_markdown
-from dietnerf.training.results import Results
+from dietnerf.runs.results import Results
 
 FRONT = """---
 library_name: dietnerf

@@ -26,8 +26,8 @@ from dietnerf.export.paths import (
 from dietnerf.files import replace_file, write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import surface_depth
-from dietnerf.training.checkpoints import find_checkpoint
-from dietnerf.training.system import DietNeRF
+from dietnerf.runs.checkpoints import find_checkpoint
+from dietnerf.scene_model import SceneModel
 
 LARGEST = 2**16 - 1
 OPAQUE = 0.5  # opacity below which a pixel has no depth
@@ -58,14 +58,14 @@ def run(options: argparse.Namespace) -> None:
     """Write the depth maps."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "depth")
-    system, capture = load_run(options)
+    scene, capture = load_run(options)
     cameras = camera_path(capture, options)
     check_memory(cameras, 4, " or fewer --frames")
-    write_depths(system, cameras, out, options.format)
+    write_depths(scene, cameras, out, options.format)
     print(out)
 
 
-def write_depths(system: DietNeRF, cameras: Cameras, out: Path, ending: str = "png") -> None:
+def write_depths(scene: SceneModel, cameras: Cameras, out: Path, ending: str = "png") -> None:
     """Write a depth map for each camera, and `depth.json` with the cameras and the scale.
 
     Depth is the distance along the camera axis, 0 where less than half of the light is stopped. EXR
@@ -73,14 +73,14 @@ def write_depths(system: DietNeRF, cameras: Cameras, out: Path, ending: str = "p
     the same for all, of which the farthest depth has 65,535.
 
     Args:
-        system: as `load_system` gives it.
+        scene: as `load_scene` gives it.
         cameras: (n).
         out: folder.
         ending: png, exr or npy.
     """
     maps = []
     for i in tqdm(range(len(cameras)), unit="frame", desc="rendering"):
-        seen = system.render(cameras, i, torch.zeros(3))
+        seen = scene.render_rays_of(cameras, i, torch.zeros(3))
         depth = surface_depth(seen).where(seen.opacity > OPAQUE, 0.0)
         maps.append(depth.view(cameras.height, cameras.width).cpu().numpy())
     scale = max(*(float(values.max()) for values in maps), 1e-6) / LARGEST

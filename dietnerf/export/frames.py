@@ -21,9 +21,9 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import Mode, depth_range, picture
 from dietnerf.renderer import picture_precision
-from dietnerf.training.checkpoints import load_system
+from dietnerf.runs.checkpoints import load_scene
+from dietnerf.scene_model import SceneModel
 from dietnerf.training.process import prepare_process
-from dietnerf.training.system import DietNeRF
 from dietnerf.workers import CONTEXT, workers
 
 Pictures = dict[str, Tensor]  # of each mode, 8 bit, (height, width, 3), on the CPU
@@ -50,27 +50,27 @@ class Film:
 
     @classmethod
     def of(
-        cls, systems: list[DietNeRF], cameras: Cameras, modes: list[Mode], background: Tensor
+        cls, scenes: list[SceneModel], cameras: Cameras, modes: list[Mode], background: Tensor
     ) -> "Film":
-        """With one scale of depth colours for all frames and systems."""
-        depths = _depths_along(systems, cameras, background) if "depth" in modes else (0.0, 1.0)
+        """With one scale of depth colours for all frames and scenes."""
+        depths = _depths_along(scenes, cameras, background) if "depth" in modes else (0.0, 1.0)
         return cls(cameras, modes, background, depths)
 
-    def frame(self, systems: list[DietNeRF], index: int) -> Timed:
-        """The pictures of one system, then those of one beside it, and the seconds they took."""
+    def frame(self, scenes: list[SceneModel], index: int) -> Timed:
+        """The pictures of one scene, then those of one beside it, and the seconds they took."""
         start, pictures = time.perf_counter(), {}
-        for system, prefix in zip(systems, PREFIXES, strict=False):
-            with picture_precision(system.device):
-                rendering = system.render(self.cameras, index, self.background)
+        for scene, prefix in zip(scenes, PREFIXES, strict=False):
+            with picture_precision(scene.device):
+                rendering = scene.render_rays_of(self.cameras, index, self.background)
             for mode in self.modes:
                 shown = picture(rendering, mode, self.cameras.height, self.depths)
                 pictures[prefix + mode] = shown.cpu()
         return pictures, time.perf_counter() - start
 
 
-def render_frames(systems: list[DietNeRF], film: Film) -> Frames:
-    """One frame after the other, on the device of the systems."""
-    timed = (film.frame(systems, i) for i in range(len(film.cameras)))
+def render_frames(scenes: list[SceneModel], film: Film) -> Frames:
+    """One frame after the other, on the device of the scenes."""
+    timed = (film.frame(scenes, i) for i in range(len(film.cameras)))
     yield from _counted(timed, film, 1)
 
 
@@ -104,7 +104,7 @@ def _in_order(given: "deque[Future[Timed]]") -> Iterator[Timed]:
 class Worker:
     """What a process of its own keeps between frames."""
 
-    systems: ClassVar[list[DietNeRF]]
+    scenes: ClassVar[list[SceneModel]]
     film: ClassVar[Film]
 
     @classmethod
@@ -112,11 +112,11 @@ class Worker:
         prepare_process()
         torch.set_num_threads(n_threads)
         device = free.get()
-        cls.systems, cls.film = [load_system(path).to(device) for path in checkpoints], film
+        cls.scenes, cls.film = [load_scene(path).to(device) for path in checkpoints], film
 
     @classmethod
     def frame(cls, index: int) -> Timed:
-        return cls.film.frame(cls.systems, index)
+        return cls.film.frame(cls.scenes, index)
 
 
 def _counted(frames: Iterator[Timed], film: Film, n_at_once: int) -> Frames:
@@ -142,12 +142,12 @@ def duration(seconds: float) -> str:
 
 
 def _depths_along(
-    systems: list[DietNeRF], cameras: Cameras, background: Tensor
+    scenes: list[SceneModel], cameras: Cameras, background: Tensor
 ) -> tuple[float, float]:
     """Nearest and farthest depth in small previews of up to eight frames."""
     shrink = max(1, min(cameras.width, cameras.height) // 32)
     small = cameras.resized(cameras.width // shrink, cameras.height // shrink)
     stops = range(0, len(cameras), math.ceil(len(cameras) / 8))
-    ranges = [depth_range(s.render(small, i, background)) for s in systems for i in stops]
+    ranges = [depth_range(s.render_rays_of(small, i, background)) for s in scenes for i in stops]
     seen = [r for r in ranges if r != (0.0, 1.0)] or [(0.0, 1.0)]
     return min(low for low, _ in seen), max(high for _, high in seen)

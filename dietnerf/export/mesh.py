@@ -27,8 +27,8 @@ from dietnerf.files import write_file
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Samples
 from dietnerf.pictures import to_uint8
-from dietnerf.training.checkpoints import find_checkpoint
-from dietnerf.training.system import DietNeRF
+from dietnerf.runs.checkpoints import find_checkpoint
+from dietnerf.scene_model import SceneModel
 
 FORMATS = (".ply", ".obj", ".glb")
 FINEST = 1024  # cells along the longest side: 4 GB
@@ -88,9 +88,9 @@ def run(options: argparse.Namespace) -> None:
     """Write the mesh."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "mesh.ply")
-    system, capture = load_run(options)
+    scene, capture = load_run(options)
     mesh = extract(
-        system, options.bounds, options.resolution, options.level, options.smallest, options.faces
+        scene, options.bounds, options.resolution, options.level, options.smallest, options.faces
     )
     write_mesh(mesh, Surroundings.of(capture.cameras["train"]).up, out)
     tight = "watertight" if mesh.is_watertight else "not watertight"
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def extract(
-    system: DietNeRF,
+    scene: SceneModel,
     bounds: list[float] | None = None,
     resolution: int = 256,
     level: float = 0.5,
@@ -108,7 +108,7 @@ def extract(
     """The surface of a trained scene as a `trimesh.Trimesh` with vertex colours, in scene units.
 
     Args:
-        system: as `load_system` gives it.
+        scene: as `load_scene` gives it.
         bounds: box to cut out, six numbers; None for the scene's.
         resolution: cells of the grid along the longest side of the box.
         level: share of the light that a surface stops within `wall`.
@@ -119,19 +119,19 @@ def extract(
         UserError: there is no surface, or the box is none.
     """
     trimesh = require("trimesh", "trimesh", "a mesh")
-    train = system.refined_capture().cameras["train"]
-    scene = box_of_scene(system, train)
-    side = float((scene[1] - scene[0]).max())
-    grid = Grid.over(scene if bounds is None else _checked(bounds), resolution)
-    sight = Sight.of(system, train)
-    thickness = wall(system, sight, side)
+    train = scene.refined_capture().cameras["train"]
+    box = box_of_scene(scene, train)
+    side = float((box[1] - box[0]).max())
+    grid = Grid.over(box if bounds is None else _checked(bounds), resolution)
+    sight = Sight.of(scene, train)
+    thickness = wall(scene, sight, side)
     opacity = opacities(
-        system, grid, sight, thickness, max(SKIN * side, 2 * thickness, 2 * grid.cell)
+        scene, grid, sight, thickness, max(SKIN * side, 2 * thickness, 2 * grid.cell)
     )
     vertices, faces = surface(opacity, grid, sight, level)
     mesh = trimesh.Trimesh(vertices, faces)
     _drop_small_parts(mesh, smallest * grid.cell * resolution)
-    mesh.visual.vertex_colors = colours(system, mesh, sight, side).numpy()
+    mesh.visual.vertex_colors = colours(scene, mesh, sight, side).numpy()
     return mesh if n_faces is None or len(mesh.faces) <= n_faces else _simplified(mesh, n_faces)
 
 
@@ -197,7 +197,7 @@ def _simplified(mesh: Any, n_faces: int) -> Any:
 
 
 @torch.no_grad()
-def colours(system: DietNeRF, mesh: Any, sight: Sight, side: float) -> Tensor:
+def colours(scene: SceneModel, mesh: Any, sight: Sight, side: float) -> Tensor:
     """What the training cameras see at each vertex, and where none does, what the field shows
     against the normal; 8 bit, (n_vertices, 3)."""
     points = torch.from_numpy(np.array(mesh.vertices)).float()
@@ -207,9 +207,9 @@ def colours(system: DietNeRF, mesh: Any, sight: Sight, side: float) -> Tensor:
         points.split(POINTS_AT_ONCE), normals.split(POINTS_AT_ONCE), strict=True
     ):
         rgbs, is_seen = sight.colours(at, outward, SKIN * side)
-        rest = at[~is_seen].to(system.device)
+        rest = at[~is_seen].to(scene.device)
         samples = Samples.at(rest, torch.ones_like(rest[:, 0]), -outward[~is_seen].to(rest))
-        features = system.field.density(samples)[1]
-        rgbs[~is_seen] = system.field.colour(features, samples).cpu()
+        features = scene.field.density(samples)[1]
+        rgbs[~is_seen] = scene.field.colour(features, samples).cpu()
         parts.append(to_uint8(rgbs))
     return torch.cat(parts)

@@ -26,9 +26,9 @@ from dietnerf.geometry.poses import (
     rigid,
     spiral,
 )
-from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
-from dietnerf.training.hub import is_remote, repository_of
-from dietnerf.training.system import DietNeRF
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
+from dietnerf.runs.hub import is_remote, repository_of
+from dietnerf.scene_model import SceneModel
 
 AROUND = ("orbit", "swing", "spiral")  # paths around the middle of the scene
 SPLITS = ("train", "val", "test")
@@ -165,10 +165,10 @@ def check_memory(cameras: Cameras, n_kept: int, advice: str = "") -> None:
         )
 
 
-def load_run(options: argparse.Namespace) -> tuple[DietNeRF, Capture]:
-    """The system of a checkpoint on the device asked for, and its capture as refined."""
-    system = load_system(find_checkpoint(options.checkpoint)).to(options.device)
-    return system, system.refined_capture()
+def load_run(options: argparse.Namespace) -> tuple[SceneModel, Capture]:
+    """The scene of a checkpoint on the device asked for, and its capture as refined."""
+    scene = load_scene(find_checkpoint(options.checkpoint)).to(options.device)
+    return scene, scene.refined_capture()
 
 
 def camera_path(

@@ -21,8 +21,8 @@ from dietnerf.export.paths import (
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import surface_depth, to_uint8
-from dietnerf.training.checkpoints import find_checkpoint
-from dietnerf.training.system import DietNeRF
+from dietnerf.runs.checkpoints import find_checkpoint
+from dietnerf.scene_model import SceneModel
 
 FORMATS = (".ply", ".glb")
 SOLID = 0.9  # opacity from which on a pixel counts
@@ -60,10 +60,10 @@ def run(options: argparse.Namespace) -> None:
     """Write the points."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "points.ply")
-    system, capture = load_run(options)
+    scene, capture = load_run(options)
     cameras = camera_path(capture, options)
     check_memory(cameras, 30, " or fewer --frames")
-    points, colours = seen_points(system, cameras)
+    points, colours = seen_points(scene, cameras)
     if len(points) == 0:
         raise UserError("no pixel of these cameras shows anything solid: see render.py")
     few = torch.linspace(0, len(points) - 1, min(options.points, len(points))).long()
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{out}: {len(few)} points")
 
 
-def seen_points(system: DietNeRF, cameras: Cameras) -> tuple[Tensor, Tensor]:
+def seen_points(scene: SceneModel, cameras: Cameras) -> tuple[Tensor, Tensor]:
     """Where the pixels of cameras lie in the scene.
 
     Pixels that are not quite opaque, or at an edge, where depth is a mean of near and far, are left
@@ -85,7 +85,7 @@ def seen_points(system: DietNeRF, cameras: Cameras) -> tuple[Tensor, Tensor]:
     """
     points, colours = [], []
     for i in range(len(cameras)):
-        seen = system.render(cameras, i, torch.zeros(3))
+        seen = scene.render_rays_of(cameras, i, torch.zeros(3))
         depth = surface_depth(seen).cpu()
         opacity = seen.opacity.cpu()
         is_even = _is_even(depth.view(cameras.height, cameras.width)).flatten()

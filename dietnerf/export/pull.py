@@ -1,11 +1,13 @@
 """`pull`: a scene of the model hub as a run of one's own."""
 
 import argparse
+from functools import partial
 
 from dietnerf.arguments import path_name
 from dietnerf.errors import UserError
 from dietnerf.files import check_writable
-from dietnerf.training.hub import pull, repository_of
+from dietnerf.runs.hub import pull, repository_of
+from dietnerf.training.allowlist import config_of_run
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,5 +30,5 @@ def check(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make the run."""
-    pull(options.name, options.folder)
+    pull(options.name, options.folder, partial(config_of_run, trains=True))
     print(f"{options.folder}: `python render.py {options.folder}` shows it")

@@ -16,10 +16,11 @@ from dietnerf.data.files import read_object
 from dietnerf.errors import UserError
 from dietnerf.export.card import model_card
 from dietnerf.export.paths import results_folder
-from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
-from dietnerf.training.hub import UNREACHABLE, repository_of
-from dietnerf.training.published import CONFIG, read_config, write_published
-from dietnerf.training.results import METRICS, is_own_file, read_results
+from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
+from dietnerf.runs.hub import UNREACHABLE, repository_of
+from dietnerf.runs.published import CONFIG, read_config, write_published
+from dietnerf.runs.results import METRICS, is_own_file, read_results
+from dietnerf.training.allowlist import config_of_run
 
 FILM = re.compile(r"[\w.-]+\.(gif|mp4)")  # a name that the card can hold
 KEPT = ("protocol", "mean", "views", "train_view_ids", "seed", "steps", "train_seconds", "device")
@@ -92,7 +93,9 @@ def _begins_as_film(path: Path) -> bool:
 
 def _config_of(run: Path) -> dict[str, Any]:
     """The options of the run, checked as those of a published scene are; none where it has none."""
-    return read_config(run) if is_own_file(run / CONFIG, run) else {}
+    if not is_own_file(run / CONFIG, run):
+        return {}
+    return config_of_run(read_config(run), run / CONFIG, trains=True)
 
 
 def _upload(folder: Path, repository: str, is_private: bool) -> None:

@@ -25,7 +25,7 @@ from dietnerf.export.sight import Unseen
 from dietnerf.files import remove_parts
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.flights import MOST_UNSEEN
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.training.process import prepare_process
 
 LARGEST_GIF = 400  # pixels along the longer side, above which an MP4 is much smaller
@@ -89,9 +89,9 @@ def main(args: list[str] | None = None) -> None:
     if options.beside is not None:
         shown.append(find_checkpoint(options.beside))
     devices = _devices(options)
-    systems = [load_system(checkpoint).to(devices[0]) for checkpoint in shown]
-    capture = systems[0].refined_capture()
-    unseen = Unseen(systems[0], capture.cameras["train"])
+    scenes = [load_scene(checkpoint).to(devices[0]) for checkpoint in shown]
+    capture = scenes[0].refined_capture()
+    unseen = Unseen(scenes[0], capture.cameras["train"])
     cameras = _of_a_film(camera_path(capture, options, unseen.share), options)
     out = _output(options, shown, cameras)
     if options.path not in SPLITS:
@@ -99,9 +99,9 @@ def main(args: list[str] | None = None) -> None:
     background = capture.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])
-    film = Film.of(systems, cameras, options.modes, background)
+    film = Film.of(scenes, cameras, options.modes, background)
     if len(devices) == 1:
-        frames = render_frames(systems, film)
+        frames = render_frames(scenes, film)
     else:
         frames = render_frames_on(devices, shown, film)
     with closing(frames):  # and with them the bar, before anything else is said

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.unseen import coarse, sees_same_face, spread_out
 from dietnerf.pictures import surface_depth
-from dietnerf.training.system import DietNeRF
+from dietnerf.scene_model import SceneModel
 
 LARGEST = 400  # pixels along the longer side of the pictures
 OPAQUE = 0.5  # from which opacity on a pixel shows a surface
@@ -37,13 +37,13 @@ class Sight:
     rgbs: Tensor
 
     @classmethod
-    def of(cls, system: DietNeRF, cameras: Cameras, n_pixels: int = LARGEST) -> Self:
+    def of(cls, scene: SceneModel, cameras: Cameras, n_pixels: int = LARGEST) -> Self:
         """Rendered, with at most `n_pixels` along the longer side."""
         small = coarse(cameras, n_pixels)
         width, height = small.width, small.height
         depths, rgbs = [], []
         for i in range(len(small)):
-            seen = system.render(small, i, torch.zeros(3))
+            seen = scene.render_rays_of(small, i, torch.zeros(3))
             is_surface = seen.opacity > OPAQUE
             rgb = seen.rgb / seen.opacity.clamp(min=OPAQUE)[:, None] * is_surface[:, None]
             depths.append(surface_depth(seen).where(is_surface, FAR_OFF).view(height, width).cpu())
@@ -91,17 +91,17 @@ class Unseen:
     """Measures how much of a film no training camera saw.
 
     Args:
-        system: as `load_system` gives it.
+        scene: as `load_scene` gives it.
         train: the training cameras.
     """
 
-    system: DietNeRF
+    scene: SceneModel
     train: Cameras
 
     @cached_property
     def seen(self) -> Sight:
         """What the training cameras see, rendered once it is needed."""
-        return Sight.of(self.system, self.train[spread_out(len(self.train), N_CAMERAS)], N_PIXELS)
+        return Sight.of(self.scene, self.train[spread_out(len(self.train), N_CAMERAS)], N_PIXELS)
 
     def share(self, frames: Cameras) -> float:
         """Share of the pixels of frames (n_frames) that show surfaces which no camera saw.
@@ -110,7 +110,7 @@ class Unseen:
         from within 60 degrees of the frame's direction. Pixels without a surface do not count as
         unseen.
         """
-        film = Sight.of(self.system, frames[spread_out(len(frames), N_FRAMES)], N_PIXELS)
+        film = Sight.of(self.scene, frames[spread_out(len(frames), N_FRAMES)], N_PIXELS)
         n_unseen = 0
         for points, eye in zip(film.surface_points(), film.cameras.positions, strict=True):
             slack = SLACK * (points - eye).norm(dim=-1)

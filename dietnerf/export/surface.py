@@ -19,7 +19,7 @@ from dietnerf.export.sight import Sight
 from dietnerf.geometry.bounds import bounds_of, subject_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Samples
-from dietnerf.training.system import DietNeRF
+from dietnerf.scene_model import SceneModel
 
 # Shares of the longest side of the scene's box, so that the surface does not depend on how fine the
 # grid is. Chosen on generated scenes of 8 photographs, where the mean distance from the true
@@ -65,19 +65,19 @@ class Grid:
         return self.lowest + self.cell * indices
 
 
-def box_of_scene(system: DietNeRF, train: Cameras) -> Tensor:
+def box_of_scene(scene: SceneModel, train: Cameras) -> Tensor:
     """The box (2, 3) that field or sampler is laid out for, or else what the cameras see; of a
     scene that goes on behind it, its subject."""
-    if getattr(system.field, "is_unbounded", False):
+    if getattr(scene.field, "is_unbounded", False):
         return subject_of(train)
-    for bounds in (system.field.bounds, getattr(system.sampler, "bounds", None)):
+    for bounds in (scene.field.bounds, getattr(scene.sampler, "bounds", None)):
         if isinstance(bounds, Tensor) and bool(bounds.isfinite().all()):
             return bounds.cpu()
     return bounds_of(train)
 
 
 @torch.no_grad()
-def wall(system: DietNeRF, sight: Sight, side: float) -> float:
+def wall(scene: SceneModel, sight: Sight, side: float) -> float:
     """The way within which a surface stops half of the light, scene units: `WALL`, or so much more
     that seven in ten points that the cameras see are surface: fields start as fog.
 
@@ -88,15 +88,15 @@ def wall(system: DietNeRF, sight: Sight, side: float) -> float:
     some = points[torch.linspace(0, len(points) - 1, min(len(points), N_PROBES)).long()]
     if len(some) == 0:
         return WALL * side
-    at = some.to(system.device)
-    sigmas = system.field.density(Samples.at(at, torch.ones_like(at[:, 0])))[0].float().cpu()
+    at = some.to(scene.device)
+    sigmas = scene.field.density(Samples.at(at, torch.ones_like(at[:, 0])))[0].float().cpu()
     typical = float(sigmas.quantile(CLEAR).clamp(min=1e-6))
     return min(max(math.log(2) / typical, WALL * side), WIDEST * side)
 
 
 @torch.no_grad()
 def opacities(
-    system: DietNeRF, grid: Grid, sight: Sight, thickness: float, behind: float
+    scene: SceneModel, grid: Grid, sight: Sight, thickness: float, behind: float
 ) -> Tensor:
     """Share of the light that is stopped within a way at each point of the grid, in [0, 1].
 
@@ -107,13 +107,13 @@ def opacities(
     found = torch.zeros(grid.shape)
     for i in range(grid.shape[0]):
         points, slab = grid.slab(i), found[i].view(-1)
-        is_open = system.sampler.may_hold(points.to(system.device)).cpu()
+        is_open = scene.sampler.may_hold(points.to(scene.device)).cpu()
         open_ids = is_open.nonzero().squeeze(-1)
         for ids in open_ids.split(POINTS_AT_ONCE):
             ids = ids[sight.reaches(points[ids], behind).any(dim=0)]
-            at = points[ids].to(system.device)
+            at = points[ids].to(scene.device)
             samples = Samples.at(at, torch.full((len(at),), thickness, device=at.device))
-            stopped = system.field.density(samples)[0].float() * samples.lengths
+            stopped = scene.field.density(samples)[0].float() * samples.lengths
             slab[ids] = -torch.expm1(-stopped).cpu()
     return found
 

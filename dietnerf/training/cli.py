@@ -24,10 +24,13 @@ from dietnerf.errors import (
     naming_missing_packages,
 )
 from dietnerf.files import UNWRITABLE, check_writable, remove_parts
+from dietnerf.history import History
 from dietnerf.locks import FolderLock
 from dietnerf.look import look
+from dietnerf.runs.checkpoints import checkpoints_of, read_checkpoint, set_aside
 from dietnerf.training import xla
 from dietnerf.training.budget import Budget
+from dietnerf.training.callback_checks import check_callbacks
 from dietnerf.training.callbacks import (
     FinalMetrics,
     PredictedPictures,
@@ -36,8 +39,6 @@ from dietnerf.training.callbacks import (
     TestResults,
     ValidationPictures,
 )
-from dietnerf.training.checkpoint_checks import check_callbacks
-from dietnerf.training.checkpoints import checkpoints_of, read_checkpoint, set_aside
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.devices import (
     check_backend,
@@ -49,7 +50,6 @@ from dietnerf.training.devices import (
 from dietnerf.training.first_words import say_what_is_trained_on
 from dietnerf.training.folder import KeepFolder, needs_lock
 from dietnerf.training.guard import Guard, Setback
-from dietnerf.training.history import History
 from dietnerf.training.live import LiveViewer
 from dietnerf.training.parser import Parser
 from dietnerf.training.process import prepare_process

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from dietnerf.errors import SharedError
-from dietnerf.training.checkpoints import latest_before
+from dietnerf.runs.checkpoints import latest_before
 from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.steps import is_logged
 from dietnerf.training.system import DietNeRF

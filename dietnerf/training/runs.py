@@ -10,20 +10,21 @@ import yaml
 
 from dietnerf.errors import UserError
 from dietnerf.files import check_links, check_writable
+from dietnerf.history import MOST
 from dietnerf.registry import OptionReader
-from dietnerf.training.allowlist import check_config, config_of_run
-from dietnerf.training.checkpoint_checks import check_weights
-from dietnerf.training.checkpoints import (
+from dietnerf.runs.checkpoint_checks import check_weights
+from dietnerf.runs.checkpoints import (
     BEST,
     checkpoints_of,
     find_checkpoint,
     read_checkpoint,
     weights_of,
 )
-from dietnerf.training.history import MOST
-from dietnerf.training.hub import is_remote, repository_of
+from dietnerf.runs.hub import is_remote, repository_of
+from dietnerf.scene_model import PARTS
+from dietnerf.training.allowlist import check_config, config_of_run
 from dietnerf.training.scene_options import expand
-from dietnerf.training.system import PARTS, DietNeRF
+from dietnerf.training.system import DietNeRF
 from dietnerf.yaml_files import read_yaml
 
 LATEST = "runs/latest"
@@ -139,6 +140,7 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     by_name = {None: run, "last": run, "best": run / "checkpoints" / BEST}
     path = find_checkpoint(Path(by_name.get(name, name or "")))
     content = read_checkpoint(path)
+    _check_options(content, path)
     if subcommand == "fit" and "optimizer_states" not in content:
         raise UserError(
             f"{path} came from the hub, without the optimiser's state, so training cannot go on "
@@ -147,6 +149,14 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     if subcommand == "fit":
         _check_state(content, path)
     return path
+
+
+def _check_options(content: dict[str, Any], path: Path) -> None:
+    """Refuse a checkpoint whose options, also those that rendering does without, are not those of
+    a system, or name a class that no file may name."""
+    # Older checkpoints name a loader there, which is not followed.
+    saved = {k: v for k, v in content["hyper_parameters"].items() if k != "_instantiator"}
+    OptionReader(path).options(saved, DietNeRF, "hyper_parameters")
 
 
 def _check_state(content: dict[str, Any], path: Path) -> None:

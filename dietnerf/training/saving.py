@@ -22,7 +22,7 @@ from torch import Tensor
 from dietnerf.data.scene import Split
 from dietnerf.errors import HANGUP, UserError
 from dietnerf.files import replace_file, write_file
-from dietnerf.training.checkpoints import BEST, read_checkpoint
+from dietnerf.runs.checkpoints import BEST, read_checkpoint
 from dietnerf.training.steps import is_logged
 from dietnerf.training.view_dataset import RenderedView
 

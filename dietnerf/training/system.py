@@ -5,7 +5,7 @@ No formula of NeRF stands here.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,21 +17,20 @@ import dietnerf
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, AbstractField
-from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.refinement import CameraRefinement
+from dietnerf.history import History
 from dietnerf.losses import (
     AbstractLoss,
     AbstractSceneLoss,
     Photometric,
 )
 from dietnerf.metrics import psnr
-from dietnerf.renderer import render_image
+from dietnerf.runs.checkpoint_format import CHECKPOINT_FORMAT, check_format, drop_paths
 from dietnerf.sampling import AbstractSampler, Stratified
+from dietnerf.scene_model import SceneModel
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.schedules.base import Progress
 from dietnerf.training.adam import SkippingAdam
-from dietnerf.training.checkpoint_format import CHECKPOINT_FORMAT, check_format, drop_paths
 from dietnerf.training.cuda_graphs import (
     GraphedTrainingStep,
     capacity_for,
@@ -43,7 +42,6 @@ from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.devices import gathered
 from dietnerf.training.eager import EagerRayLosses
 from dietnerf.training.exposure import ExposureCorrection
-from dietnerf.training.history import History
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential, Schedule
 from dietnerf.training.objective import Objective, RayLosses
 from dietnerf.training.optimizers import Kind, make_optimizer
@@ -51,7 +49,6 @@ from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.steps import count_as_batches, count_optimizer_step, is_logged
 from dietnerf.training.view_dataset import RenderedView, View
 
-PARTS = ("field", "sampler", "refinement")  # which a picture needs
 RANGE_SECONDS = 0.1  # on a CPU, where a viewer or a signal waits for the end of a range
 
 
@@ -306,21 +303,15 @@ class DietNeRF(pl.LightningModule):
             logger.log_metrics({n: float(x) for n, x in scalars.items()}, self.global_step)
             logger.save()
 
-    def refined_capture(self) -> Capture:
-        """What a checkpoint keeps of the capture, with the training cameras as corrected."""
-        assert self.capture is not None, "a system that was trained or loaded has its capture"
-        if self.refinement is None:
-            return self.capture
-        cameras = dict(self.capture.cameras)
-        cameras["train"] = self.refinement.refined(cameras["train"])
-        return replace(self.capture, cameras=cameras)
-
-    def render(self, cameras: Cameras, index: int, background: Tensor) -> Rendering:
-        """One whole image of the field, (height * width) rays row by row."""
-        return render_image(cameras, index, self.field, self.sampler, background.to(self.device))
+    @property
+    def scene(self) -> SceneModel:
+        """What is rendered, of the same modules."""
+        scene = SceneModel(self.field, self.sampler, self.refinement)
+        scene.capture = self.capture
+        return scene
 
     def _render_view(self, view: View) -> RenderedView:
-        return RenderedView(view, self.render(view.cameras, 0, view.background))
+        return RenderedView(view, self.scene.render_rays_of(view.cameras, 0, view.background))
 
     def on_validation_epoch_start(self) -> None:
         self._scores: list[Tensor] = []

@@ -7,7 +7,7 @@ import torch
 
 from dietnerf.arguments import Parser, number
 from dietnerf.errors import exit_on_user_error
-from dietnerf.training.checkpoints import find_checkpoint, load_system, run_of
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
 from dietnerf.training.process import prepare_process
 from dietnerf.viewer import Viewer
 
@@ -29,11 +29,11 @@ def open_run(options: argparse.Namespace) -> Viewer:
         UserError: there is no checkpoint, it cannot be read, or the port is taken.
     """
     checkpoint = find_checkpoint(options.checkpoint)
-    system = load_system(checkpoint).to(options.device)
-    capture = system.refined_capture()
+    scene = load_scene(checkpoint).to(options.device)
+    capture = scene.refined_capture()
     return Viewer(
-        system.field,
-        system.sampler,
+        scene.field,
+        scene.sampler,
         capture.cameras["train"],
         capture.background.to(options.device),
         run_of(checkpoint),

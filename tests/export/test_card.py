@@ -15,7 +15,7 @@ from dietnerf.errors import UserError
 from dietnerf.export.card import model_card
 from dietnerf.export.film import write_film
 from dietnerf.export.push import gather
-from dietnerf.training.results import Results
+from dietnerf.runs.results import Results
 
 MARKUP = "![x](http://e.example/a.png) <img src=//e.example> **b**\n# c | `d`"
 HISTORY = {"steps": 1200, "seconds": 60.0}

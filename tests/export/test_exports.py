@@ -17,7 +17,7 @@ from dietnerf.export.command import main
 from dietnerf.export.depth import write_depths
 from dietnerf.export.points import seen_points
 from dietnerf.export.surface import box_of_scene
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from tests.export.test_mesh import SIDES, SOLID, looking_at_origin, system_of
 from tests.helpers import Ball, refused
 
@@ -84,7 +84,7 @@ def test_another_run_is_shown_beside(finished_run: Path, tmp_path: Path):
 
 
 def test_files_land_in_the_run(finished_run: Path, capsys):
-    system = load_system(find_checkpoint(finished_run))
+    system = load_scene(find_checkpoint(finished_run))
     assert system.capture is not None
     n = len(system.capture.cameras["train"])
     main(["depth", str(finished_run)])

@@ -24,8 +24,8 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
 from dietnerf.geometry.rays import Samples
 from dietnerf.sampling import Occupancy
+from dietnerf.scene_model import SceneModel
 from dietnerf.training.cli import main as train
-from dietnerf.training.system import DietNeRF
 from tests.helpers import Ball
 
 SOLID = 200.0  # density
@@ -68,12 +68,12 @@ def looking_at_origin(directions: list[list[float]]) -> Cameras:
     return Cameras(poses, focal, torch.full((n, 2), size / 2), 2 * one, 6 * one, size, size)
 
 
-def system_of(field: AbstractField, directions: list[list[float]] = ALL_AROUND) -> DietNeRF:
-    """A system that shows a field in closed form."""
+def system_of(field: AbstractField, directions: list[list[float]] = ALL_AROUND) -> SceneModel:
+    """A scene that shows a field in closed form."""
     cameras = looking_at_origin(directions)
     sampler = Occupancy(resolution=32, n_still_steps=256, bounds=BOX)  # all cells are occupied
     sampler.prepare(cameras, field)
-    system = DietNeRF(field, sampler).eval()
+    system = SceneModel(field, sampler).eval()
     system.capture = Capture({"train": cameras}, {"train": [*range(len(cameras))]}, torch.ones(3))
     return system
 

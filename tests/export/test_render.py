@@ -20,7 +20,7 @@ from dietnerf.export.paths import warn_of_another_frame
 from dietnerf.export.sight import Unseen
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import Mode
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from tests.export.test_mesh import SIDES, SOLID, looking_at_origin, system_of
 from tests.helpers import Ball, refused
 
@@ -49,10 +49,10 @@ def test_mp4_has_size_and_rate(finished_run: Path, tmp_path: Path):
 def test_pngs_of_the_test_cameras_are_what_the_field_shows(finished_run: Path, tmp_path: Path):
     """From the checkpoint alone: the same pixels as the trained system."""
     render.main([str(finished_run), "--path", "test", "--modes", "rgb", "--out", str(tmp_path)])
-    system = load_system(find_checkpoint(finished_run))
+    system = load_scene(find_checkpoint(finished_run))
     cameras = Procedural(resolution=16, n_test=3).cameras("test")
     for i in range(3):
-        expected = system.render(cameras, i, torch.ones(3)).rgb.clamp(0, 1).view(16, 16, 3)
+        expected = system.render_rays_of(cameras, i, torch.ones(3)).rgb.clamp(0, 1).view(16, 16, 3)
         found = iio.imread(tmp_path / f"rgb_{i:03d}.png")
         np.testing.assert_array_equal(found, (expected * 255).round().numpy())
 
@@ -67,7 +67,7 @@ def test_two_processes_render_what_one_does_in_the_same_order(finished_run: Path
 
 
 def test_a_rendering_process_that_ends_is_named(finished_run: Path, tmp_path: Path, monkeypatch):
-    film = frames.Film.of([load_system(find_checkpoint(finished_run))], *_one_frame(finished_run))
+    film = frames.Film.of([load_scene(find_checkpoint(finished_run))], *_one_frame(finished_run))
     monkeypatch.setattr(frames.Worker, "frame", _end_at_once)
     shown = frames.render_frames_on(["cpu", "cpu"], [find_checkpoint(finished_run)], film)
     with pytest.raises(UserError, match="a process that rendered on one of cpu, cpu ended"):
@@ -109,9 +109,11 @@ def test_interpolation_through_given_poses(finished_run: Path, tmp_path: Path):
 def test_background(finished_run: Path, tmp_path: Path):
     args = ["--path", "test", "--modes", "rgb", "--background", "black", "--out", str(tmp_path)]
     render.main([str(finished_run), *args])
-    system = load_system(find_checkpoint(finished_run))
+    system = load_scene(find_checkpoint(finished_run))
     assert system.capture is not None
-    black = system.render(system.capture.cameras["test"], 0, torch.zeros(3)).rgb.view(16, 16, 3)
+    black = system.render_rays_of(system.capture.cameras["test"], 0, torch.zeros(3)).rgb.view(
+        16, 16, 3
+    )
     found = iio.imread(tmp_path / "rgb_000.png")
     np.testing.assert_array_equal(found, (black * 255).round().numpy())
 
@@ -224,7 +226,7 @@ def test_a_film_of_what_nobody_photographed_is_warned_of():
     unseen = Unseen(system, cameras)
     assert unseen.share(cameras) == 0
     behind = looking_at_origin(SIDES[1:2])
-    shown = system.render(behind, 0, torch.zeros(3)).opacity > 0.5
+    shown = system.render_rays_of(behind, 0, torch.zeros(3)).opacity > 0.5
     assert unseen.share(behind) == pytest.approx(float(shown.float().mean()), abs=0.02)
     with pytest.warns(UserWarning, match="25% of the film's pixels .* --path walk or swing or"):
         render._warn_of_unseen(0.25, "orbit")
@@ -233,7 +235,7 @@ def test_a_film_of_what_nobody_photographed_is_warned_of():
 
 
 def test_a_path_that_the_trained_scene_hides_gives_way(finished_run: Path):
-    capture = load_system(find_checkpoint(finished_run)).capture
+    capture = load_scene(find_checkpoint(finished_run)).capture
     options = render.parse([str(finished_run)])
     flown = []
 
@@ -285,7 +287,7 @@ def test_output_below_a_file(finished_run: Path, tmp_path: Path, capsys):
 
 
 def test_cameras_that_face_one_way_are_flown_past_and_others_around(finished_run: Path):
-    capture = load_system(find_checkpoint(finished_run)).capture
+    capture = load_scene(find_checkpoint(finished_run)).capture
     options = render.parse([str(finished_run), "--path", "spiral", "--frames", "8"])
     around = render.camera_path(capture, options)
     assert (around.c2w[:, :, 2].mean(dim=0).norm()) < 0.9

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from dietnerf.runs.checkpoints import checkpoints_of, is_whole
 from dietnerf.training import cli
-from dietnerf.training.checkpoints import checkpoints_of, is_whole
 from dietnerf.training.system import DietNeRF
 
 # Children are forked from a process that has imported everything and started no thread.

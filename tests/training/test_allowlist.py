@@ -17,9 +17,9 @@ from dietnerf.errors import UserError
 from dietnerf.export import render
 from dietnerf.prepare.formats import write_blender, write_transforms
 from dietnerf.registry import TRUSTED
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene, read_checkpoint
 from dietnerf.training import cli
 from dietnerf.training.allowlist import RENDERING, check_config, config_of_run
-from dietnerf.training.checkpoints import find_checkpoint, load_system, read_checkpoint
 from dietnerf.training.runs import CONFIGS, complete
 from tests.helpers import refused
 
@@ -65,7 +65,7 @@ def test_a_class_that_the_user_trusts_is_loaded(
 ):
     run = copied(finished_run, tmp_path / "run", "stranger.Field")
     monkeypatch.setenv(TRUSTED, "other, stranger")
-    assert type(load_system(find_checkpoint(run)).field).__name__ == "Field"
+    assert type(load_scene(find_checkpoint(run)).field).__name__ == "Field"
     assert stranger.exists()
 
 
@@ -102,12 +102,19 @@ WAYS_IN_CHECKPOINTS = {
 def test_no_other_way_to_name_a_class_in_a_checkpoint(
     way: str, stranger: Path, finished_run: Path, tmp_path: Path, capsys
 ):
-    """The parser takes more than `class_path` for the name of a class."""
+    """The parser takes more than `class_path` for the name of a class. What rendering does without
+    is not read for it."""
     place, value = WAYS_IN_CHECKPOINTS[way]
     content = torch.load(find_checkpoint(finished_run), weights_only=True)
     spoilt(content["hyper_parameters"], *place, value=value)
-    torch.save(content, tmp_path / "evil.ckpt")
-    assert "evil.ckpt" in refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
+    evil = tmp_path / "evil.ckpt"
+    torch.save(content, evil)
+    words = ["test", "--run", str(finished_run), "--ckpt_path", str(evil)]
+    assert "evil.ckpt" in refused(capsys, cli.main, *words)
+    if place == ("field",):
+        assert "evil.ckpt" in refused(capsys, render.main, str(evil))
+    else:
+        render.main([str(evil), "--frames", "1", "--out", str(tmp_path / "film.gif")])
     assert not stranger.exists()
 
 
@@ -118,7 +125,7 @@ def test_a_loader_that_a_checkpoint_names_is_not_called(
     content = torch.load(find_checkpoint(finished_run), weights_only=True)
     content["hyper_parameters"]["_instantiator"] = FIELD
     torch.save(content, tmp_path / "evil.ckpt")
-    load_system(tmp_path / "evil.ckpt")
+    load_scene(tmp_path / "evil.ckpt")
     assert not stranger.exists()
 
 
@@ -489,7 +496,7 @@ def test_a_pickle_in_place_of_a_checkpoint_is_not_run(tmp_path: Path, is_zip: bo
         read_checkpoint(path)
     assert not mark.exists()
     with pytest.raises(UserError, match=r"evil\.ckpt"):
-        load_system(path)
+        load_scene(path)
     assert not mark.exists()
 
 

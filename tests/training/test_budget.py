@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training import budget, callbacks, cli
-from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training.system import DietNeRF
 from tests.helpers import SMALL_RUN, refused
 

@@ -17,9 +17,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from dietnerf.data import Procedural
 from dietnerf.export import render
 from dietnerf.prepare.formats import write_blender, write_transforms
+from dietnerf.runs.checkpoint_format import CHECKPOINT_FORMAT
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.training import cli
-from dietnerf.training.checkpoint_format import CHECKPOINT_FORMAT
-from dietnerf.training.checkpoints import find_checkpoint, load_system
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, refused, weights
 
 SMALL_MLP = ["--model.field.init_args.depth", "3", "--model.field.init_args.width", "32"]
@@ -202,7 +202,7 @@ def test_gradient_clipping_limits_the_whole_gradient(tmp_path: Path):
 
 def test_half_precision(tmp_path: Path):
     fit(tmp_path / "run", "--trainer.precision", "bf16-mixed")
-    system = load_system(find_checkpoint(tmp_path / "run"))
+    system = load_scene(find_checkpoint(tmp_path / "run"))
     for name, parameter in system.named_parameters():
         assert parameter.dtype == torch.float32 and parameter.isfinite().all(), name
     cli.main(["test", "--run", str(tmp_path / "run"), "--trainer.enable_progress_bar", "false"])
@@ -332,7 +332,7 @@ def test_photos_of_unlike_size_through_a_lens_end_to_end(tmp_path: Path):
     found = end_to_end(tmp_path / "scene", tmp_path, *options, "--data.views.init_args.n", "3")
     assert [view["view"] for view in found["per_view"]] == ["train_0", "train_8"]
     assert found["mean"]["psnr"] > 5
-    saved = load_system(find_checkpoint(tmp_path / "run")).capture
+    saved = load_scene(find_checkpoint(tmp_path / "run")).capture
     assert saved.cameras["train"].distortion[0, 0] == pytest.approx(-0.1)
 
 

@@ -15,11 +15,11 @@ from dietnerf.fields import HashGrid
 from dietnerf.losses import Photometric, Step
 from dietnerf.randomness import seeded
 from dietnerf.renderer import render_image
+from dietnerf.runs.checkpoints import load_scene
 from dietnerf.sampling import Stratified, occupancy
 from dietnerf.schedules.base import Progress
 from dietnerf.training import cuda_graphs, guard, steps
 from dietnerf.training.adam import SkippingAdam
-from dietnerf.training.checkpoints import load_system
 from dietnerf.training.cli import DietNeRFCLI
 from dietnerf.training.cuda_graphs import GraphedCallable, GraphedTrainingStep
 from dietnerf.training.datamodule import SceneDataModule
@@ -183,7 +183,7 @@ def on_cuda(precision: str) -> tuple[str, ...]:
 
 def pictures(run: Path) -> torch.Tensor:
     """The test views as a run ended, (n_views, n_rays, 3), rendered on the CPU."""
-    system = load_system(run / LAST)
+    system = load_scene(run / LAST)
     assert system.capture is not None
     cameras, background = system.capture.cameras["test"], system.capture.background
     views = range(len(cameras))

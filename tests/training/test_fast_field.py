@@ -10,8 +10,8 @@ import torch
 from dietnerf.data import Procedural
 from dietnerf.metrics import psnr
 from dietnerf.renderer import render_image
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.sampling import Occupancy, Stratified
-from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.cli import DietNeRFCLI
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.system import DietNeRF
@@ -63,7 +63,7 @@ def test_it_learns_the_scene(trained: Trained):
     test = Procedural(resolution=SIZE, n_test=3).read("test")
     scores = []
     for i in range(3):
-        rgb = trained.system.render(test.cameras, i, torch.ones(3)).rgb
+        rgb = trained.system.scene.render_rays_of(test.cameras, i, torch.ones(3)).rgb
         scores.append(psnr(rgb.view(SIZE, SIZE, 3), test.image(i, torch.ones(3))))
     # A white picture scores about 9, and the same field after 1,500 steps about 24.
     assert sum(scores) / 3 > 18
@@ -76,10 +76,12 @@ def test_the_number_of_rays_follows_the_number_of_samples(trained: Trained):
 
 
 def test_a_reload_renders_the_same_pixels(trained: Trained):
-    system = load_system(find_checkpoint(trained.run))
+    system = load_scene(find_checkpoint(trained.run))
     assert torch.equal(system.sampler.occupied, trained.system.sampler.occupied)
     cameras = system.capture.cameras["test"]
-    found, expected = (s.render(cameras, 1, torch.ones(3)) for s in (system, trained.system))
+    found, expected = (
+        s.render_rays_of(cameras, 1, torch.ones(3)) for s in (system, trained.system.scene)
+    )
     assert torch.equal(found.rgb, expected.rgb) and torch.equal(found.depth, expected.depth)
 
 

@@ -12,9 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dietnerf import losses, schedules
 from dietnerf.fields import HashGrid
 from dietnerf.losses import AbstractLoss
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.training import cli
-from dietnerf.training.checkpoints import find_checkpoint, load_system
 from tests.helpers import FEW_STEPS, SMALL_FIELD, fit, weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -84,7 +84,7 @@ def test_checkpoints_hold_the_average(run: Path):
     content = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     name = "field.members.0.table"
     assert not torch.equal(content["state_dict"][name], content["current_model_state"][name])
-    system = load_system(find_checkpoint(run))
+    system = load_scene(find_checkpoint(run))
     assert torch.equal(system.field.members[0].table, content["state_dict"][name])
     assert not system.field.training  # so that pictures are the mean of all members
 
@@ -120,7 +120,7 @@ def test_a_level_that_is_masked_has_not_moved(tmp_path: Path):
     first, last = (
         weights(tmp_path / "run" / "checkpoints" / f"{n}.ckpt") for n in ("000004", "last")
     )
-    system = load_system(find_checkpoint(tmp_path / "run"))
+    system = load_scene(find_checkpoint(tmp_path / "run"))
     begin = int(system.field.levels[-1, 1])
     assert first["field.level_weights"].tolist() == pytest.approx([1, 0.75, 0, 0])
     assert first["field.table"][begin:].abs().max() <= 1e-4  # as it began

@@ -9,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dietnerf.fields import HashGrid
 from dietnerf.losses import Photometric
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.training import guard
-from dietnerf.training.checkpoints import find_checkpoint, load_system
 from dietnerf.training.guard import fault_of, is_collapsed
 from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.system import DietNeRF
@@ -84,7 +84,7 @@ def test_training_goes_back_and_on_at_a_lower_rate(tmp_path, monkeypatch, capsys
     assert last["dietnerf"]["history"]["rate_factor"] == guard.RATE_FACTOR
     rates = [group["lr"] for group in last["optimizer_states"][0]["param_groups"]]
     assert rates == pytest.approx([guard.RATE_FACTOR * 2e-3] * len(rates))
-    assert load_system(find_checkpoint(tmp_path / "run")).field.table.isfinite().all()
+    assert load_scene(find_checkpoint(tmp_path / "run")).field.table.isfinite().all()
 
 
 def test_it_goes_back_once_and_then_says_what_was_without_a_number(tmp_path, monkeypatch, capsys):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from tests.helpers import fit, weights
 
 REFINE = ("--model.refinement", "CameraRefinement")
@@ -12,7 +12,7 @@ REFINE = ("--model.refinement", "CameraRefinement")
 
 def test_a_run_moves_its_cameras_and_a_reload_has_them(tmp_path: Path):
     fit(tmp_path / "run", *REFINE)
-    system = load_system(find_checkpoint(tmp_path / "run"))
+    system = load_scene(find_checkpoint(tmp_path / "run"))
     assert system.capture is not None
     given, corrected = (c.cameras["train"] for c in (system.capture, system.refined_capture()))
     moved = (corrected.c2w - given.c2w).abs()
@@ -22,7 +22,7 @@ def test_a_run_moves_its_cameras_and_a_reload_has_them(tmp_path: Path):
 
 def test_focal_lengths_follow_where_that_is_asked(tmp_path: Path):
     fit(tmp_path / "run", *REFINE, "--model.refinement.init_args.refines_focal", "true")
-    system = load_system(find_checkpoint(tmp_path / "run"))
+    system = load_scene(find_checkpoint(tmp_path / "run"))
     assert system.capture is not None
     given, corrected = (c.cameras["train"] for c in (system.capture, system.refined_capture()))
     ratios = corrected.focal / given.focal

@@ -13,8 +13,8 @@ import torch
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dietnerf.export import render
+from dietnerf.runs.checkpoints import is_whole
 from dietnerf.training import cli, saving
-from dietnerf.training.checkpoints import is_whole
 from dietnerf.training.system import DietNeRF
 from tests.helpers import SMALL_RUN, fit, weights
 

@@ -9,8 +9,8 @@ import yaml
 
 from dietnerf.data import Procedural, Scene
 from dietnerf.prepare.formats import write_blender, write_colmap, write_transforms
+from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training import cli
-from dietnerf.training.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training.scene_options import expand
 from tests.helpers import FEW_STEPS, refused
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.pictures import to_uint8
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.viewer import Viewer
 from dietnerf.viewer.__main__ import open_run, parse
 from dietnerf.viewer.views import seen_by
@@ -101,7 +101,7 @@ def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
 
 
 def test_who_stands_in_a_camera_sees_the_scene_and_not_its_photograph(shown_run: Path):
-    system = load_system(find_checkpoint(shown_run))
+    system = load_scene(find_checkpoint(shown_run))
     cameras, white = system.capture.cameras["train"], torch.ones(3)
     red = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(len(cameras), 96, 96, 3)
     viewer = Viewer(system.field, system.sampler, cameras, white, shown_run, red, port=free_port())
@@ -159,6 +159,8 @@ def distance(some: np.ndarray, others: np.ndarray) -> float:
 
 def rendered(run: Path, cameras: Cameras, window: tuple[int, int]) -> np.ndarray:
     """What a camera sees of a run, scaled to a window of another resolution."""
-    pixels = to_uint8(load_system(find_checkpoint(run)).render(cameras, 0, torch.ones(3)).rgb)
+    pixels = to_uint8(
+        load_scene(find_checkpoint(run)).render_rays_of(cameras, 0, torch.ones(3)).rgb
+    )
     image = Image.fromarray(pixels.view(cameras.height, cameras.width, 3).numpy())
     return np.asarray(image.resize(window, Image.Resampling.BILINEAR))

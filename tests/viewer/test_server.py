@@ -14,7 +14,7 @@ from dietnerf.errors import UserError
 from dietnerf.export import paths, render
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.pictures import to_uint8
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.viewer import Viewer, camera_path
 from dietnerf.viewer.__main__ import main, open_run, parse
 from dietnerf.viewer.listening import address_of, way_from_elsewhere
@@ -35,7 +35,7 @@ def viewer(shown_run: Path):
 
 
 def test_a_camera_goes_to_the_browser_and_back(shown_run: Path):
-    cameras = load_system(find_checkpoint(shown_run)).capture.cameras["train"]
+    cameras = load_scene(find_checkpoint(shown_run)).capture.cameras["train"]
     around = Surroundings.of(cameras)
     back = seen_by(Client(cameras, 64, 64).camera, cameras, around)
     torch.testing.assert_close(back.c2w, cameras.c2w[:1], atol=1e-6, rtol=0)
@@ -64,9 +64,11 @@ def test_the_finest_picture_is_the_field_at_that_camera(viewer: Viewer, shown_ru
     viewer._welcome(client)
     while viewer.paint(still_seconds=60):
         pass
-    system = load_system(find_checkpoint(shown_run))
+    system = load_scene(find_checkpoint(shown_run))
     cameras = system.capture.cameras["train"].resized(64, 64)
-    expected = to_uint8(system.render(cameras, 0, torch.ones(3)).rgb).view(64, 64, 3).numpy()
+    expected = (
+        to_uint8(system.render_rays_of(cameras, 0, torch.ones(3)).rgb).view(64, 64, 3).numpy()
+    )
     difference = abs(client.pictures[-1].astype(int) - expected)
     assert difference.mean() < 0.2, "the same but for a camera that went through a quaternion"
 

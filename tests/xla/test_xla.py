@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from dietnerf.training.checkpoints import find_checkpoint, load_system
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from tests.helpers import tiny_tower
 
 pytest.importorskip("torch_xla", reason="needs the environment of `make test-xla`")
@@ -104,9 +104,11 @@ def test_nothing_is_compiled_after_the_first_steps(runs: Path):
 
 
 def test_the_checkpoint_renders_without_xla(runs: Path):
-    cpu, xla = (load_system(find_checkpoint(runs / name)) for name in ("cpu", "xla"))
+    cpu, xla = (load_scene(find_checkpoint(runs / name)) for name in ("cpu", "xla"))
     assert cpu.capture is not None
-    pictures = [s.render(cpu.capture.cameras["test"], 0, torch.ones(3)).rgb for s in (cpu, xla)]
+    pictures = [
+        s.render_rays_of(cpu.capture.cameras["test"], 0, torch.ones(3)).rgb for s in (cpu, xla)
+    ]
     assert (pictures[0] - pictures[1]).abs().mean() < 0.02
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.export import render
-from dietnerf.training import cli
-from dietnerf.training.checkpoints import (
+from dietnerf.runs.checkpoints import (
     checkpoints_of,
     find_checkpoint,
-    load_system,
+    load_scene,
     read_checkpoint,
 )
+from dietnerf.training import cli
 from tests.helpers import refused
 
 Content = dict[str, Any]
@@ -98,7 +98,7 @@ def test_what_is_declared_but_not_held_is_refused_before_it_is_built(
 
     monkeypatch.setattr(torch.nn.Module, "register_parameter", watched)
     with pytest.raises(UserError, match=r"last\.ckpt"):
-        load_system(path)
+        load_scene(path)
     assert on_cpu == []
 
 
@@ -490,4 +490,4 @@ def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path, ca
 def test_weights_in_bfloat16_are_loaded_into_float32(finished_run: Path, tmp_path: Path):
     """As training on TPUs leaves them."""
     run = changed(finished_run, tmp_path / "run", weight("field.table", torch.Tensor.bfloat16))
-    assert load_system(find_checkpoint(run)).field.table.dtype == torch.float32
+    assert load_scene(find_checkpoint(run)).field.table.dtype == torch.float32

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
-from dietnerf.training.allowlist import config_of_run
-from dietnerf.training.checkpoint_format import check_format
-from dietnerf.training.system import PARTS
+from dietnerf.registry import OptionReader
+from dietnerf.runs.checkpoint_format import check_format
+from dietnerf.scene_model import PARTS, SceneModel
 from dietnerf.yaml_files import read_yaml
 
 WEIGHTS, CONFIG = "scene.safetensors", "config.yaml"
@@ -83,7 +83,8 @@ def read_published(folder: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The published options: `model`, and where they were kept `data` and `seed_everything`.
+    """The published options: `model`, and where they were kept `data` and `seed_everything`. Of
+    `model` what a picture needs is checked; whoever trains with the rest checks that.
 
     Raises:
         UserError: they are no YAML, or ask for a class that is none of this package's.
@@ -92,8 +93,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f"{path} holds no options of a model: it was not published by dietnerf")
-    kept = {name: content[name] for name in SECTIONS if name in content}
-    return config_of_run(kept, path, trains=True)
+    model = content["model"]
+    OptionReader(path).options({part: model.get(part) for part in PARTS}, SceneModel, "model")
+    return {name: content[name] for name in SECTIONS if name in content}
 
 
 def _without_folders(content: Any) -> Any:

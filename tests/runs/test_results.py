@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dietnerf.errors import UserError
-from dietnerf.training.results import read_results
+from dietnerf.runs.results import read_results
 
 GOOD = {"checkpoint": "runs/a/checkpoints/last.ckpt", "protocol": "9 views", "mean": {"psnr": 21}}
 TEXTS = {

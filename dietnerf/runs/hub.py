@@ -4,7 +4,9 @@ A copy stays in the hub's cache, so that a scene that was seen before is there w
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import constants, snapshot_download
@@ -18,7 +20,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from dietnerf.errors import UserError
 from dietnerf.files import new_folder
-from dietnerf.training.published import (
+from dietnerf.runs.checkpoints import SCHEME
+from dietnerf.runs.published import (
     CONFIG,
     WEIGHTS,
     read_config,
@@ -26,8 +29,8 @@ from dietnerf.training.published import (
     save_checkpoint,
 )
 
-SCHEME = "hf:"
 PICTURES = ("*.gif", "*.mp4")
+Config = dict[str, Any]
 _OF_CLIENT: tuple[type[Exception], ...] = (
     tuple(  # errors of the HTTP client, by versions of the hub
         cls for cls in HfHubHTTPError.__bases__ if cls.__module__.startswith(("httpx", "requests"))
@@ -73,22 +76,28 @@ def fetch(name: Path | str) -> Path:
     return run
 
 
-def pull(name: str, folder: Path) -> None:
+def pull(name: str, folder: Path, checked: Callable[[Config, Path], Config]) -> None:
     """Make a run in a new folder of a scene on the hub.
 
+    Args:
+        checked: (config, its file) -> the config as the run has it.
+
     Raises:
-        UserError: as `fetch`.
+        UserError: as `fetch`, or by `checked`.
     """
-    unpack(_download(repository_of(name)), folder)
+    unpack(_download(repository_of(name)), folder, checked)
 
 
-def unpack(published: Path, run: Path) -> None:
+def unpack(
+    published: Path, run: Path, checked: Callable[[Config, Path], Config] = lambda config, _: config
+) -> None:
     """Make a run of a folder that was published.
 
     Raises:
         UserError: it is broken, or not one of dietnerf's.
     """
-    checkpoint, config = read_published(published), read_config(published)
+    checkpoint = read_published(published)
+    config = checked(read_config(published), published / CONFIG)
     with new_folder(run) as part:
         save_checkpoint(checkpoint, part / "checkpoints" / "last.ckpt")
         (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -18,9 +18,9 @@ import yaml
 from dietnerf.errors import UserError
 from dietnerf.export import render
 from dietnerf.export.command import main
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene
+from dietnerf.runs.hub import fetch, repository_of
 from dietnerf.training import cli
-from dietnerf.training.checkpoints import find_checkpoint, load_system
-from dietnerf.training.hub import fetch, repository_of
 from tests.helpers import refused, weights
 from tests.training.hub_stand_in import Repositories, running_hub
 
@@ -49,13 +49,13 @@ def published(hub: Repositories, finished_run: Path) -> dict[str, bytes]:
 
 def test_a_pulled_scene_looks_as_the_pushed_one(published, finished_run: Path, tmp_path: Path):
     main(["pull", NAME, str(tmp_path / "again")])
-    before, after = (load_system(find_checkpoint(p)) for p in (finished_run, tmp_path / "again"))
+    before, after = (load_scene(find_checkpoint(p)) for p in (finished_run, tmp_path / "again"))
     assert before.capture is not None and after.capture is not None
     cameras = after.capture.cameras["test"]
     assert torch.equal(cameras.c2w, before.capture.cameras["test"].c2w)
     assert after.capture.view_ids == before.capture.view_ids
     assert after.history == before.history
-    a, b = (system.render(cameras, 0, torch.ones(3)) for system in (before, after))
+    a, b = (system.render_rays_of(cameras, 0, torch.ones(3)) for system in (before, after))
     assert torch.equal(a.rgb, b.rgb)
 
 

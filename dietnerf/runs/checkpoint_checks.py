@@ -1,13 +1,12 @@
 """What a checkpoint declares, compared with what its bytes hold, before memory or time is spent."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
@@ -15,8 +14,8 @@ from torch.nn.modules.module import (
 )
 
 from dietnerf.errors import UserError
+from dietnerf.scene_model import SceneModel
 from dietnerf.specs import built
-from dietnerf.training.system import DietNeRF
 
 MOST_VALUES = 1_000_000
 
@@ -26,7 +25,7 @@ def check_weights(parts: dict[str, Any], weights: dict[str, Tensor], path: Path)
 
     Args:
         parts: specs of field, sampler and refinement.
-        weights: by their names in the system.
+        weights: by their names in the scene.
         path: the file that they come from.
 
     Raises:
@@ -34,9 +33,9 @@ def check_weights(parts: dict[str, Any], weights: dict[str, Tensor], path: Path)
     """
     with torch.device("meta"), _at_most(4 * len(weights) + 64, path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nothing is copied there
-        system = build_system(parts)
-        system.load_state_dict(weights)
-    for name, expected in system.state_dict().items():
+        scene = build_scene(parts)
+        scene.load_state_dict(weights)
+    for name, expected in scene.state_dict().items():
         found = weights[name]
         is_float = expected.is_floating_point()
         # Weights trained in bfloat16, as on TPUs, are loaded into float32.
@@ -51,11 +50,9 @@ def check_weights(parts: dict[str, Any], weights: dict[str, Tensor], path: Path)
             raise UserError(f"{name} is larger than any box: its sides are not finite")
 
 
-def build_system(parts: dict[str, Any]) -> DietNeRF:
-    """A system of specs by the names of its options."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
-        return DietNeRF(**{name: built(part) for name, part in parts.items()})
+def build_scene(parts: dict[str, Any]) -> SceneModel:
+    """A scene of specs by the names of its options."""
+    return SceneModel(**{name: built(part) for name, part in parts.items()})
 
 
 @contextmanager
@@ -96,40 +93,6 @@ def check_values(checkpoint: Any, path: Path) -> None:
             raise UserError(
                 f"{path} declares a tensor of {tuple(value.shape)} that it does not hold"
             )
-
-
-def check_callbacks(states: Any, callbacks: Iterable[Callback], path: Path) -> None:
-    """Refuse states of callbacks that hold what theirs never do.
-
-    Args:
-        states: by their keys.
-        callbacks: as they are at the start.
-        path: the file that the states come from.
-
-    Raises:
-        UserError: names the callback.
-    """
-    for callback in callbacks:
-        if not type(callback).__module__.startswith(("dietnerf", "pytorch_lightning")):
-            continue  # a user's own, whose state can be anything
-        saved = states.get(callback.state_key)
-        if saved is not None and not _is_like(saved, callback.state_dict()):
-            raise UserError(f"{path} holds an impossible state of {type(callback).__name__}")
-
-
-def _is_like(saved: Any, fresh: Any) -> bool:
-    """Whether a saved value has the type and the range of the fresh one."""
-    if isinstance(fresh, dict):
-        return isinstance(saved, dict) and all(
-            _is_like(saved[name], value) for name, value in fresh.items() if name in saved
-        )
-    if isinstance(saved, Tensor):
-        return saved.numel() == 1 and isinstance(fresh, Tensor | None)
-    if isinstance(fresh, str) or isinstance(saved, str):
-        return isinstance(saved, str) and isinstance(fresh, str | None)
-    if saved is None or isinstance(fresh, bool):
-        return type(saved) is type(fresh)
-    return type(saved) in (int, float) and 0 <= saved < 2**53
 
 
 def _is_backed(tensor: Tensor) -> bool:

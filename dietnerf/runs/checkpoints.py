@@ -7,19 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
+from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
+from dietnerf.history import History
 from dietnerf.registry import OptionReader
+from dietnerf.runs.checkpoint_checks import build_scene, check_values, check_weights
+from dietnerf.runs.checkpoint_format import check_format
+from dietnerf.scene_model import PARTS, SceneModel
 from dietnerf.tensor_files import load_tensors
-from dietnerf.training.checkpoint_checks import (
-    build_system,
-    check_values,
-    check_weights,
-)
-from dietnerf.training.checkpoint_format import check_format
-from dietnerf.training.hub import fetch, is_remote
-from dietnerf.training.system import PARTS, DietNeRF
 
 LAST, BEST = "last.ckpt", "best.ckpt"
+SCHEME = "hf:"  # of a scene on the hub
 
 
 def find_checkpoint(path: Path | str) -> Path:
@@ -30,7 +28,11 @@ def find_checkpoint(path: Path | str) -> Path:
     Raises:
         UserError: there is none.
     """
-    path = fetch(path) if is_remote(path) else Path(path)
+    if str(path).startswith(f"{SCHEME}/"):
+        from dietnerf.runs.hub import fetch  # which takes half a second to import
+
+        path = fetch(path)
+    path = Path(path)
     if not path.is_dir():
         if path.is_file():
             return path
@@ -113,7 +115,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_options(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The options of the system in a checkpoint: plain values and specs.
+    """The options of the scene in a checkpoint: plain values and specs.
 
     Raises:
         UserError: they are not options of this version, or name a class that no file may name.
@@ -121,26 +123,25 @@ def read_options(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     saved = checkpoint.get("hyper_parameters") or {}
     if not isinstance(saved, dict):
         raise UserError(f"{path} holds no options of a model: it is not dietnerf's")
-    # Older checkpoints name a loader there, which is not followed.
-    options = {name: value for name, value in saved.items() if name != "_instantiator"}
-    return OptionReader(path).options(options, DietNeRF, "hyper_parameters")
+    options = {name: saved.get(name) for name in PARTS}
+    return OptionReader(path).options(options, SceneModel, "hyper_parameters")
 
 
-def load_system(path: Path) -> DietNeRF:
+def load_scene(path: Path) -> SceneModel:
     """Field, sampler and cameras of a checkpoint, ready to render, on the CPU.
 
     Raises:
         UserError: as `read_checkpoint`, or the weights are not those of the options.
     """
     checkpoint = read_checkpoint(path)
-    options = read_options(checkpoint, path)
-    parts = {name: options.get(name) for name in PARTS}
+    parts = read_options(checkpoint, path)
     weights = weights_of(checkpoint, path)
     try:
         check_weights(parts, weights, path)
-        system = build_system(parts)
-        system.load_state_dict(weights)
-        system.on_load_checkpoint(checkpoint)
+        scene = build_scene(parts)
+        scene.load_state_dict(weights)
+        scene.capture = Capture.from_dict(checkpoint["dietnerf"]["capture"])
+        scene.history = History.from_dict(checkpoint["dietnerf"]["history"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # whatever becomes of options or weights that do not fit each other
@@ -149,7 +150,7 @@ def load_system(path: Path) -> DietNeRF:
             f"{path} holds no scene that can be shown ({type(error).__name__}: {reason}); "
             "it may have been changed, or come from another version"
         ) from error
-    return system.eval()
+    return scene.eval()
 
 
 def weights_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Tensor]:

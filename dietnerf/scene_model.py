@@ -1,0 +1,120 @@
+"""A trained scene: what is rendered, without anything of training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dietnerf.data.scene import Capture
+from dietnerf.fields import MLP, AbstractField
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rendering
+from dietnerf.geometry.refinement import CameraRefinement
+from dietnerf.history import History
+from dietnerf.renderer import render_image
+from dietnerf.sampling import AbstractSampler, Stratified
+
+PARTS = ("field", "sampler", "refinement")  # what a picture needs
+
+
+@dataclass(frozen=True)
+class RenderedImage:
+    """A whole image.
+
+    Args:
+        rgb: colors in [0, 1], (height, width, 3).
+        depth: expected distance along the ray in scene units, times opacity, (height, width).
+        opacity: share of the light that the scene stops, (height, width) in [0, 1].
+    """
+
+    rgb: Tensor
+    depth: Tensor
+    opacity: Tensor
+
+    @classmethod
+    def of(cls, rendering: Rendering, height: int) -> "RenderedImage":
+        """Of height * width rays, row by row."""
+        rgb = rendering.rgb.view(height, -1, 3)
+        return cls(rgb, rendering.depth.view(height, -1), rendering.opacity.view(height, -1))
+
+    def numpy(self) -> dict[str, np.ndarray]:
+        """`rgb`, `depth` and `opacity` as float32 arrays on the CPU."""
+        values = {"rgb": self.rgb, "depth": self.depth, "opacity": self.opacity}
+        return {name: value.float().cpu().numpy() for name, value in values.items()}
+
+
+class SceneModel(nn.Module):
+    """A radiance field with what renders it, and the cameras that it was trained from.
+
+        scene = dietnerf.load("runs/lego")
+        image = scene.render(scene.cameras["test"][[0]]).numpy()["rgb"]
+
+    Args:
+        field: what is rendered.
+        sampler: where along each ray the field is evaluated.
+        refinement: how training corrected its cameras; None took them for exact.
+    """
+
+    def __init__(
+        self,
+        field: AbstractField | None = None,
+        sampler: AbstractSampler | None = None,
+        refinement: CameraRefinement | None = None,
+    ) -> None:
+        super().__init__()
+        self.field = field or MLP()
+        self.sampler = sampler or Stratified()
+        self.refinement = refinement
+        self.capture: Capture | None = None
+        self.history: History | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def cameras(self) -> dict[str, Cameras]:
+        """By split, `train`, `val` and `test`, as far as the capture has them; those of training as
+        corrected."""
+        return {str(split): cameras for split, cameras in self.refined_capture().cameras.items()}
+
+    @property
+    def background(self) -> Tensor:
+        """The color behind the scene, (3,)."""
+        return self.refined_capture().background
+
+    def render(self, cameras: Cameras, background: Tensor | None = None) -> RenderedImage:
+        """The image of one camera, without randomness and without gradients.
+
+        Args:
+            cameras: a batch of one.
+            background: (3,); None takes the scene's.
+
+        Raises:
+            ValueError: there is not one camera.
+        """
+        if len(cameras) != 1:
+            raise ValueError(f"render: expected one camera, got {len(cameras)}; use render_path")
+        behind = self.background if background is None else background
+        return RenderedImage.of(self.render_rays_of(cameras, 0, behind), cameras.height)
+
+    def render_path(
+        self, cameras: Cameras, background: Tensor | None = None
+    ) -> Iterator[RenderedImage]:
+        """The images of cameras, one after the other."""
+        return (self.render(cameras[[i]], background) for i in range(len(cameras)))
+
+    def render_rays_of(self, cameras: Cameras, index: int, background: Tensor) -> Rendering:
+        """All pixels of one of several cameras, (height * width) rays row by row."""
+        return render_image(cameras, index, self.field, self.sampler, background.to(self.device))
+
+    def refined_capture(self) -> Capture:
+        """The capture, with the training cameras as corrected."""
+        assert self.capture is not None, "a scene that was trained or loaded has its capture"
+        if self.refinement is None:
+            return self.capture
+        cameras = dict(self.capture.cameras)
+        cameras["train"] = self.refinement.refined(cameras["train"])
+        return replace(self.capture, cameras=cameras)
