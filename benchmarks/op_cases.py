@@ -159,8 +159,8 @@ def hash_encode_kernels(scene: Scene) -> list[Kernel]:
 
 def march_rays_kernels(scene: Scene) -> list[Kernel]:
     rays, sampler, n_rays = scene.rays, scene.sampler, scene.n_rays
-    args = (rays.rays_o, rays.rays_d, rays.near, rays.far, sampler.bounds, sampler.occupied)
-    args += (sampler.resolution, sampler.step, sampler.cone_angle, scene.jitter)
+    grid = sampler.cells._replace(step=sampler.step)
+    args = (rays.rays_o, rays.rays_d, rays.near, rays.far, grid, scene.jitter)
     # A ray is 9 numbers in and an offset out, a sample 2 numbers out; the bits are read once.
     n_bytes = n_rays * (36 + 8) + 8 * scene.n_samples + sampler.occupied.numel()
     # A ray is clipped by 6 walls of 2 operations, 12 comparisons, and scaled by 9; a sample's place
@@ -179,14 +179,11 @@ def march_rays_kernels(scene: Scene) -> list[Kernel]:
 
 
 def render_hash_grid_kernels(scene: Scene) -> list[Kernel]:
-    field, samples, rays, n = scene.field, scene.samples, scene.rays, scene.n_samples
-    layers = (*field.density_net, *field.colour_net)
-    network = torch.cat([layer.weight.detach().flatten() for layer in layers]).requires_grad_()
-    directions = field.encode_direction(rays.viewdirs)
-    tensors = (scene.table, field.levels, field.level_weights, network, directions)
-    tensors += (rays.rays_o, rays.rays_d, samples.ts, samples.deltas, samples.ray_offsets)
-    shape = (field.width, field.n_geometry, len(field.colour_net) - 1, False, field.early_stop)
-    args = (*tensors, field.box, *shape)
+    samples, n = scene.samples, scene.n_samples
+    field = scene.field._along(scene.rays)
+    network = field.network.detach().requires_grad_()
+    field = field._replace(table=scene.table, network=network, is_unbounded=False)
+    args = (field, samples.ts, samples.deltas, samples.ray_offsets)
 
     def ours() -> tuple[Tensor, ...]:
         with scene.autocast():
@@ -194,16 +191,17 @@ def render_hash_grid_kernels(scene: Scene) -> list[Kernel]:
 
     def theirs() -> tuple[Tensor, ...]:
         with scene.autocast():
-            return render_hash_grid_reference(*args, keeps_samples=False)[:4]
+            return render_hash_grid_reference(*args, saves_samples=False)[:4]
 
     # A sample is 2 numbers in, its weight and its encoding out (backwards: all in); a ray 6 numbers
     # and its direction's features in, 5 and an offset out; the table is read, or its gradient
     # written.
-    n_bytes = n * (12 + 4 * scene.n_encoded) + scene.n_rays * (24 + 4 * directions.shape[1] + 28)
+    n_directions = field.directions.shape[1]
+    n_bytes = n * (12 + 4 * scene.n_encoded) + scene.n_rays * (24 + 4 * n_directions + 28)
     n_bytes += scene.table_bytes
     # A weight of the networks multiplies and adds; density, alpha and compositing take some 20.
-    # Backwards the networks run again, as nothing of them is kept, and then twice that for the
-    # gradients of inputs and of weights.
+    # The backward recomputes the networks, as nothing of them is saved, and takes twice that for
+    # the gradients of inputs and of weights.
     network_flops = 2 * network.numel()
     return [
         Kernel(
@@ -229,33 +227,24 @@ def render_hash_grid_kernels(scene: Scene) -> list[Kernel]:
 
 def trace_hash_grid_kernels(scene: Scene) -> list[Kernel]:
     cells = scene.sampler.cells
-    asked = scene.field._along(scene.rays)
-    args = asked | {
-        "table": scene.table.detach(),
-        "network": asked["network"].detach(),
-        "near": scene.rays.near,
-        "far": scene.rays.far,
-        "grid_bounds": cells.bounds,
-        "occupied": cells.occupied,
-        "resolution": cells.resolution,
-        "step": cells.step,
-        "cone_angle": cells.cone_angle,
-    }
+    field = scene.field._along(scene.rays)
+    field = field._replace(table=scene.table.detach(), network=field.network.detach())
+    args = (field, scene.rays.near, scene.rays.far, cells)
     still, _ = scene.sampler.sample(scene.rays, scene.field, None)
     with torch.no_grad():
         weights = scene.field.render(still).weights
-    n = int((weights > 0).sum())  # what lies behind is not asked
+    n = int((weights > 0).sum())  # the samples behind are not evaluated
     # A ray is 8 numbers and its direction's features in, 5 out; table and bits are read once.
-    n_bytes = scene.n_rays * (32 + 4 * asked["directions"].shape[1] + 20)
+    n_bytes = scene.n_rays * (32 + 4 * field.directions.shape[1] + 20)
     n_bytes += scene.table_bytes + cells.occupied.numel()
     return [
         Kernel(
             "trace_hash_grid",
-            lambda: trace_hash_grid(**args),
-            lambda: trace_hash_grid_reference(**args),
+            lambda: trace_hash_grid(*args),
+            lambda: trace_hash_grid_reference(*args),
             n_bytes,
             33 * scene.n_rays + n * (13 + scene.encoding_flops + 20),
-            n_network_flops=n * 2 * asked["network"].numel(),
+            n_network_flops=n * 2 * field.network.numel(),
             n_gathers=n * scene.n_levels * N_CORNERS,
         )
     ]

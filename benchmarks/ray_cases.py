@@ -14,7 +14,7 @@ N_COARSE, N_FINE = 64, 128  # samples of a ray of the paper's
 
 
 def answers(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Densities and colours of the samples, always the same ones."""
+    """Densities and colors of the samples, always the same ones."""
     draw = torch.Generator(scene.device).manual_seed(2)
     found = torch.rand(4, scene.n_samples, generator=draw, device=scene.device)
     return found[0].requires_grad_(), found[1:].T.contiguous().requires_grad_()
@@ -32,7 +32,7 @@ def composite_kernels(scene: Scene) -> list[Kernel]:
         return composite_reference(*args)[:4]
 
     # A sample is 6 numbers in and its weight out; a ray an offset in and 6 numbers out. Backwards
-    # weight and 6 numbers in, gradients of density and colour out; a ray's 6 numbers in.
+    # weight and 6 numbers in, gradients of density and color out; a ray's 6 numbers in.
     # Optical thickness, two exponentials, transmittance, weight, three sums; backwards as much
     # twice.
     return [

@@ -1,4 +1,4 @@
-// One step of Adam in place: what must hold, and the mathematics of a run of elements.
+// One step of Adam in place: input checks, and the mathematics of consecutive elements.
 // See dietnerf/ops/adam_step.py for the arguments.
 #pragma once
 
@@ -8,8 +8,8 @@
 
 namespace dietnerf {
 
-// What all elements of a step share. What changes from step to step is read where the elements are:
-// so a step that was recorded (CUDA graphs) can be told anew.
+// The factors that all elements of a step share. Those that change from step to step are read from
+// device memory, so that a captured CUDA graph can be given new ones.
 template <typename T>
 struct AdamRule {
   T beta1, rest1, beta2, rest2, eps;
@@ -40,7 +40,7 @@ struct AdamRule {
   }
 };
 
-// One job is kSize elements: one on a GPU, on the host as many as become vector instructions.
+// A call updates kSize elements: one on a GPU, on the host as many as become vector instructions.
 template <typename T, int kSize_>
 struct AdamStep {
   static constexpr int kSize = kSize_;
@@ -50,25 +50,25 @@ struct AdamStep {
   int64_t n;
   AdamRule<T> rule;
 
-  DIETNERF_HD void operator()(int64_t job) const {
-    if (is_touched(job)) take(job);
+  DIETNERF_HD void operator()(int64_t index) const {
+    if (is_touched(index)) take(index);
   }
 
-  DIETNERF_HD bool is_touched(int64_t job) const {
-    const T* g = grad + job * kSize;
-    // A constant count gives loops without ends; only the last job has another one.
-    return (job + 1) * kSize <= n ? has_nonzero(g, kSize) : has_nonzero(g, n_left(job));
+  DIETNERF_HD bool is_touched(int64_t index) const {
+    const T* g = grad + index * kSize;
+    // A constant count avoids remainder loops; only the last call has another one.
+    return (index + 1) * kSize <= n ? has_nonzero(g, kSize) : has_nonzero(g, n_left(index));
   }
 
-  DIETNERF_HD void take(int64_t job) const {
-    if ((job + 1) * kSize <= n) {
-      take(job * kSize, kSize);
+  DIETNERF_HD void take(int64_t index) const {
+    if ((index + 1) * kSize <= n) {
+      take(index * kSize, kSize);
     } else {
-      take(job * kSize, n_left(job));
+      take(index * kSize, n_left(index));
     }
   }
 
-  DIETNERF_HD int n_left(int64_t job) const { return static_cast<int>(n - job * kSize); }
+  DIETNERF_HD int n_left(int64_t index) const { return static_cast<int>(n - index * kSize); }
 
   static DIETNERF_HD bool has_nonzero(const T* g, int count) {
     int found = 0;
@@ -90,7 +90,8 @@ struct AdamStep {
       square[i] = rule.next_square(squares[i], g[i]);
       value[i] = rule.next_value(now, values[i], mean[i], square[i]);
     }
-    // A loop each: the compiler would join the three choices to one branch, and that is no vector.
+    // Separate loops: the compiler would merge the three selects into a branch, which prevents
+    // vectorization.
     DIETNERF_SIMD
     for (int i = 0; i < count; ++i) means[i] = g[i] != 0 ? mean[i] : means[i];
     DIETNERF_SIMD
@@ -100,7 +101,7 @@ struct AdamStep {
   }
 };
 
-// Unlike checked(), makes no contiguous copy: what is written to one would be lost.
+// Unlike check_tensor(), makes no contiguous copy: updates of a copy would be lost.
 inline void check_in_place(const char* op, const char* name, const Tensor& tensor,
                            const Tensor& like) {
   check_memory(op, name, tensor);
@@ -114,7 +115,7 @@ inline void check_in_place(const char* op, const char* name, const Tensor& tenso
   STD_TORCH_CHECK(tensor.is_contiguous(), op, ": ", name, " must be contiguous");
 }
 
-// Elements would be written in another order for another number of threads. Both are contiguous.
+// Overlapping elements would make the result depend on the number of threads. Both are contiguous.
 inline void check_apart(const char* op, const Tensor& written, const Tensor& other) {
   const auto begin = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.data_ptr()); };
   const uintptr_t n_bytes = written.numel() * written.element_size();
@@ -123,10 +124,10 @@ inline void check_apart(const char* op, const Tensor& written, const Tensor& oth
                   ": parameter, grad, exp_avg and exp_avg_sq must not share memory");
 }
 
-// Takes `spread(job, n_jobs)`, which calls job(i) for every i on the device at hand; a job is
-// Job<T>::kSize elements and made of the fields of an AdamStep.
-template <template <typename> class Job, typename Spread>
-void adam_step(const Spread& spread, const Tensor& parameter, const Tensor& grad,
+// `launch(kernel, n)` calls kernel(i) for every i below n on the launcher's device; a call updates
+// Kernel<T>::kSize elements, and a Kernel<T> is made of the fields of an AdamStep.
+template <template <typename> class Kernel, typename Launcher>
+void adam_step(const Launcher& launch, const Tensor& parameter, const Tensor& grad,
                const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& rule_, double beta1,
                double beta2, double eps) {
   const char* op = "adam_step";
@@ -152,15 +153,29 @@ void adam_step(const Spread& spread, const Tensor& parameter, const Tensor& grad
   const int64_t n = parameter.numel();
   with_floating_type(op, parameter, [&](auto zero) {
     using T = decltype(zero);
-    const AdamRule<T> rule(readable<double>(rule_), beta1, beta2, eps);
-    const Job<T> job{writable<T>(parameter),
-                     readable<T>(grad),
-                     writable<T>(exp_avg),
-                     writable<T>(exp_avg_sq),
-                     n,
-                     rule};
-    spread(job, (n + Job<T>::kSize - 1) / Job<T>::kSize);
+    const AdamRule<T> rule(const_data<double>(rule_), beta1, beta2, eps);
+    const Kernel<T> kernel{mutable_data<T>(parameter),
+                           const_data<T>(grad),
+                           mutable_data<T>(exp_avg),
+                           mutable_data<T>(exp_avg_sq),
+                           n,
+                           rule};
+    launch(kernel, (n + Kernel<T>::kSize - 1) / Kernel<T>::kSize);
   });
 }
+
+// The op on the device of `Launcher`, in kernels of Kernel<T>::kSize elements.
+template <template <typename> class Kernel, typename Launcher>
+struct AdamStepOp {
+  static void forward(Tensor parameter, Tensor grad, Tensor exp_avg, Tensor exp_avg_sq, Tensor rule,
+                      double beta1, double beta2, double eps) {
+    adam_step<Kernel>(Launcher(parameter, parameter.numel()), parameter, grad, exp_avg, exp_avg_sq,
+                      rule, beta1, beta2, eps);
+  }
+
+  static void register_kernels(torch::stable::detail::StableLibrary& library) {
+    library.impl("adam_step", TORCH_BOX(&AdamStepOp::forward));
+  }
+};
 
 }  // namespace dietnerf

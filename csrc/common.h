@@ -1,6 +1,5 @@
-// What every op shares: the tensor alias, the host+device macro, contract checks and the dtype
-// switch. The only place that includes torch; the stable ABI keeps one binary valid over several
-// torch releases.
+// Shared by all ops: the tensor alias, the host+device macro, input checks and the dtype switch.
+// The only file that includes torch; with the stable ABI one binary serves several torch releases.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -64,7 +63,7 @@ inline std::string shape_text(const int64_t* sizes, int64_t n_dims) {
   return text.str();
 }
 
-// Refuses what only a caller past Python can pass: None, or a tensor whose storage was resized.
+// Refuses what only a raw call can pass: None, or a tensor whose storage was resized.
 inline void check_memory(const char* op, const char* name, const Tensor& tensor) {
   STD_TORCH_CHECK(tensor.defined(), op, ": ", name, " must be given");
   if (tensor.numel() == 0) return;
@@ -75,9 +74,10 @@ inline void check_memory(const char* op, const char* name, const Tensor& tensor)
                   name, " is longer than its storage, which has ", n_bytes, " bytes");
 }
 
-// The contiguous form of an argument that has the sizes given and the dtype and device of `like`.
-inline Tensor checked(const char* op, const char* name, const Tensor& tensor, const Tensor& like,
-                      std::initializer_list<int64_t> sizes) {
+// Checks that an argument has the sizes given, and the dtype and device of `like`; returns it
+// contiguous.
+inline Tensor check_tensor(const char* op, const char* name, const Tensor& tensor,
+                           const Tensor& like, std::initializer_list<int64_t> sizes) {
   check_memory(op, name, tensor);
   STD_TORCH_CHECK(like.defined(), op, ": the other floating arguments must be given");
   const int64_t n_dims = static_cast<int64_t>(sizes.size());
@@ -92,19 +92,18 @@ inline Tensor checked(const char* op, const char* name, const Tensor& tensor, co
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-inline OptionalTensor checked(const char* op, const char* name, const OptionalTensor& tensor,
-                              const Tensor& like, std::initializer_list<int64_t> sizes) {
+inline OptionalTensor check_tensor(const char* op, const char* name, const OptionalTensor& tensor,
+                                   const Tensor& like, std::initializer_list<int64_t> sizes) {
   if (!tensor.has_value()) return std::nullopt;
-  return checked(op, name, *tensor, like, sizes);
+  return check_tensor(op, name, *tensor, like, sizes);
 }
 
 // Whether there may be samples behind the last ray's, which belong to none.
-enum class Behind { kNothing, kSpare };
+enum class Padding { kNone, kTrailing };
 
-// Offsets on the GPU are not looked at: that would wait for it. The kernels assert the range
-// instead.
-inline Tensor checked_offsets(const char* op, const Tensor& ray_offsets, const Tensor& like,
-                              int64_t n_samples, Behind behind = Behind::kNothing) {
+// Offsets on a GPU are not read, which would synchronize. The kernels assert the range instead.
+inline Tensor check_offsets(const char* op, const Tensor& ray_offsets, const Tensor& like,
+                            int64_t n_samples, Padding padding = Padding::kNone) {
   check_memory(op, "ray_offsets", ray_offsets);
   STD_TORCH_CHECK(ray_offsets.dim() == 1 && ray_offsets.size(0) >= 1, op,
                   ": ray_offsets must be (n_rays+1,)");
@@ -117,15 +116,15 @@ inline Tensor checked_offsets(const char* op, const Tensor& ray_offsets, const T
     const int64_t* values = offsets.const_data_ptr<int64_t>();
     const int64_t n_rays = offsets.size(0) - 1;
     bool ascends = values[0] == 0 && values[n_rays] <= n_samples;
-    if (behind == Behind::kNothing) ascends &= values[n_rays] == n_samples;
+    if (padding == Padding::kNone) ascends &= values[n_rays] == n_samples;
     for (int64_t i = 0; i < n_rays; ++i) ascends &= values[i] <= values[i + 1];
     STD_TORCH_CHECK(ascends, op, ": ray_offsets must ascend from 0 to ",
-                    behind == Behind::kSpare ? "at most " : "", "n_samples = ", n_samples);
+                    padding == Padding::kTrailing ? "at most " : "", "n_samples = ", n_samples);
   }
   return offsets;
 }
 
-// Number of columns where there are rows; a wrong number of dimensions is for checked() to refuse.
+// Number of columns; check_tensor() refuses a wrong number of dimensions.
 inline int64_t last_size(const Tensor& tensor) {
   return tensor.dim() ? tensor.size(tensor.dim() - 1) : 0;
 }
@@ -140,9 +139,9 @@ inline Tensor zeros_sized(const Tensor& like, std::initializer_list<int64_t> siz
   return torch::stable::new_zeros(like, sizes);
 }
 
-// For what a job writes ray by ray: zero where samples belong to no ray.
-inline Tensor of_samples(const Tensor& like, const Tensor& ray_offsets,
-                         std::initializer_list<int64_t> sizes) {
+// An output that kernels write ray by ray, zero for samples that belong to no ray.
+inline Tensor new_per_sample(const Tensor& like, const Tensor& ray_offsets,
+                             std::initializer_list<int64_t> sizes) {
   const int64_t n_samples = *sizes.begin(), n_rays = ray_offsets.size(0) - 1;
   const bool has_none =
       ray_offsets.is_cpu() && ray_offsets.const_data_ptr<int64_t>()[n_rays] == n_samples;
@@ -150,12 +149,12 @@ inline Tensor of_samples(const Tensor& like, const Tensor& ray_offsets,
 }
 
 template <typename T>
-T* writable(const Tensor& tensor) {
+T* mutable_data(const Tensor& tensor) {
   return tensor.numel() ? tensor.mutable_data_ptr<T>() : nullptr;
 }
 
 template <typename T>
-const T* readable(const OptionalTensor& tensor) {
+const T* const_data(const OptionalTensor& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr<T>() : nullptr;
 }
 
@@ -171,8 +170,7 @@ void with_floating_type(const char* op, const Tensor& like, const Body& body) {
   }
 }
 
-// The same for numbers that are stored in half precision or in float32, and computed with in
-// float32.
+// The same for values stored in half precision or in float32 and converted to float32.
 template <typename Body>
 void with_half_type(const char* op, const Tensor& like, const Body& body) {
   if (like.scalar_type() == ScalarType::Half) {
@@ -186,7 +184,7 @@ void with_half_type(const char* op, const Tensor& like, const Body& body) {
   }
 }
 
-// The same for numbers that are stored in any of these, or in float64.
+// The same for values stored in any of these, or in float64.
 template <typename Body>
 void with_stored_type(const char* op, const Tensor& like, const Body& body) {
   if (like.scalar_type() == ScalarType::Double) {
@@ -196,28 +194,28 @@ void with_stored_type(const char* op, const Tensor& like, const Body& body) {
   }
 }
 
-// The box of a scene, (2, 3). On a GPU its corners are not looked at: that would wait for it.
-inline Tensor checked_bounds(const char* op, const Tensor& bounds_, const Tensor& like) {
-  const Tensor bounds = checked(op, "bounds", bounds_, like, {2, 3});
-  if (!bounds.is_cpu()) return bounds;
-  with_floating_type(op, bounds, [&](auto zero) {
+// A box, (2, 3). Its corners are not read on a GPU, which would synchronize.
+inline Tensor check_aabb(const char* op, const Tensor& bounds_, const Tensor& like) {
+  const Tensor aabb = check_tensor(op, "aabb", bounds_, like, {2, 3});
+  if (!aabb.is_cpu()) return aabb;
+  with_floating_type(op, aabb, [&](auto zero) {
     using T = decltype(zero);
-    const T* corners = bounds.const_data_ptr<T>();
+    const T* corners = aabb.const_data_ptr<T>();
     for (int axis = 0; axis < 3; ++axis) {
       const T size = corners[3 + axis] - corners[axis];
       STD_TORCH_CHECK(size > 0 && std::isfinite(size), op,
-                      ": bounds must be a lower and a higher corner, got ", corners[axis], " and ",
+                      ": aabb must be a lower and a higher corner, got ", corners[axis], " and ",
                       corners[3 + axis]);
     }
   });
-  return bounds;
+  return aabb;
 }
 
 inline void check_early_stop(const char* op, double early_stop) {
   STD_TORCH_CHECK(!std::isnan(early_stop), op, ": early_stop must be a number, got nan");
 }
 
-// Where a ray's samples lie.
+// The samples of a ray.
 struct Range {
   int64_t start, count;
 };
@@ -229,7 +227,7 @@ struct RayOffsets {
   DIETNERF_HD Range operator[](int64_t ray) const {
     const int64_t start = ends[ray], end = ends[ray + 1];
 #if defined(__CUDA_ARCH__)
-    // checked_offsets() has not looked at offsets on the GPU.
+    // check_offsets() does not read offsets on a GPU.
     assert(0 <= start && start <= end && end <= n_samples);
 #endif
     return {start, end - start};

@@ -1,4 +1,4 @@
-// The distortion of a ray's weights: what must hold, and the mathematics of one ray.
+// The distortion of a ray's weights: input checks, and the mathematics of one ray.
 // See dietnerf/ops/distortion.py for shapes and units.
 #pragma once
 
@@ -66,56 +66,78 @@ struct DistortionInputs {
 
   DistortionInputs(const char* op, const Tensor& weights_, const Tensor& ts_, const Tensor& deltas_,
                    const Tensor& ray_offsets_)
-      : weights(checked(op, "weights", weights_, weights_, {weights_.numel()})),
-        ts(checked(op, "ts", ts_, weights, {weights.numel()})),
-        deltas(checked(op, "deltas", deltas_, weights, {weights.numel()})),
-        ray_offsets(checked_offsets(op, ray_offsets_, weights, weights.numel(), Behind::kSpare)),
+      : weights(check_tensor(op, "weights", weights_, weights_, {weights_.numel()})),
+        ts(check_tensor(op, "ts", ts_, weights, {weights.numel()})),
+        deltas(check_tensor(op, "deltas", deltas_, weights, {weights.numel()})),
+        ray_offsets(check_offsets(op, ray_offsets_, weights, weights.numel(), Padding::kTrailing)),
         n_samples(weights.numel()),
         n_rays(ray_offsets.size(0) - 1) {}
 };
 
-// The entries take `spread(job, n_rays)`, which calls job(ray) for every ray on the device at hand.
-template <typename Spread>
-Tensor distortion(const Spread& spread, const DistortionInputs& in) {
+// `launch(kernel, n_rays)` calls kernel(ray) for every ray on the launcher's device.
+template <typename Launcher>
+Tensor distortion(const Launcher& launch, const DistortionInputs& in) {
   const Tensor found = empty_sized(in.weights, {in.n_rays});
   with_floating_type("distortion", in.weights, [&](auto zero) {
     using T = decltype(zero);
-    spread(Distortion<T>{readable<T>(in.weights),
-                         readable<T>(in.ts),
-                         readable<T>(in.deltas),
-                         {readable<int64_t>(in.ray_offsets), in.n_samples},
-                         writable<T>(found)},
+    launch(Distortion<T>{const_data<T>(in.weights),
+                         const_data<T>(in.ts),
+                         const_data<T>(in.deltas),
+                         {const_data<int64_t>(in.ray_offsets), in.n_samples},
+                         mutable_data<T>(found)},
            in.n_rays);
   });
   return found;
 }
 
-template <typename Spread>
-std::tuple<Tensor, Tensor, Tensor> distortion_backward(const Spread& spread, int64_t wanted,
+template <typename Launcher>
+std::tuple<Tensor, Tensor, Tensor> distortion_backward(const Launcher& launch, int64_t output_mask,
                                                        const OptionalTensor& grad_,
                                                        const DistortionInputs& in) {
   const char* op = "distortion_backward";
   STD_TORCH_CHECK(grad_.has_value(), op, ": grad_distortion must be given");
-  const Tensor grad = checked(op, "grad_distortion", *grad_, in.weights, {in.n_rays});
-  const Tensor grad_weights = of_samples(in.weights, in.ray_offsets, {in.n_samples});
-  const Tensor grad_ts = of_samples(in.weights, in.ray_offsets, {in.n_samples});
-  const Tensor grad_deltas = of_samples(in.weights, in.ray_offsets, {in.n_samples});
+  const Tensor grad = check_tensor(op, "grad_distortion", *grad_, in.weights, {in.n_rays});
+  const Tensor grad_weights = new_per_sample(in.weights, in.ray_offsets, {in.n_samples});
+  const Tensor grad_ts = new_per_sample(in.weights, in.ray_offsets, {in.n_samples});
+  const Tensor grad_deltas = new_per_sample(in.weights, in.ray_offsets, {in.n_samples});
   with_floating_type(op, in.weights, [&](auto zero) {
     using T = decltype(zero);
-    spread(DistortionBackward<T>{readable<T>(grad),
-                                 readable<T>(in.weights),
-                                 readable<T>(in.ts),
-                                 readable<T>(in.deltas),
-                                 {readable<int64_t>(in.ray_offsets), in.n_samples},
-                                 writable<T>(grad_weights),
-                                 writable<T>(grad_ts),
-                                 writable<T>(grad_deltas)},
+    launch(DistortionBackward<T>{const_data<T>(grad),
+                                 const_data<T>(in.weights),
+                                 const_data<T>(in.ts),
+                                 const_data<T>(in.deltas),
+                                 {const_data<int64_t>(in.ray_offsets), in.n_samples},
+                                 mutable_data<T>(grad_weights),
+                                 mutable_data<T>(grad_ts),
+                                 mutable_data<T>(grad_deltas)},
            in.n_rays);
   });
-  const auto if_wanted = [&](int bit, const Tensor& found) {
-    return wanted >> bit & 1 ? found : empty_sized(in.weights, {0});
+  const auto if_set = [&](int bit, const Tensor& found) {
+    return output_mask >> bit & 1 ? found : empty_sized(in.weights, {0});
   };
-  return {if_wanted(0, grad_weights), if_wanted(1, grad_ts), if_wanted(2, grad_deltas)};
+  return {if_set(0, grad_weights), if_set(1, grad_ts), if_set(2, grad_deltas)};
 }
+
+// The op on the device of `Launcher`.
+template <typename Launcher>
+struct DistortionOp {
+  static Tensor forward(Tensor weights, Tensor ts, Tensor deltas, Tensor ray_offsets) {
+    const DistortionInputs in("distortion", weights, ts, deltas, ray_offsets);
+    return distortion(Launcher(in.ray_offsets, in.n_samples), in);
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor> backward(int64_t output_mask,
+                                                     OptionalTensor grad_distortion, Tensor weights,
+                                                     Tensor ts, Tensor deltas, Tensor ray_offsets) {
+    const DistortionInputs in("distortion_backward", weights, ts, deltas, ray_offsets);
+    return distortion_backward(Launcher(in.ray_offsets, in.n_samples), output_mask, grad_distortion,
+                               in);
+  }
+
+  static void register_kernels(torch::stable::detail::StableLibrary& library) {
+    library.impl("distortion", TORCH_BOX(&DistortionOp::forward));
+    library.impl("distortion_backward", TORCH_BOX(&DistortionOp::backward));
+  }
+};
 
 }  // namespace dietnerf

@@ -1,5 +1,5 @@
-// A multiresolution hash grid (instant-ngp, section 3): where a point lies in the unit cube, and
-// which entries of the table it touches. Shared by the ops that read one.
+// A multiresolution hash grid (instant-ngp, section 3): mapping a point to the unit cube, and to
+// the entries of the table that it touches. Shared by the ops on hash grids.
 #pragma once
 
 #include <cmath>
@@ -13,14 +13,15 @@ namespace dietnerf {
 struct HashLevel {
   int64_t resolution, offset, n_entries;
 
-  // Where there is an entry for every vertex, nothing is hashed.
+  // With an entry for every vertex, nothing is hashed.
   DIETNERF_HD bool is_dense() const {
     const int64_t n_vertices = resolution + 1;
     return n_vertices * n_vertices * n_vertices <= n_entries;
   }
 };
 
-// Where a coordinate in [0, 1] lies on one axis of a grid: the vertex below, and how far behind it.
+// Position of a coordinate in [0, 1] on one axis of a grid: the vertex below, and the fraction of a
+// cell above it.
 template <typename T>
 struct AxisCell {
   uint32_t low;
@@ -67,18 +68,18 @@ struct HashCell {
   }
 };
 
-// From scene units into the unit cube. Contracted (mip-NeRF 360, eq. 10, in the maximum norm), the
-// box takes the middle half along each axis and everything outside it the rest.
+// From scene units to the unit cube. Contracted (mip-NeRF 360, eq. 10, in the maximum norm), the
+// box is mapped to the middle half along each axis, and space outside of it to the rest.
 template <typename T>
 struct UnitCube {
-  T centre[3], inv_half[3];
+  T center[3], inv_half[3];
   bool contracted;
 
-  // False outside the box of a bounded scene, where there is nothing.
+  // False outside the box of a bounded scene, which is empty there.
   DIETNERF_HD bool map(const T position[3], T unit[3]) const {
     T largest = 0;
     for (int axis = 0; axis < 3; ++axis) {
-      unit[axis] = (position[axis] - centre[axis]) * inv_half[axis];  // the box is [-1, 1]
+      unit[axis] = (position[axis] - center[axis]) * inv_half[axis];  // the box is [-1, 1]
       const T size = unit[axis] < 0 ? -unit[axis] : unit[axis];
       largest = size > largest ? size : largest;
     }
@@ -95,14 +96,14 @@ struct UnitCube {
   }
 };
 
-// `bounds` is (2, 3) on the CPU or read on the device: the lowest and the highest corner of the
+// `aabb` is (2, 3) on the CPU or read on the device: the lowest and the highest corner of the
 // box.
 template <typename T>
-DIETNERF_HD UnitCube<T> unit_cube(const T* bounds, bool contracted) {
+DIETNERF_HD UnitCube<T> unit_cube(const T* aabb, bool contracted) {
   UnitCube<T> cube;
   for (int axis = 0; axis < 3; ++axis) {
-    cube.centre[axis] = (bounds[axis] + bounds[3 + axis]) / 2;
-    cube.inv_half[axis] = 2 / (bounds[3 + axis] - bounds[axis]);
+    cube.center[axis] = (aabb[axis] + aabb[3 + axis]) / 2;
+    cube.inv_half[axis] = 2 / (aabb[3 + axis] - aabb[axis]);
   }
   cube.contracted = contracted;
   return cube;

@@ -1,5 +1,5 @@
-// exp(-tau) and 1 - exp(-tau) together. On the host in float a polynomial, which the compiler
-// vectorises; libm calls would keep the loop scalar.
+// exp(-tau) and 1 - exp(-tau) together. On the host in float by a polynomial, which the compiler
+// vectorizes; calls of libm would keep the loop scalar.
 #pragma once
 
 #include <cmath>
@@ -9,10 +9,10 @@
 
 namespace dietnerf {
 
-// What is left of the light behind an optical thickness, and what is stopped in it.
+// The fractions of light that an optical thickness transmits and absorbs.
 template <typename T>
 struct Decay {
-  T kept, stopped;
+  T transmitted, absorbed;
 };
 
 #if defined(__CUDA_ARCH__)
@@ -20,7 +20,7 @@ DIETNERF_HD Decay<float> decay(float tau) { return {expf(-tau), -expm1f(-tau)}; 
 #else
 DIETNERF_HD Decay<float> decay(float tau) {
   // exp(x) = 2^n exp(r) with |r| <= ln(2) / 2, and exp(r) - 1 by a polynomial, 2.5e-8 of it off at
-  // most. The bounds keep 2^n far from denormal numbers, also after products; NaN passes both.
+  // most. The aabb keep 2^n far from denormal numbers, also after products; NaN passes both.
   float x = -tau;
   x = x < -80.0f ? -80.0f : x;
   x = x > 80.0f ? 80.0f : x;

@@ -1,4 +1,4 @@
-// Inverse transform sampling: what must hold, and the mathematics of one ray or one new sample.
+// Inverse transform sampling: input checks, and the mathematics of one ray or one new sample.
 // See dietnerf/ops/sample_pdf.py for shapes and units.
 #pragma once
 
@@ -99,7 +99,7 @@ struct SamplePdfBackward {
     for (int64_t i = range.start; i < end; ++i) {
       in_front[i] = grad_starts[i] = grad_ends[i] = grad_weights[i] = 0;
     }
-    T everywhere = 0;
+    T all = 0;
     for (int64_t k = ray * n_new; k < (ray + 1) * n_new; ++k) {
       grad_u[k] = 0;
       if (range.count <= 0) continue;
@@ -113,13 +113,13 @@ struct SamplePdfBackward {
       grad_u[k] = per_u;
       grad_starts[hit.index] += grad_ts[k] * (1 - hit.fraction);
       grad_ends[hit.index] += grad_ts[k] * hit.fraction;
-      everywhere += per_weight * (hit.is_divided ? u[k] : hit.below);
+      all += per_weight * (hit.is_divided ? u[k] : hit.below);
       grad_weights[hit.index] -= hit.is_divided ? per_weight * hit.fraction : T(0);
       in_front[hit.index] += per_weight;
     }
     T behind = 0;
     for (int64_t i = end - 1; i >= range.start; --i) {
-      grad_weights[i] += everywhere - behind;
+      grad_weights[i] += all - behind;
       behind += in_front[i];
     }
   }
@@ -131,43 +131,45 @@ struct SamplePdfInputs {
 
   SamplePdfInputs(const char* op, const Tensor& t_starts_, const Tensor& t_ends_,
                   const Tensor& weights_, const Tensor& ray_offsets_, const Tensor& u_)
-      : weights(checked(op, "weights", weights_, weights_, {weights_.numel()})),
-        t_starts(checked(op, "t_starts", t_starts_, weights, {weights.numel()})),
-        t_ends(checked(op, "t_ends", t_ends_, weights, {weights.numel()})),
-        ray_offsets(checked_offsets(op, ray_offsets_, weights, weights.numel())),
-        u(checked(op, "u", u_, weights, {ray_offsets.size(0) - 1, last_size(u_)})),
+      : weights(check_tensor(op, "weights", weights_, weights_, {weights_.numel()})),
+        t_starts(check_tensor(op, "t_starts", t_starts_, weights, {weights.numel()})),
+        t_ends(check_tensor(op, "t_ends", t_ends_, weights, {weights.numel()})),
+        ray_offsets(check_offsets(op, ray_offsets_, weights, weights.numel())),
+        u(check_tensor(op, "u", u_, weights, {ray_offsets.size(0) - 1, last_size(u_)})),
         n_samples(weights.numel()),
         n_rays(u.size(0)),
         n_new(u.size(1)) {}
 };
 
-// The entries take `spread(job, n)`, which calls job(i) for every i on the device at hand.
-template <typename Spread>
-Tensor sample_pdf(const Spread& spread, const SamplePdfInputs& in) {
+// `launch(kernel, n)` calls kernel(i) for every i below n on the launcher's device.
+template <typename Launcher>
+Tensor sample_pdf(const Launcher& launch, const SamplePdfInputs& in) {
   const Tensor ts = empty_sized(in.u, {in.n_rays, in.n_new});
   const Tensor cdf = empty_sized(in.u, {in.n_samples});
   const Tensor masses = empty_sized(in.u, {in.n_rays});
   with_floating_type("sample_pdf", in.u, [&](auto zero) {
     using T = decltype(zero);
-    const RayOffsets ray_offsets{readable<int64_t>(in.ray_offsets), in.n_samples};
-    spread(Cumulate<T>{readable<T>(in.weights), ray_offsets, writable<T>(cdf), writable<T>(masses)},
+    const RayOffsets ray_offsets{const_data<int64_t>(in.ray_offsets), in.n_samples};
+    launch(Cumulate<T>{const_data<T>(in.weights), ray_offsets, mutable_data<T>(cdf),
+                       mutable_data<T>(masses)},
            in.n_rays);
-    spread(SamplePdf<T>{readable<T>(in.t_starts), readable<T>(in.t_ends), readable<T>(in.weights),
-                        ray_offsets, readable<T>(in.u), readable<T>(cdf), readable<T>(masses),
-                        in.n_new, writable<T>(ts)},
+    launch(SamplePdf<T>{const_data<T>(in.t_starts), const_data<T>(in.t_ends),
+                        const_data<T>(in.weights), ray_offsets, const_data<T>(in.u),
+                        const_data<T>(cdf), const_data<T>(masses), in.n_new, mutable_data<T>(ts)},
            in.n_rays * in.n_new);
   });
   return ts;
 }
 
-// Gradients that nobody wants are computed all the same; they are small.
-template <typename Spread>
-std::tuple<Tensor, Tensor, Tensor, Tensor> sample_pdf_backward(const Spread& spread, int64_t wanted,
+// Gradients outside of the mask are computed as well; they are small.
+template <typename Launcher>
+std::tuple<Tensor, Tensor, Tensor, Tensor> sample_pdf_backward(const Launcher& launch,
+                                                               int64_t output_mask,
                                                                const OptionalTensor& grad_ts_,
                                                                const SamplePdfInputs& in) {
   const char* op = "sample_pdf_backward";
   STD_TORCH_CHECK(grad_ts_.has_value(), op, ": grad_ts must be given");
-  const Tensor grad_ts = checked(op, "grad_ts", *grad_ts_, in.u, {in.n_rays, in.n_new});
+  const Tensor grad_ts = check_tensor(op, "grad_ts", *grad_ts_, in.u, {in.n_rays, in.n_new});
   const Tensor cdf = empty_sized(in.u, {in.n_samples});
   const Tensor masses = empty_sized(in.u, {in.n_rays});
   const Tensor in_front = empty_sized(in.u, {in.n_samples});
@@ -177,22 +179,47 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sample_pdf_backward(const Spread& spr
   const Tensor grad_u = empty_sized(in.u, {in.n_rays, in.n_new});
   with_floating_type(op, in.u, [&](auto zero) {
     using T = decltype(zero);
-    const RayOffsets ray_offsets{readable<int64_t>(in.ray_offsets), in.n_samples};
-    spread(Cumulate<T>{readable<T>(in.weights), ray_offsets, writable<T>(cdf), writable<T>(masses)},
+    const RayOffsets ray_offsets{const_data<int64_t>(in.ray_offsets), in.n_samples};
+    launch(Cumulate<T>{const_data<T>(in.weights), ray_offsets, mutable_data<T>(cdf),
+                       mutable_data<T>(masses)},
            in.n_rays);
-    spread(
-        SamplePdfBackward<T>{readable<T>(grad_ts), readable<T>(in.t_starts), readable<T>(in.t_ends),
-                             readable<T>(in.weights), ray_offsets, readable<T>(in.u),
-                             readable<T>(cdf), readable<T>(masses), in.n_new, writable<T>(in_front),
-                             writable<T>(grad_starts), writable<T>(grad_ends),
-                             writable<T>(grad_weights), writable<T>(grad_u)},
-        in.n_rays);
+    launch(SamplePdfBackward<T>{const_data<T>(grad_ts), const_data<T>(in.t_starts),
+                                const_data<T>(in.t_ends), const_data<T>(in.weights), ray_offsets,
+                                const_data<T>(in.u), const_data<T>(cdf), const_data<T>(masses),
+                                in.n_new, mutable_data<T>(in_front), mutable_data<T>(grad_starts),
+                                mutable_data<T>(grad_ends), mutable_data<T>(grad_weights),
+                                mutable_data<T>(grad_u)},
+           in.n_rays);
   });
-  const auto if_wanted = [&](int bit, const Tensor& grad) {
-    return wanted >> bit & 1 ? grad : empty_sized(in.u, {0});
+  const auto if_set = [&](int bit, const Tensor& grad) {
+    return output_mask >> bit & 1 ? grad : empty_sized(in.u, {0});
   };
-  return {if_wanted(0, grad_starts), if_wanted(1, grad_ends), if_wanted(2, grad_weights),
-          if_wanted(3, grad_u)};
+  return {if_set(0, grad_starts), if_set(1, grad_ends), if_set(2, grad_weights), if_set(3, grad_u)};
 }
+
+// The op on the device of `Launcher`.
+template <typename Launcher>
+struct SamplePdfOp {
+  static Tensor forward(Tensor t_starts, Tensor t_ends, Tensor weights, Tensor ray_offsets,
+                        Tensor u) {
+    const SamplePdfInputs in("sample_pdf", t_starts, t_ends, weights, ray_offsets, u);
+    return sample_pdf(Launcher(in.ray_offsets, in.n_samples + u.numel()), in);
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor, Tensor> backward(int64_t output_mask,
+                                                             OptionalTensor grad_ts,
+                                                             Tensor t_starts, Tensor t_ends,
+                                                             Tensor weights, Tensor ray_offsets,
+                                                             Tensor u) {
+    const SamplePdfInputs in("sample_pdf_backward", t_starts, t_ends, weights, ray_offsets, u);
+    return sample_pdf_backward(Launcher(in.ray_offsets, in.n_samples + u.numel()), output_mask,
+                               grad_ts, in);
+  }
+
+  static void register_kernels(torch::stable::detail::StableLibrary& library) {
+    library.impl("sample_pdf", TORCH_BOX(&SamplePdfOp::forward));
+    library.impl("sample_pdf_backward", TORCH_BOX(&SamplePdfOp::backward));
+  }
+};
 
 }  // namespace dietnerf

@@ -1,4 +1,4 @@
-// Stratified distances: what must hold, and the mathematics of one ray.
+// Stratified distances: input checks, and the mathematics of one ray.
 // See dietnerf/ops/sample_stratified.py for shapes and units.
 #pragma once
 
@@ -15,9 +15,9 @@ struct Distance {
 };
 
 template <typename T>
-DIETNERF_HD Distance<T> between(const Distance<T>& a, const Distance<T>& b, T share) {
-  return {a.z + (b.z - a.z) * share, a.by_near + (b.by_near - a.by_near) * share,
-          a.by_far + (b.by_far - a.by_far) * share};
+DIETNERF_HD Distance<T> between(const Distance<T>& a, const Distance<T>& b, T fraction) {
+  return {a.z + (b.z - a.z) * fraction, a.by_near + (b.by_near - a.by_near) * fraction,
+          a.by_far + (b.by_far - a.by_far) * fraction};
 }
 
 template <typename T>
@@ -68,7 +68,7 @@ struct SampleStratifiedBackward {
   Stratification<T> of;
   const T* grad_ts;         // (n_samples,)
   T *grad_near, *grad_far;  // (n_rays,), (n_rays,)
-  T* grad_jitter;           // (n_samples,), null where there is no jitter
+  T* grad_jitter;           // (n_samples,), null if there is no jitter
 
   DIETNERF_HD void operator()(int64_t ray) const {
     const Range range = of.ray_offsets[ray];
@@ -99,10 +99,10 @@ struct SampleStratifiedInputs {
   SampleStratifiedInputs(const char* op, const Tensor& near_, const Tensor& far_,
                          const Tensor& ray_offsets_, const OptionalTensor& jitter_,
                          int64_t n_samples_, bool lindisp_)
-      : near(checked(op, "near", near_, near_, {near_.numel()})),
-        far(checked(op, "far", far_, near, {near.numel()})),
-        ray_offsets(checked_offsets(op, ray_offsets_, near, n_samples_)),
-        jitter(checked(op, "jitter", jitter_, near, {n_samples_})),
+      : near(check_tensor(op, "near", near_, near_, {near_.numel()})),
+        far(check_tensor(op, "far", far_, near, {near.numel()})),
+        ray_offsets(check_offsets(op, ray_offsets_, near, n_samples_)),
+        jitter(check_tensor(op, "jitter", jitter_, near, {n_samples_})),
         n_samples(n_samples_),
         n_rays(near.numel()),
         lindisp(lindisp_) {
@@ -113,45 +113,73 @@ struct SampleStratifiedInputs {
 
   template <typename T>
   Stratification<T> as() const {
-    return {readable<T>(near),
-            readable<T>(far),
-            {readable<int64_t>(ray_offsets), n_samples},
-            readable<T>(jitter),
+    return {const_data<T>(near),
+            const_data<T>(far),
+            {const_data<int64_t>(ray_offsets), n_samples},
+            const_data<T>(jitter),
             lindisp};
   }
 };
 
-// The entries take `spread(job, n_rays)`, which calls job(ray) for every ray on the device at hand.
-template <typename Spread>
-Tensor sample_stratified(const Spread& spread, const SampleStratifiedInputs& in) {
+// `launch(kernel, n_rays)` calls kernel(ray) for every ray on the launcher's device.
+template <typename Launcher>
+Tensor sample_stratified(const Launcher& launch, const SampleStratifiedInputs& in) {
   const Tensor ts = empty_sized(in.near, {in.n_samples});
   with_floating_type("sample_stratified", in.near, [&](auto zero) {
     using T = decltype(zero);
-    spread(SampleStratified<T>{in.as<T>(), writable<T>(ts)}, in.n_rays);
+    launch(SampleStratified<T>{in.as<T>(), mutable_data<T>(ts)}, in.n_rays);
   });
   return ts;
 }
 
-template <typename Spread>
-std::tuple<Tensor, Tensor, Tensor> sample_stratified_backward(const Spread& spread, int64_t wanted,
+template <typename Launcher>
+std::tuple<Tensor, Tensor, Tensor> sample_stratified_backward(const Launcher& launch,
+                                                              int64_t output_mask,
                                                               const OptionalTensor& grad_ts_,
                                                               const SampleStratifiedInputs& in) {
   const char* op = "sample_stratified_backward";
   STD_TORCH_CHECK(grad_ts_.has_value(), op, ": grad_ts must be given");
-  const Tensor grad_ts = checked(op, "grad_ts", *grad_ts_, in.near, {in.n_samples});
+  const Tensor grad_ts = check_tensor(op, "grad_ts", *grad_ts_, in.near, {in.n_samples});
   const Tensor grad_near = empty_sized(in.near, {in.n_rays});
   const Tensor grad_far = empty_sized(in.near, {in.n_rays});
   const Tensor grad_jitter = empty_sized(in.near, {in.jitter.has_value() ? in.n_samples : 0});
   with_floating_type(op, in.near, [&](auto zero) {
     using T = decltype(zero);
-    spread(SampleStratifiedBackward<T>{in.as<T>(), readable<T>(grad_ts), writable<T>(grad_near),
-                                       writable<T>(grad_far), writable<T>(grad_jitter)},
-           in.n_rays);
+    launch(
+        SampleStratifiedBackward<T>{in.as<T>(), const_data<T>(grad_ts), mutable_data<T>(grad_near),
+                                    mutable_data<T>(grad_far), mutable_data<T>(grad_jitter)},
+        in.n_rays);
   });
-  const auto if_wanted = [&](int bit, const Tensor& grad) {
-    return wanted >> bit & 1 ? grad : empty_sized(in.near, {0});
+  const auto if_set = [&](int bit, const Tensor& grad) {
+    return output_mask >> bit & 1 ? grad : empty_sized(in.near, {0});
   };
-  return {if_wanted(0, grad_near), if_wanted(1, grad_far), if_wanted(2, grad_jitter)};
+  return {if_set(0, grad_near), if_set(1, grad_far), if_set(2, grad_jitter)};
 }
+
+// The op on the device of `Launcher`.
+template <typename Launcher>
+struct SampleStratifiedOp {
+  static Tensor forward(Tensor near, Tensor far, Tensor ray_offsets, OptionalTensor jitter,
+                        int64_t n_samples, bool lindisp) {
+    const SampleStratifiedInputs in("sample_stratified", near, far, ray_offsets, jitter, n_samples,
+                                    lindisp);
+    return sample_stratified(Launcher(in.ray_offsets, n_samples), in);
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor> backward(int64_t output_mask, OptionalTensor grad_ts,
+                                                     Tensor near, Tensor far, Tensor ray_offsets,
+                                                     OptionalTensor jitter, int64_t n_samples,
+                                                     bool lindisp) {
+    const SampleStratifiedInputs in("sample_stratified_backward", near, far, ray_offsets, jitter,
+                                    n_samples, lindisp);
+    return sample_stratified_backward(Launcher(in.ray_offsets, n_samples), output_mask, grad_ts,
+                                      in);
+  }
+
+  static void register_kernels(torch::stable::detail::StableLibrary& library) {
+    library.impl("sample_stratified", TORCH_BOX(&SampleStratifiedOp::forward));
+    library.impl("sample_stratified_backward", TORCH_BOX(&SampleStratifiedOp::backward));
+  }
+};
 
 }  // namespace dietnerf

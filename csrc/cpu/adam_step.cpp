@@ -1,20 +1,20 @@
-// Adam on the CPU: cache lines in parallel, those without a gradient left where they are.
+// Adam on the CPU: cache lines in parallel, those without a gradient skipped.
 #include "../adam_step.h"
 
-#include "spread.h"
+#include "parallel_for.h"
 
 namespace dietnerf {
 
-// A job looks through many lines first and then takes those that are touched, so that the processor
-// guesses no branch and fetches the lines ahead.
+// A call first collects the touched lines among many and then updates them, so that there is no
+// branch to mispredict and lines are prefetched.
 template <typename T>
 struct AdamLines {
-  // A cache line of floats: what is skipped finer than that is fetched all the same.
+  // A cache line of floats: skipping smaller units would save no memory traffic.
   static constexpr int kLine = 16, kLines = 64, kSize = kLine * kLines;
   AdamStep<T, kLine> step;
 
-  DIETNERF_HD void operator()(int64_t job) const {
-    const int64_t first = job * kLines;
+  DIETNERF_HD void operator()(int64_t index) const {
+    const int64_t first = index * kLines;
     const int64_t rest = (step.n + kLine - 1) / kLine - first;
     const int count = static_cast<int>(rest < kLines ? rest : kLines);
     int64_t touched[kLines];
@@ -27,19 +27,11 @@ struct AdamLines {
   }
 };
 
-DIETNERF_CPU_JOB(AdamLines<float>)
-DIETNERF_CPU_JOB(AdamLines<double>)
-
-namespace {
-
-void adam_step_cpu(Tensor parameter, Tensor grad, Tensor exp_avg, Tensor exp_avg_sq, Tensor rule,
-                   double beta1, double beta2, double eps) {
-  adam_step<AdamLines>(SpreadOverCores{parameter.numel()}, parameter, grad, exp_avg, exp_avg_sq,
-                       rule, beta1, beta2, eps);
-}
-
-}  // namespace
-
-STABLE_TORCH_LIBRARY_IMPL(dietnerf, CPU, m) { m.impl("adam_step", TORCH_BOX(&adam_step_cpu)); }
+DIETNERF_CPU_KERNEL(AdamLines<float>)
+DIETNERF_CPU_KERNEL(AdamLines<double>)
 
 }  // namespace dietnerf
+
+STABLE_TORCH_LIBRARY_IMPL(dietnerf, CPU, library) {
+  dietnerf::AdamStepOp<dietnerf::AdamLines, dietnerf::ParallelFor>::register_kernels(library);
+}

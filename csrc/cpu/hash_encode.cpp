@@ -1,39 +1,25 @@
 // Hash encoding on the CPU: blocks of samples in parallel, and for the gradient of the table
-// levels, so that it needs no atomics and comes out the same for any number of threads.
-#include "hash_encode_jobs.h"
+// levels, so that it needs no atomics and is the same for any number of threads.
+#include "hash_encode_kernels.h"
 
 namespace dietnerf {
 
-namespace {
+struct CpuHashPolicy {
+  // Large enough that a level's entries are in the cache again, small enough to balance threads.
+  static constexpr int64_t kBlock = 512;
 
-// Large enough that a level's entries are found in the cache again, small enough to share out.
-constexpr int64_t kHashBlock = 512;
+  static HashBlocks forward(const HashEncodeInputs& in) {
+    return {kBlock, std::max<int64_t>(in.n_levels(), 1)};
+  }
 
-SpreadOverCores over_cores(const HashEncodeInputs& in) {
-  return SpreadOverCores{in.n_samples() * in.n_levels()};
-}
-
-Tensor hash_encode_cpu(Tensor table, Tensor positions, Tensor levels, Tensor level_weights) {
-  const HashEncodeInputs in("hash_encode", table, positions, levels, level_weights);
-  return hash_encode(over_cores(in), in, HashJobs{kHashBlock, std::max<int64_t>(in.n_levels(), 1)});
-}
-
-std::tuple<Tensor, Tensor, Tensor> hash_encode_backward_cpu(int64_t wanted,
-                                                            OptionalTensor grad_features,
-                                                            Tensor table, Tensor positions,
-                                                            Tensor levels, Tensor level_weights) {
-  const HashEncodeInputs in("hash_encode_backward", table, positions, levels, level_weights);
-  const HashJobs by_block{kHashBlock, std::max<int64_t>(in.n_levels(), 1)};
-  const HashJobs by_level{std::max<int64_t>(in.n_samples(), 1), 1};
-  return hash_encode_backward(over_cores(in), wanted, grad_features, in,
-                              {by_level, by_block, by_level});
-}
-
-}  // namespace
-
-STABLE_TORCH_LIBRARY_IMPL(dietnerf, CPU, m) {
-  m.impl("hash_encode", TORCH_BOX(&hash_encode_cpu));
-  m.impl("hash_encode_backward", TORCH_BOX(&hash_encode_backward_cpu));
-}
+  static HashBackwardBlocks backward(const HashEncodeInputs& in) {
+    const HashBlocks by_level{std::max<int64_t>(in.n_samples(), 1), 1};
+    return {by_level, forward(in), by_level};
+  }
+};
 
 }  // namespace dietnerf
+
+STABLE_TORCH_LIBRARY_IMPL(dietnerf, CPU, library) {
+  dietnerf::HashEncodeOp<dietnerf::ParallelFor, dietnerf::CpuHashPolicy>::register_kernels(library);
+}

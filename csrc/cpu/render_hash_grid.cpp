@@ -9,87 +9,57 @@ namespace {
 
 using namespace rendering;
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_hash_grid_cpu(
-    Tensor table, Tensor levels, Tensor level_weights, Tensor network, Tensor directions,
-    Tensor rays_o, Tensor rays_d, Tensor ts, Tensor deltas, Tensor ray_offsets, Tensor bounds,
-    int64_t width, int64_t n_geometry, int64_t colour_layers, bool is_unbounded, double early_stop,
-    bool keeps_samples) {
-  const RenderHashGridInputs in("render_hash_grid", table, levels, level_weights, network,
-                                directions, rays_o, rays_d, ts, deltas, ray_offsets, bounds, width,
-                                n_geometry, colour_layers, is_unbounded, early_stop);
-  const Tensor weights = of_samples(in.ts, in.ray_offsets, {in.n_samples});
-  const Tensor rgb = empty_sized(in.ts, {in.n_rays, 3});
-  const Tensor opacity = empty_sized(in.ts, {in.n_rays});
-  const Tensor depth = empty_sized(in.ts, {in.n_rays});
-  const Tensor trans = empty_sized(in.ts, {in.n_rays});
-  const Tensor encoded = keeps_samples
-                             ? of_samples(in.ts, in.ray_offsets, {in.n_samples, in.shape.n_encoded})
-                             : empty_sized(in.ts, {0, in.shape.n_encoded});
-  const TinyMLPs mlps(in.network.const_data_ptr<float>(), in.shape);
-  const Scene scene(in, mlps);
-  const std::vector<Group> groups = cut(scene.ray_offsets, in.n_rays, kForwardGroup);
-  const Outputs out{writable<float>(weights), writable<float>(rgb),
-                    writable<float>(opacity), writable<float>(depth),
-                    writable<float>(trans),   keeps_samples ? writable<float>(encoded) : nullptr};
-  take_turns(groups.size(), [&] { return Forward(scene, groups, out); });
-  return {weights, rgb, opacity, depth, trans, encoded, empty_sized(in.ts, {0, 3})};
-}
-
-std::tuple<Tensor, Tensor, Tensor> render_hash_grid_backward_cpu(
-    int64_t wanted, OptionalTensor grad_weights, OptionalTensor grad_rgb,
-    OptionalTensor grad_opacity, OptionalTensor grad_depth, OptionalTensor grad_trans,
-    OptionalTensor /*grad_encoded*/, OptionalTensor /*grad_rgbs*/, Tensor weights, Tensor trans,
-    Tensor encoded, Tensor rgbs, Tensor table, Tensor levels, Tensor level_weights, Tensor network,
-    Tensor directions, Tensor rays_o, Tensor rays_d, Tensor ts, Tensor deltas, Tensor ray_offsets,
-    Tensor bounds, int64_t width, int64_t n_geometry, int64_t colour_layers, bool is_unbounded,
-    double early_stop, bool keeps_samples) {
-  const char* op = "render_hash_grid_backward";
-  const RenderHashGridInputs in(op, table, levels, level_weights, network, directions, rays_o,
-                                rays_d, ts, deltas, ray_offsets, bounds, width, n_geometry,
-                                colour_layers, is_unbounded, early_stop);
-  const auto g_weights = checked(op, "grad_weights", grad_weights, in.ts, {in.n_samples});
-  const auto g_rgb = checked(op, "grad_rgb", grad_rgb, in.ts, {in.n_rays, 3});
-  const auto g_opacity = checked(op, "grad_opacity", grad_opacity, in.ts, {in.n_rays});
-  const auto g_depth = checked(op, "grad_depth", grad_depth, in.ts, {in.n_rays});
-  const auto g_trans = checked(op, "grad_trans", grad_trans, in.ts, {in.n_rays});
-  const Grads grads{readable<float>(g_weights), readable<float>(g_rgb), readable<float>(g_opacity),
-                    readable<float>(g_depth), readable<float>(g_trans)};
-  const TinyMLPs mlps(in.network.const_data_ptr<float>(), in.shape);
-  const Scene scene(in, mlps);
-  const Tensor weights_ = checked(op, "weights", weights, in.ts, {in.n_samples});
-  const Tensor trans_ = checked(op, "trans", trans, in.ts, {in.n_rays});
-  const Tensor encoded_ =
-      checked(op, "encoded", encoded, in.ts, {in.n_samples, in.shape.n_encoded});
-  checked(op, "rgbs", rgbs, in.ts, {0, 3});  // they are computed again, in the cache
-
-  Kept kept;
-  kept.offsets = count_kept(scene, weights_.const_data_ptr<float>());
-  kept.units.sized(3 * kept.n());
-  kept.grad_encoded.sized(kept.n() * in.shape.n_encoded);
-  const std::vector<Group> groups = cut(kept.offsets.data(), in.n_rays, kBackwardGroup);
-  std::vector<float> parts(kParts * mlps.n_grads);
-  const Tensor grad_directions =
-      empty_sized(in.ts, {wanted & 4 ? in.n_rays : 0, in.shape.n_directions});
-  take_turns(kParts, [&] {
-    return Backward(scene, groups, kept, grads, weights_.const_data_ptr<float>(),
-                    trans_.const_data_ptr<float>(), encoded_.const_data_ptr<float>(), parts.data(),
-                    wanted & 4 ? writable<float>(grad_directions) : nullptr);
-  });
-
-  const Tensor grad_table = scatter(scene, kept);
-  for (int64_t part = 1; part < kParts; ++part) {
-    for (int64_t i = 0; i < mlps.n_grads; ++i) parts[i] += parts[part * mlps.n_grads + i];
+struct CpuRenderer {
+  static std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward(
+      const RenderHashGridInputs& in, bool saves_samples) {
+    const Tensor weights = new_per_sample(in.ts, in.ray_offsets, {in.n_samples});
+    const Tensor rgb = empty_sized(in.ts, {in.n_rays, 3});
+    const Tensor opacity = empty_sized(in.ts, {in.n_rays});
+    const Tensor depth = empty_sized(in.ts, {in.n_rays});
+    const Tensor trans = empty_sized(in.ts, {in.n_rays});
+    const Tensor encoded =
+        saves_samples ? new_per_sample(in.ts, in.ray_offsets, {in.n_samples, in.shape.n_encoded})
+                      : empty_sized(in.ts, {0, in.shape.n_encoded});
+    const TinyMLPs mlps(in.network.const_data_ptr<float>(), in.shape);
+    const FieldView field(in, mlps);
+    const std::vector<Group> groups = group_rays(field.ray_offsets, in.n_rays, kForwardGroup);
+    const Outputs out{
+        mutable_data<float>(weights), mutable_data<float>(rgb),
+        mutable_data<float>(opacity), mutable_data<float>(depth),
+        mutable_data<float>(trans),   saves_samples ? mutable_data<float>(encoded) : nullptr};
+    parallel_for_dynamic(groups.size(), [&] { return Forward(field, groups, out); });
+    return {weights, rgb, opacity, depth, trans, encoded, empty_sized(in.ts, {0, 3})};
   }
-  const Tensor grad_network = empty_sized(in.ts, {in.network.numel()});
-  mlps.write_grads(parts.data(), writable<float>(grad_network));
-  return {grad_table, grad_network, grad_directions};
-}
+
+  static std::tuple<Tensor, Tensor, Tensor> backward(const RenderHashGridInputs& in,
+                                                     int64_t output_mask,
+                                                     const CompositeGrads& grads_,
+                                                     const RenderSaved& saved_) {
+    const BackwardInputs checked(in, grads_, saved_);
+    const TinyMLPs mlps(in.network.const_data_ptr<float>(), in.shape);
+    const FieldView field(in, mlps);
+    const SavedPointers saved = checked.saved();
+    CompositedSamples samples(field, saved.weights);
+    const std::vector<Group> groups = group_rays(samples.offsets.data(), in.n_rays, kBackwardGroup);
+    std::vector<float> grad_networks(kParts * mlps.n_grads);
+    const Tensor grad_directions =
+        empty_sized(in.ts, {output_mask & 4 ? in.n_rays : 0, in.shape.n_directions});
+    parallel_for_dynamic(kParts, [&] {
+      return Backward(field, groups, samples, checked.grads(), saved, grad_networks.data(),
+                      output_mask & 4 ? mutable_data<float>(grad_directions) : nullptr);
+    });
+    const Tensor grad_table = table_grad(field, samples);
+    sum_parts(grad_networks.data(), mlps.n_grads);
+    const Tensor grad_network = empty_sized(in.ts, {in.network.numel()});
+    mlps.write_grads(grad_networks.data(), mutable_data<float>(grad_network));
+    return {grad_table, grad_network, grad_directions};
+  }
+};
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(dietnerf, CPU, m) {
-  m.impl("render_hash_grid", TORCH_BOX(&render_hash_grid_cpu));
-  m.impl("render_hash_grid_backward", TORCH_BOX(&render_hash_grid_backward_cpu));
-}
-
 }  // namespace dietnerf
+
+STABLE_TORCH_LIBRARY_IMPL(dietnerf, CPU, library) {
+  dietnerf::RenderHashGridOp<dietnerf::CpuRenderer>::register_kernels(library);
+}

@@ -53,21 +53,21 @@ struct TinyMLPs {
   Multiply multiply;
   int64_t n_grads = 0;
   Layer density_in, density_out, from_geometry, from_directions;
-  std::vector<Layer> colour;  // behind the first
+  std::vector<Layer> color;  // behind the first
 
   TinyMLPs(const float* network, const NetworkShape& s)
       : shape(s),
         multiply(choose_multiply()),
         density_in(network, s.n_encoded, 0, s.n_encoded, s.width, &n_grads),
         density_out(network + geometry_at(), s.width, 0, s.width, s.n_geometry, &n_grads),
-        from_geometry(network + colour_at(), s.n_geometry + s.n_directions, 0, s.n_geometry,
-                      s.width, &n_grads),
-        from_directions(network + colour_at(), s.n_geometry + s.n_directions, s.n_geometry,
+        from_geometry(network + color_at(), s.n_geometry + s.n_directions, 0, s.n_geometry, s.width,
+                      &n_grads),
+        from_directions(network + color_at(), s.n_geometry + s.n_directions, s.n_geometry,
                         s.n_directions, s.width, &n_grads) {
     const float* weight = network + hidden_at();
-    for (int64_t i = 1; i <= s.colour_layers; ++i) {
-      const int64_t n_out = i < s.colour_layers ? s.width : 3;
-      colour.emplace_back(weight, s.width, 0, s.width, n_out, &n_grads);
+    for (int64_t i = 1; i <= s.color_layers; ++i) {
+      const int64_t n_out = i < s.color_layers ? s.width : 3;
+      color.emplace_back(weight, s.width, 0, s.width, n_out, &n_grads);
       weight += s.width * n_out;
     }
   }
@@ -76,10 +76,10 @@ struct TinyMLPs {
     const int64_t first = shape.n_geometry + shape.n_directions;
     density_in.write_grad(grads, network, shape.n_encoded, 0);
     density_out.write_grad(grads, network + geometry_at(), shape.width, 0);
-    from_geometry.write_grad(grads, network + colour_at(), first, 0);
-    from_directions.write_grad(grads, network + colour_at(), first, shape.n_geometry);
+    from_geometry.write_grad(grads, network + color_at(), first, 0);
+    from_directions.write_grad(grads, network + color_at(), first, shape.n_geometry);
     float* weight = network + hidden_at();
-    for (const Layer& layer : colour) {
+    for (const Layer& layer : color) {
       layer.write_grad(grads, weight, shape.width, 0);
       weight += shape.width * layer.n_out;
     }
@@ -103,9 +103,9 @@ struct TinyMLPs {
 
  private:
   int64_t geometry_at() const { return shape.width * shape.n_encoded; }
-  int64_t colour_at() const { return geometry_at() + shape.n_geometry * shape.width; }
+  int64_t color_at() const { return geometry_at() + shape.n_geometry * shape.width; }
   int64_t hidden_at() const {
-    return colour_at() + shape.width * (shape.n_geometry + shape.n_directions);
+    return color_at() + shape.width * (shape.n_geometry + shape.n_directions);
   }
 };
 

@@ -1,36 +1,8 @@
-// Compositing on a GPU: one thread a ray.
+// Compositing on a GPU: one thread per ray.
 #include "../composite.h"
 
 #include "launch.cuh"
 
-namespace dietnerf {
-
-namespace {
-
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_cuda(Tensor sigmas, Tensor rgbs,
-                                                                  Tensor deltas, Tensor ts,
-                                                                  Tensor ray_offsets,
-                                                                  double early_stop) {
-  const CompositeInputs in("composite", sigmas, rgbs, deltas, ts, ray_offsets);
-  return composite(SpreadOverThreads{in.ray_offsets}, in, early_stop);
+STABLE_TORCH_LIBRARY_IMPL(dietnerf, CUDA, library) {
+  dietnerf::CompositeOp<dietnerf::CudaLauncher>::register_kernels(library);
 }
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> composite_backward_cuda(
-    int64_t wanted, OptionalTensor grad_weights, OptionalTensor grad_rgb,
-    OptionalTensor grad_opacity, OptionalTensor grad_depth, OptionalTensor grad_trans,
-    Tensor weights, Tensor trans, Tensor sigmas, Tensor rgbs, Tensor deltas, Tensor ts,
-    Tensor ray_offsets, double early_stop) {
-  const CompositeInputs in("composite_backward", sigmas, rgbs, deltas, ts, ray_offsets);
-  const CompositeGrads grads{grad_weights, grad_rgb, grad_opacity, grad_depth, grad_trans};
-  return composite_backward(SpreadOverThreads{in.ray_offsets}, wanted, grads, weights, trans, in,
-                            early_stop);
-}
-
-}  // namespace
-
-STABLE_TORCH_LIBRARY_IMPL(dietnerf, CUDA, m) {
-  m.impl("composite", TORCH_BOX(&composite_cuda));
-  m.impl("composite_backward", TORCH_BOX(&composite_backward_cuda));
-}
-
-}  // namespace dietnerf

@@ -1,4 +1,4 @@
-// Marching on a GPU: one thread a ray, once to count its samples and once to write them.
+// Marching on a GPU: one thread per ray, once to count its samples and once to write them.
 #include "../march_rays.h"
 
 #include <array>
@@ -7,11 +7,11 @@
 
 namespace dietnerf {
 
-// Counting and writing are one kernel: two would be free to round differently, and a ray could come
-// to other samples than were counted.
+// Counting and writing are one kernel: two could round differently, and write other samples than
+// were counted.
 template <typename T>
 struct MarchSamples {
-  Marching<T> of;
+  OccupancyMarcher<T> marcher;
   int64_t* counts;             // (n_rays,), or null to write
   const int64_t* ray_offsets;  // (n_rays + 1,), or null to count
   T *ts, *deltas;              // (n_samples,), (n_samples,)
@@ -19,8 +19,8 @@ struct MarchSamples {
   DIETNERF_HD void operator()(int64_t ray) const {
     int64_t i = ray_offsets ? ray_offsets[ray] : 0;
     const int64_t end = ray_offsets ? ray_offsets[ray + 1] : 0;
-    if (ray_offsets && i == end) return;  // there are none, or no room for them
-    of.march(of.frame(), ray, [&](T t, T delta) {
+    if (ray_offsets && i == end) return;  // there are none, or they do not fit
+    marcher.march(marcher.frame(), ray, [&](T t, T delta) {
       if (i < end) {
         ts[i] = t;
         deltas[i] = delta;
@@ -35,17 +35,17 @@ struct MarchSamples {
   }
 };
 
-// Where the rays' samples end, as far as there is room for them.
+// Clips the ends of the rays' samples to those that fit.
 struct FitOffsets {
-  const int64_t* wanted;  // (n_rays + 1,)
+  const int64_t* sample_ends;  // (n_rays + 1,), without a capacity
   int64_t n_rays;
-  Fitting fitting;
-  int64_t *ray_offsets, *n_wanted;  // (n_rays + 1,), ()
+  CapacityLimit limit;
+  int64_t *ray_offsets, *n_total;  // (n_rays + 1,), ()
 
   DIETNERF_HD void operator()(int64_t ray) const {
-    const int64_t last = fitting.last(wanted, n_rays);
-    ray_offsets[ray] = wanted[ray] < last ? wanted[ray] : last;
-    if (ray == n_rays) *n_wanted = wanted[n_rays];
+    const int64_t last = limit.last(sample_ends, n_rays);
+    ray_offsets[ray] = sample_ends[ray] < last ? sample_ends[ray] : last;
+    if (ray == n_rays) *n_total = sample_ends[n_rays];
   }
 };
 
@@ -66,41 +66,43 @@ int64_t number_in(const Tensor& scalar) {
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d,
-                                                           Tensor near, Tensor far, Tensor bounds,
+                                                           Tensor near, Tensor far, Tensor aabb,
                                                            Tensor occupied, int64_t resolution,
                                                            double step, double cone_angle,
                                                            OptionalTensor jitter,
                                                            std::optional<int64_t> capacity) {
-  const MarchRaysInputs in(rays_o, rays_d, near, far, bounds, occupied, resolution, step,
-                           cone_angle, jitter, capacity);
-  const SpreadOverThreads spread{in.near};
+  const MarchRaysInputs in(rays_o, rays_d, near, far, aabb, occupied, resolution, step, cone_angle,
+                           jitter, capacity);
+  const CudaLauncher launch{in.near};
   const Tensor counts = torch::stable::new_zeros(in.near, {in.n_rays + 1}, ScalarType::Long);
   const Tensor ray_offsets = torch::stable::new_empty(counts, {in.n_rays + 1});
-  const Tensor n_wanted = torch::stable::new_empty(counts, {});
+  const Tensor n_total = torch::stable::new_empty(counts, {});
   Tensor ts, deltas;
   with_floating_type("march_rays", in.near, [&](auto zero) {
     using T = decltype(zero);
-    const Marching<T> of = in.as<T>(nullptr);
-    spread(MarchSamples<T>{of, writable<int64_t>(counts) + 1, nullptr, nullptr, nullptr},
+    const OccupancyMarcher<T> marcher = in.marcher<T>(nullptr);
+    launch(MarchSamples<T>{marcher, mutable_data<int64_t>(counts) + 1, nullptr, nullptr, nullptr},
            in.n_rays);
-    const Tensor wanted = cumulated(counts);
-    const Fitting fitting{capacity.value_or(std::numeric_limits<int64_t>::max())};
-    spread(FitOffsets{readable<int64_t>(wanted), in.n_rays, fitting, writable<int64_t>(ray_offsets),
-                      writable<int64_t>(n_wanted)},
+    const Tensor sample_ends = cumulated(counts);
+    const CapacityLimit limit{capacity.value_or(std::numeric_limits<int64_t>::max())};
+    launch(FitOffsets{const_data<int64_t>(sample_ends), in.n_rays, limit,
+                      mutable_data<int64_t>(ray_offsets), mutable_data<int64_t>(n_total)},
            in.n_rays + 1);
-    // Without a capacity the host waits to hear how many there are.
-    const MarchedSamples out(in.near, capacity ? *capacity : number_in(n_wanted), capacity);
+    // Without a capacity the host synchronizes to read how many there are.
+    const MarchOutputs out(in.near, capacity ? *capacity : number_in(n_total), capacity);
     ts = out.ts;
     deltas = out.deltas;
-    spread(MarchSamples<T>{of, nullptr, readable<int64_t>(ray_offsets), writable<T>(ts),
-                           writable<T>(deltas)},
+    launch(MarchSamples<T>{marcher, nullptr, const_data<int64_t>(ray_offsets), mutable_data<T>(ts),
+                           mutable_data<T>(deltas)},
            in.n_rays);
   });
-  return {ts, deltas, ray_offsets, n_wanted};
+  return {ts, deltas, ray_offsets, n_total};
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(dietnerf, CUDA, m) { m.impl("march_rays", TORCH_BOX(&march_rays_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(dietnerf, CUDA, library) {
+  library.impl("march_rays", TORCH_BOX(&march_rays_cuda));
+}
 
 }  // namespace dietnerf

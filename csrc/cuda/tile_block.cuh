@@ -1,11 +1,11 @@
-// A block of threads on a GPU, as csrc/tile_mlp.h wants it, and how it is launched.
+// A block of threads on a GPU, as csrc/tile_mlp/ needs it, and its launch.
 #pragma once
 
 #include <mma.h>
 
 #include <algorithm>
 
-#include "../tile_mlp.h"
+#include "../tile_mlp/backward.h"
 #include "launch.cuh"
 
 namespace dietnerf {
@@ -65,13 +65,13 @@ struct TileBlock {
   }
 };
 
-// Four blocks a multiprocessor leave a thread 128 registers: without saying so ptxas spills for
+// Four blocks per multiprocessor leave a thread 128 registers: without the bound ptxas spills for
 // sm_80 and sm_120.
-template <typename Job>
-__global__ void __launch_bounds__(kTileThreads, 4) run_tiles(Job job) {
+template <typename Kernel>
+__global__ void __launch_bounds__(kTileThreads, 4) run_tiles(Kernel kernel) {
   extern __shared__ __align__(128) char shared[];
   TileBlock block;
-  job(block, shared, blockIdx.x, gridDim.x);
+  kernel(block, shared, blockIdx.x, gridDim.x);
 }
 
 inline void check_cuda(cudaError_t error, const char* what) {
@@ -79,22 +79,22 @@ inline void check_cuda(cudaError_t error, const char* what) {
 }
 
 // As many blocks as the device of `like` runs at a time, but not more than there are tiles.
-template <typename Job>
+template <typename Kernel>
 int64_t tile_blocks(const Tensor& like, const TileInputs& in) {
   const torch::stable::accelerator::DeviceGuard guard(like.get_device_index());
-  int most = 0, device = like.get_device_index(), per_multiprocessor = 0, multiprocessors = 0;
-  check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+  int max_shared = 0, device = like.get_device_index(), per_multiprocessor = 0, multiprocessors = 0;
+  check_cuda(cudaDeviceGetAttribute(&max_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
              "render_hash_grid");
-  STD_TORCH_CHECK(in.memory.total <= most, "render_hash_grid: networks of this width take ",
-                  in.memory.total, " bytes of shared memory, this GPU has ", most);
-  check_cuda(cudaFuncSetAttribute(run_tiles<Job>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+  STD_TORCH_CHECK(in.memory.total <= max_shared, "render_hash_grid: networks of this width take ",
+                  in.memory.total, " bytes of shared memory, this GPU has ", max_shared);
+  check_cuda(cudaFuncSetAttribute(run_tiles<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   in.memory.total),
              "render_hash_grid");
-  // Or the driver may leave room for one block only.
-  check_cuda(cudaFuncSetAttribute(run_tiles<Job>, cudaFuncAttributePreferredSharedMemoryCarveout,
+  // By default the driver may reserve shared memory for one block only.
+  check_cuda(cudaFuncSetAttribute(run_tiles<Kernel>, cudaFuncAttributePreferredSharedMemoryCarveout,
                                   cudaSharedmemCarveoutMaxShared),
              "render_hash_grid");
-  check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, run_tiles<Job>,
+  check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, run_tiles<Kernel>,
                                                            kTileThreads, in.memory.total),
              "render_hash_grid");
   STD_TORCH_CHECK(per_multiprocessor > 0, "render_hash_grid: this GPU has no room for a block of ",
@@ -104,15 +104,15 @@ int64_t tile_blocks(const Tensor& like, const TileInputs& in) {
   return std::min<int64_t>(in.n_tiles(), int64_t{per_multiprocessor} * multiprocessors);
 }
 
-template <typename Job>
-void spread_tiles(const Tensor& like, const Job& job, int64_t n_blocks) {
+template <typename Kernel>
+void launch_tiles(const Tensor& like, const Kernel& kernel, int64_t n_blocks) {
   if (n_blocks == 0) return;
   const int32_t device = like.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
-  run_tiles<<<static_cast<unsigned>(n_blocks), kTileThreads, job.in.memory.total,
-              static_cast<cudaStream_t>(stream)>>>(job);
+  run_tiles<<<static_cast<unsigned>(n_blocks), kTileThreads, kernel.in.memory.total,
+              static_cast<cudaStream_t>(stream)>>>(kernel);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.cells import Cells
 from dietnerf.geometry.rays import Rays, Rendering, Samples
-from dietnerf.ops import composite
+from dietnerf.ops import OccupancyGrid, composite
 
 # On a CPU the activations of a chunk should stay in the cache (measured by benchmarks/bm_step.py);
 # on a GPU a chunk should be large enough to fill it, and small enough to fit beside everything
@@ -85,7 +84,7 @@ class AbstractField(nn.Module, ABC):
         """Whether `trace` is there, on a device."""
         return False
 
-    def trace(self, rays: Rays, cells: Cells) -> Rendering:
+    def trace(self, rays: Rays, cells: OccupancyGrid) -> Rendering:
         """Volume rendering of what lies in occupied cells, without samples, background and
         gradients."""
         raise NotImplementedError(f"{type(self).__name__} cannot trace rays")

@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,15 @@ from dietnerf.fields.encodings import SphericalHarmonics
 from dietnerf.fields.tiny_mlp import apply_network, check_networks, make_network
 from dietnerf.geometry.bounds import box_of
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.cells import Cells
 from dietnerf.geometry.rays import Rays, Rendering, Samples
-from dietnerf.ops import hash_encode, is_compiled, render_hash_grid, trace_hash_grid
+from dietnerf.ops import (
+    HashGridArgs,
+    OccupancyGrid,
+    hash_encode,
+    is_compiled,
+    render_hash_grid,
+    trace_hash_grid,
+)
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 from dietnerf.ops._tiles import fits_block
 
@@ -129,10 +135,7 @@ class HashGrid(AbstractField):
         if not self._is_fused(samples.ts.device) or _is_differentiated(rays):
             return super().render(samples)
         weights, rgb, opacity, depth = render_hash_grid(
-            ts=samples.ts,
-            deltas=samples.deltas,
-            ray_offsets=samples.ray_offsets,
-            **self._along(rays),
+            self._along(rays), samples.ts, samples.deltas, samples.ray_offsets
         )
         return Rendering(rgb, opacity, depth, weights, samples)
 
@@ -140,37 +143,28 @@ class HashGrid(AbstractField):
         return is_compiled("trace_hash_grid", device) and self._is_fused(device)
 
     @torch.no_grad()
-    def trace(self, rays: Rays, cells: Cells) -> Rendering:
-        rgb, opacity, depth = trace_hash_grid(
-            near=rays.near,
-            far=rays.far,
-            grid_bounds=cells.bounds,
-            occupied=cells.occupied,
-            resolution=cells.resolution,
-            step=cells.step,
-            cone_angle=cells.cone_angle,
-            **self._along(rays),
-        )
+    def trace(self, rays: Rays, cells: OccupancyGrid) -> Rendering:
+        rgb, opacity, depth = trace_hash_grid(self._along(rays), rays.near, rays.far, cells)
         return Rendering(rgb, opacity, depth, depth.new_empty(0))
 
-    def _along(self, rays: Rays) -> dict[str, Any]:
-        """What the fused ops are told of the field, and of rays."""
+    def _along(self, rays: Rays) -> HashGridArgs:
+        """The arguments of the fused ops."""
         layers = (*self.density_net, *self.colour_net)
-        return {
-            "table": self._stored_table(rays.near.device),
-            "levels": self.levels,
-            "level_weights": self.level_weights,
-            "network": torch.cat([layer.weight.flatten() for layer in layers]),
-            "directions": self.encode_direction(rays.viewdirs),
-            "rays_o": rays.rays_o,
-            "rays_d": rays.rays_d,
-            "bounds": self.box,
-            "width": self.width,
-            "n_geometry": self.n_geometry,
-            "colour_layers": len(self.colour_net) - 1,
-            "is_unbounded": self.is_unbounded,
-            "early_stop": self.early_stop,
-        }
+        return HashGridArgs(
+            table=self._stored_table(rays.near.device),
+            levels=self.levels,
+            level_weights=self.level_weights,
+            network=torch.cat([layer.weight.flatten() for layer in layers]),
+            directions=self.encode_direction(rays.viewdirs),
+            rays_o=rays.rays_o,
+            rays_d=rays.rays_d,
+            aabb=self.box,
+            width=self.width,
+            n_geometry=self.n_geometry,
+            color_layers=len(self.colour_net) - 1,
+            is_unbounded=self.is_unbounded,
+            early_stop=self.early_stop,
+        )
 
     def _is_fused(self, device: torch.device) -> bool:
         if not is_compiled("render_hash_grid", device):

@@ -1,9 +1,11 @@
 """Ops on ragged samples along rays: PyTorch references, and compiled kernels where they were built.
 
-Flat tensors hold the samples ray after ray; `ray_offsets (n_rays + 1,)` says where each ray begins.
-Dense is `arange * n_samples`.
+Flat tensors hold the samples ray after ray; ray r owns the samples from `ray_offsets[r]` to
+`ray_offsets[r + 1]`, `ray_offsets (n_rays + 1,)`. Dense is `arange * n_samples`. `ts` are distances
+along the rays in units of `rays_d`, `deltas` the lengths of the samples' intervals.
 """
 
+from dietnerf.ops._arguments import HashGridArgs, OccupancyGrid
 from dietnerf.ops._load import is_compiled, load_kernels, use_one_thread_after_fork
 from dietnerf.ops.adam_step import adam_rule, adam_step
 from dietnerf.ops.composite import composite
@@ -16,6 +18,8 @@ from dietnerf.ops.sample_stratified import sample_stratified
 from dietnerf.ops.trace_hash_grid import trace_hash_grid
 
 __all__ = [
+    "HashGridArgs",
+    "OccupancyGrid",
     "adam_rule",
     "adam_step",
     "composite",

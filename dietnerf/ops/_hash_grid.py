@@ -1,4 +1,5 @@
-"""What a hash-grid field means by a position and by a density: csrc/hash_grid.h in PyTorch."""
+"""Mapping to the unit cube, and the density activation of a hash-grid field: csrc/hash_grid.h in
+PyTorch."""
 
 from typing import Any
 
@@ -9,11 +10,11 @@ LARGEST_EXPONENT = 15.0
 
 
 def unit_cube(positions: Tensor, box: Tensor, is_contracted: bool) -> tuple[Tensor, Tensor]:
-    """Positions (n, 3) in the unit cube, and which of them it does not hold, (n,).
+    """Positions (n, 3) mapped to the unit cube, and which of them lie outside of the field, (n,).
 
-    Contracted, the box (2, 3) takes the middle half along each axis, and everything outside it the
-    rest (mip-NeRF 360, eq. 10, in the maximum norm). Otherwise what lies outside the box is
-    clamped.
+    Contracted, the box (2, 3) is mapped to the middle half along each axis, and space outside of it
+    to the rest (mip-NeRF 360, eq. 10, in the maximum norm). Otherwise positions outside of the box
+    are clamped.
     """
     in_box = (positions - box.sum(dim=0) / 2) * (2 / (box[1] - box[0]))  # the box is [-1, 1]
     largest = in_box.abs().amax(dim=1)
@@ -31,7 +32,7 @@ def density_of_logits(logits: Tensor, box: Tensor, is_outside: Tensor) -> Tensor
 
 
 class _TruncatedExp(torch.autograd.Function):
-    """exp, kept from overflowing, with a gradient that neither explodes nor dies (instant-ngp)."""
+    """exp, clamped above, with a gradient clamped on both sides (instant-ngp)."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:

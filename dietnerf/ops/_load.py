@@ -14,9 +14,9 @@ LIBRARIES = {"_C": "CPU", "_C_cuda": "CUDA"}
 
 
 def load_kernels() -> None:
-    """Load each library that lies beside the package, unless its kernels are there already.
+    """Load each library beside the package, unless its kernels are registered already.
 
-    A second copy of a library in one process would end it, so registration is asked first.
+    A second copy of a library in one process would abort it.
     """
     for library, dispatch_key in LIBRARIES.items():
         for path in sorted(PACKAGE.glob(f"{library}.*")):
@@ -31,9 +31,9 @@ def load_kernels() -> None:
 
 
 def use_one_thread_after_fork() -> None:
-    """Let forked processes work on one thread.
+    """Limit forked processes to one thread.
 
-    OpenMP's threads are not forked with the process, which would wait for them for ever: in these
+    OpenMP's threads are not forked with the process, which would wait for them forever: in these
     ops as in torch's own.
     """
     if hasattr(os, "register_at_fork"):
@@ -45,7 +45,7 @@ def has_kernels(dispatch_key: str) -> bool:
 
 
 def is_compiled(op: str, device: torch.device) -> bool:
-    """Whether a compiled kernel, not the PyTorch reference, answers on a device."""
+    """Whether a compiled kernel, not the PyTorch reference, runs on a device."""
     return _has_kernel(op, device.type.upper())
 
 

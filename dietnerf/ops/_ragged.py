@@ -1,4 +1,4 @@
-"""Ragged samples as a padded matrix, for the references: row r holds ray r, then filling."""
+"""Ragged samples as a padded matrix, for the references: row r holds ray r, then padding."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from torch import Tensor
 class Padding:
     """Moves values between flat `(n_samples, ...)` and padded `(n_rays, width, ...)`.
 
-    A scan along a row never meets another ray, so a last delta of 1e10 cannot cost the next ray
-    its digits.
+    A scan along a row never crosses into another ray, so a last delta of 1e10 does not cost the
+    next ray its precision.
 
-    With `has_spare` there may be samples behind the last ray's, which belong to none: they are
-    passed over one way, and zeros the other.
+    With `has_spare` there may be samples behind the last ray's, which belong to none: `pad` skips
+    them, and `flatten` sets them to zero.
     """
 
     _is_even = False
@@ -20,11 +20,11 @@ class Padding:
         self.counts = ray_offsets.diff()  # (n_rays,)
         self._n_spare = 0
         if ray_offsets.device.type == "xla":  # where sizes must be known before any value is
-            self._lay_out_evenly(len(self.counts), n_samples)
+            self._assume_even(len(self.counts), n_samples)
             return
         self._n_spare = n_samples - int(ray_offsets[-1])
-        ends_well = self._n_spare >= 0 if has_spare else self._n_spare == 0
-        if ray_offsets[0] != 0 or not ends_well or bool((self.counts < 0).any()):
+        is_complete = self._n_spare >= 0 if has_spare else self._n_spare == 0
+        if ray_offsets[0] != 0 or not is_complete or bool((self.counts < 0).any()):
             most = "at most " if has_spare else ""
             raise ValueError(f"ray_offsets must ascend from 0 to {most}n_samples = {n_samples}")
         self.width = int(self.counts.max()) if len(self.counts) else 0
@@ -32,8 +32,8 @@ class Padding:
         self.is_sample = slots < self.counts[:, None]  # (n_rays, width)
         self._index = (ray_offsets[:-1, None] + slots).clamp(max=max(n_samples - 1, 0))
 
-    def _lay_out_evenly(self, n_rays: int, n_samples: int) -> None:
-        """For the same number of samples on every ray, which is not looked at."""
+    def _assume_even(self, n_rays: int, n_samples: int) -> None:
+        """For the same number of samples on every ray, which is assumed, not checked."""
         self.width = n_samples // max(n_rays, 1)
         shape, device = (n_rays, self.width), self.counts.device
         self.is_sample = torch.ones(shape, dtype=torch.bool, device=device)

@@ -1,8 +1,13 @@
-"""Registers ops with torch, so that a raw call, `torch.ops.dietnerf.<name>`, refuses in a sentence
-what neither a kernel nor a reference is for; `csrc/common.h` refuses what a kernel sees."""
+"""Registers ops with torch, and makes a raw call, `torch.ops.dietnerf.<name>`, raise a clear error
+for tensors that neither a kernel nor a reference supports. Kernels check the rest:
+`csrc/common.h`."""
 
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+import itertools
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from inspect import Parameter
 from typing import Any
 
 import torch
@@ -16,28 +21,28 @@ def register(
     schema: str,
     reference: Callable[..., Any],
     fake: Callable[..., Any],
-    written: Sequence[str] = (),
+    mutated: Sequence[str] = (),
 ) -> torch.library.CustomOpDef:
     """Register `dietnerf::<name>`.
 
     Args:
         name: of the op.
         schema: its arguments and results.
-        reference: what it does, in PyTorch.
+        reference: the implementation in PyTorch.
         fake: its results without values.
-        written: names of the arguments that are written to.
+        mutated: names of the arguments that are written to.
     """
     names = argument_names(schema)
     op = torch.library.custom_op(
         f"dietnerf::{name}",
-        _of_plain_tensors(name, names, reference),
-        mutates_args=written,
+        _for_strided_tensors(name, names, reference),
+        mutates_args=mutated,
         schema=schema,
     )
     op.register_fake(_on_one_device(name, names, fake))
-    if written:
+    if mutated:
         for key in ("Negative", "Conjugate"):
-            _LIBRARY.impl(name, _of_resolved_tensors(name, names, op, written), key)
+            _LIBRARY.impl(name, _with_resolved_views(name, names, op, mutated), key)
     return op
 
 
@@ -47,16 +52,60 @@ def argument_names(schema: str) -> list[str]:
     return [argument.split("=")[0].split()[-1] for argument in arguments.split(", ")]
 
 
+def flattened(reference: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that takes the fields of named tuples in their place, as a schema needs it.
+
+    A field whose name is taken already is prefixed with that of its parameter.
+    """
+    hints = typing.get_type_hints(reference)
+    kinds = [hints[name] for name in inspect.signature(reference).parameters]
+    if not any(map(_is_named_tuple, kinds)):
+        return reference
+
+    @functools.wraps(reference)
+    def flat(*args: Any) -> Any:
+        values = iter(args)
+        return reference(*(_take(kind, values) for kind in kinds))
+
+    flat.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        _flat_parameters(reference, hints), return_annotation=hints["return"]
+    )
+    return flat
+
+
+def _is_named_tuple(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def _take(kind: Any, values: Iterator[Any]) -> Any:
+    if _is_named_tuple(kind):
+        return kind(*itertools.islice(values, len(kind._fields)))
+    return next(values)
+
+
+def _flat_parameters(reference: Callable[..., Any], hints: dict[str, Any]) -> list[Parameter]:
+    found: dict[str, Any] = {}
+    for parameter in inspect.signature(reference).parameters:
+        kind = hints[parameter]
+        fields = typing.get_type_hints(kind) if _is_named_tuple(kind) else {parameter: kind}
+        for name, annotation in fields.items():
+            found[f"{parameter}_{name}" if name in found else name] = annotation
+    return [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
+        for name, annotation in found.items()
+    ]
+
+
 def _tensors(names: Sequence[str], args: Sequence[Any]) -> list[tuple[str, Tensor]]:
     # torch leaves out last arguments that have their default.
     pairs = zip(names, args, strict=False)
     return [(name, value) for name, value in pairs if isinstance(value, Tensor)]
 
 
-def _of_plain_tensors(
+def _for_strided_tensors(
     op: str, names: Sequence[str], reference: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """The reference, which torch takes for any layout that has no kernel, as sparse ones."""
+    """The reference, which torch also calls for layouts without a kernel, such as sparse ones."""
 
     @functools.wraps(reference)
     def checked(*args: Any) -> Any:
@@ -70,7 +119,7 @@ def _of_plain_tensors(
 
 
 def _on_one_device(op: str, names: Sequence[str], fake: Callable[..., Any]) -> Callable[..., Any]:
-    """The fake, which torch takes where a single tensor is on the device meta."""
+    """The fake, which torch calls as soon as a single tensor is on the device meta."""
 
     @functools.wraps(fake)
     def checked(*args: Any) -> Any:
@@ -85,18 +134,18 @@ def _on_one_device(op: str, names: Sequence[str], fake: Callable[..., Any]) -> C
     return checked
 
 
-def _of_resolved_tensors(
-    op: str, names: Sequence[str], call: Callable[..., Any], written: Sequence[str]
+def _with_resolved_views(
+    op: str, names: Sequence[str], call: Callable[..., Any], mutated: Sequence[str]
 ) -> Callable[..., Any]:
-    """The op where some arguments are views whose numbers are negated or conjugated when read.
+    """The op for views that are negated or conjugated when they are read.
 
-    Left to itself, torch copies the result back into one that is written to, and aborts if the op
-    has no result.
+    By default torch copies the result back into a mutated argument, and aborts if the op has no
+    result.
     """
 
     def resolved(*args: Any) -> Any:
         for name, tensor in _tensors(names, args):
-            if name in written and (tensor.is_neg() or tensor.is_conj()):
+            if name in mutated and (tensor.is_neg() or tensor.is_conj()):
                 raise ValueError(f"{op}: {name} must not be a negated or conjugate view")
         return call(*(a.resolve_neg().resolve_conj() if isinstance(a, Tensor) else a for a in args))
 

@@ -1,4 +1,5 @@
-"""Which networks the GPU kernels of the fused ops have room for: csrc/tile_mlp.h, in Python."""
+"""Which networks fit into the shared memory of the fused ops on a GPU: csrc/tile_mlp/layout.h in
+Python."""
 
 from typing import Any
 
@@ -27,15 +28,15 @@ def fits_block(
 def shared_memory(
     n_encoded: int, width: int, n_geometry: int, n_directions: int, color_layers: int
 ) -> int:
-    """Bytes that a block of the backward kernel takes, which takes most: weights and inputs of all
-    layers and two layers' gradients in half precision, sums and answers in float32."""
+    """Bytes of a block of the backward kernel, which needs the most: weights and inputs of all
+    layers and two layers' gradients in half precision, staged sums and outputs in float32."""
     sizes = [(n_encoded, width), (width, n_geometry), (n_geometry + n_directions, width)]
     sizes += [*[(width, width)] * (color_layers - 1), (width, 3)]
     widest = max(_to_16(n) for size in sizes for n in size)
     halves = [_to_16(n_out) * _row(n_in) for n_in, n_out in sizes]
     halves += [TILE * _row(n_in) for n_in, _ in sizes]
     halves += [TILE * _row(widest)] * 2
-    floats = [TILE * 20, TILE, TILE * 4]  # sums on their way, logits, answers
+    floats = [TILE * 20, TILE, TILE * 4]  # staged sums, logits, outputs
     return sum(_aligned(2 * n) for n in halves) + sum(_aligned(4 * n) for n in floats)
 
 

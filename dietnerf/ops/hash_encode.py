@@ -3,19 +3,25 @@
 import torch
 from torch import Tensor
 
-from dietnerf.ops._check import check_shapes, check_types
+from dietnerf.ops._check import HALVES, check_floats
 from dietnerf.ops._define import define
+from dietnerf.ops._shapes import check_shapes, shapes
 
-N_FEATURES = (1, 2, 4, 8)
-HALVES = (torch.float16, torch.bfloat16)
 PRIMES = (2654435761, 805459861)  # of y and z; that of x is 1
+N_FEATURES = (1, 2, 4, 8)
+INPUTS = shapes(
+    table="n_entries n_features",
+    positions="n 3",
+    levels="int64 n_levels 3",
+    level_weights="n_levels",
+)
 
 
 def hash_encode(table: Tensor, positions: Tensor, levels: Tensor, level_weights: Tensor) -> Tensor:
     """Interpolate each level's features trilinearly, and scale the level by its weight.
 
-    A level of resolution r has r cells along each axis of the unit cube. A vertex (x, y, z) owns
-    entry x + (r + 1) (y + (r + 1) z) of the level where there are (r + 1)^3 or more, and otherwise
+    A level of resolution r has r cells along each axis of the unit cube. A vertex (x, y, z) has
+    its own entry x + (r + 1) (y + (r + 1) z) if the level has (r + 1)^3 or more, and otherwise
     shares entry (x ^ 2654435761 y ^ 805459861 z) mod n_entries, in uint32 (instant-ngp, section 3,
     eq. 4).
 
@@ -30,7 +36,7 @@ def hash_encode(table: Tensor, positions: Tensor, levels: Tensor, level_weights:
         positions: points in [0, 1], (n, 3).
         levels: int64, (n_levels, 3): resolution, first entry in the table, number of entries, which
             must be a power of two where it is below (r + 1)^3. The slices lie in order.
-        level_weights: (n_levels,); a level of weight 0 costs nothing.
+        level_weights: (n_levels,); a level of weight 0 is skipped.
 
     Returns:
         features: (n, n_levels * n_features), level after level.
@@ -40,21 +46,19 @@ def hash_encode(table: Tensor, positions: Tensor, levels: Tensor, level_weights:
         # The op's own autocast would make a float32 copy of the table.
         with torch.autocast(device_type, enabled=False):
             return hash_encode(table, _full(positions), levels, _full(level_weights))
-    check_shapes(
-        "hash_encode",
-        table=(table, ("n_entries", "n_features")),
-        positions=(positions, ("n", 3)),
-        levels=(levels, ("n_levels", 3)),
-        level_weights=(level_weights, ("n_levels",)),
-    )
-    if table.shape[1] not in N_FEATURES:
-        raise ValueError(f"hash_encode: n_features must be 1, 2, 4 or 8, got {table.shape[1]}")
     floats = {"positions": positions, "level_weights": level_weights}
+    check_shapes("hash_encode", INPUTS, {**floats, "table": table, "levels": levels})
+    check_table("hash_encode", table)
     if table.dtype not in HALVES or positions.dtype == torch.float64:
         floats["table"] = table
-    check_types("hash_encode", levels, "levels", **floats)
+    check_floats("hash_encode", **floats)
     features: Tensor = _op(table, positions, levels, level_weights)
     return features
+
+
+def check_table(op: str, table: Tensor) -> None:
+    if table.shape[1] not in N_FEATURES:
+        raise ValueError(f"{op}: n_features must be 1, 2, 4 or 8, got {table.shape[1]}")
 
 
 def reference(table: Tensor, positions: Tensor, levels: Tensor, level_weights: Tensor) -> Tensor:
@@ -71,8 +75,8 @@ def reference(table: Tensor, positions: Tensor, levels: Tensor, level_weights: T
 def _check_levels(slices: list[list[int]], n_entries: int) -> None:
     end = 0
     for resolution, start, n in slices:
-        is_fit = n >= (resolution + 1) ** 3 or (n > 0 and n & (n - 1) == 0)
-        if not (1 <= resolution <= 1 << 20 and end <= start and start + n <= n_entries and is_fit):
+        fits = n >= (resolution + 1) ** 3 or (n > 0 and n & (n - 1) == 0)
+        if not (1 <= resolution <= 1 << 20 and end <= start and start + n <= n_entries and fits):
             raise ValueError(
                 "hash_encode: levels must be slices of the table in order, with (resolution + 1)^3 "
                 "entries or more, or else a power of two"
@@ -101,10 +105,6 @@ def _entry_ids(vertices: Tensor, resolution: int, n_entries: int) -> Tensor:
     return (x ^ (y * PRIMES[0]) ^ (z * PRIMES[1])) & (n_entries - 1)
 
 
-def _fake(table: Tensor, positions: Tensor, levels: Tensor, level_weights: Tensor) -> Tensor:
-    return positions.new_empty((positions.shape[0], levels.shape[0] * table.shape[1]))
-
-
 def _full(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALVES else tensor
 
@@ -112,7 +112,9 @@ def _full(tensor: Tensor) -> Tensor:
 _op = define(
     "hash_encode",
     reference,
-    fake=_fake,
-    outputs=("features",),
+    inputs=INPUTS,
+    outputs=shapes(features="n n_encoded"),
+    like="positions",
+    sizes=lambda given: {"n_encoded": len(given["levels"]) * given["table"].shape[1]},
     differentiable=("table", "positions", "level_weights"),
 )

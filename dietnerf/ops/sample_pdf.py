@@ -3,9 +3,18 @@
 import torch
 from torch import Tensor
 
-from dietnerf.ops._check import check_shapes, check_types
+from dietnerf.ops._check import check_floats
 from dietnerf.ops._define import define
 from dietnerf.ops._ragged import Padding
+from dietnerf.ops._shapes import check_shapes, shapes
+
+INPUTS = shapes(
+    t_starts="n_samples",
+    t_ends="n_samples",
+    weights="n_samples",
+    ray_offsets="int64 n_rays+1",
+    u="n_rays n_new",
+)
 
 # Both are the paper authors' constants (`sample_pdf` in their code); kernels: csrc/sample_pdf.h.
 WEIGHT_PADDING = 1e-5
@@ -36,15 +45,9 @@ def sample_pdf(
     Returns:
         ts: (n_rays, n_new), in the unit of t_starts, in the order of u.
     """
-    check_shapes(
-        "sample_pdf",
-        t_starts=(t_starts, ("n_samples",)),
-        t_ends=(t_ends, ("n_samples",)),
-        weights=(weights, ("n_samples",)),
-        ray_offsets=(ray_offsets, ("n_rays+1",)),
-        u=(u, ("n_rays", "n_new")),
-    )
-    check_types("sample_pdf", ray_offsets, t_starts=t_starts, t_ends=t_ends, weights=weights, u=u)
+    floats = {"t_starts": t_starts, "t_ends": t_ends, "weights": weights, "u": u}
+    check_shapes("sample_pdf", INPUTS, {**floats, "ray_offsets": ray_offsets})
+    check_floats("sample_pdf", **floats)
     ts: Tensor = _op(t_starts, t_ends, weights, ray_offsets, u)
     return ts
 
@@ -78,16 +81,11 @@ def reference(
     return torch.where(is_empty, 0.0, ts)
 
 
-def _fake(
-    t_starts: Tensor, t_ends: Tensor, weights: Tensor, ray_offsets: Tensor, u: Tensor
-) -> Tensor:
-    return u.new_empty(u.shape)
-
-
 _op = define(
     "sample_pdf",
     reference,
-    fake=_fake,
-    outputs=("ts",),
+    inputs=INPUTS,
+    outputs=shapes(ts="n_rays n_new"),
+    like="u",
     differentiable=("t_starts", "t_ends", "weights", "u"),
 )

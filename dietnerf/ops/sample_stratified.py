@@ -3,9 +3,12 @@
 import torch
 from torch import Tensor
 
-from dietnerf.ops._check import check_shapes, check_types
+from dietnerf.ops._check import check_floats
 from dietnerf.ops._define import define
 from dietnerf.ops._ragged import Padding
+from dietnerf.ops._shapes import check_shapes, shapes
+
+INPUTS = shapes(near="n_rays", far="n_rays", ray_offsets="int64 n_rays+1", jitter="n_samples")
 
 
 def sample_stratified(
@@ -15,9 +18,9 @@ def sample_stratified(
     jitter: Tensor | None = None,
     lindisp: bool = False,
 ) -> Tensor:
-    """Spread each ray's samples between its near and far, one in each cell.
+    """Distribute each ray's samples between its near and far, one in each cell.
 
-    The k-th of m samples stands at s = k / (m - 1), or 0.5 where m = 1: z_k = near (1 - s) + far s,
+    The k-th of m samples is at s = k / (m - 1), or 0.5 where m = 1: z_k = near (1 - s) + far s,
     or with `lindisp` z_k = 1 / ((1 - s) / near + s / far), evenly in inverse depth. Without jitter
     z is the result. With it, a cell reaches from the middle between z_{k-1} and z_k (or z_0) to the
     middle between z_k and z_{k+1} (or z_{m-1}), and t_k = lower + (upper - lower) * jitter_k (NeRF,
@@ -26,7 +29,7 @@ def sample_stratified(
     Differentiable once in near, far and jitter; deterministic.
 
     Args:
-        near: where the samples begin, (n_rays,), in the unit that ts shall have; > 0 with
+        near: where the samples begin, (n_rays,), in the unit of ts; > 0 with
             `lindisp`.
         far: where they end, (n_rays,).
         ray_offsets: int64, (n_rays + 1,), from 0 to n_samples.
@@ -36,17 +39,9 @@ def sample_stratified(
     Returns:
         ts: (n_samples,), ascending within a ray.
     """
-    check_shapes(
-        "sample_stratified",
-        near=(near, ("n_rays",)),
-        far=(far, ("n_rays",)),
-        ray_offsets=(ray_offsets, ("n_rays+1",)),
-    )
-    floats = {"near": near, "far": far}
-    if jitter is not None:
-        check_shapes("sample_stratified", jitter=(jitter, ("n_samples",)))
-        floats["jitter"] = jitter
-    check_types("sample_stratified", ray_offsets, **floats)
+    floats = {"near": near, "far": far, "jitter": jitter}
+    check_shapes("sample_stratified", INPUTS, {**floats, "ray_offsets": ray_offsets})
+    check_floats("sample_stratified", **{k: v for k, v in floats.items() if v is not None})
     n_samples = int(ray_offsets[-1]) if jitter is None else len(jitter)
     ts: Tensor = _op(near, far, ray_offsets, jitter, n_samples, lindisp)
     return ts
@@ -77,21 +72,11 @@ def reference(
     return padding.flatten(lower + (upper - lower) * padding.pad(jitter))
 
 
-def _fake(
-    near: Tensor,
-    far: Tensor,
-    ray_offsets: Tensor,
-    jitter: Tensor | None,
-    n_samples: int,
-    lindisp: bool,
-) -> Tensor:
-    return near.new_empty(n_samples)
-
-
 _op = define(
     "sample_stratified",
     reference,
-    fake=_fake,
-    outputs=("ts",),
+    inputs=INPUTS,
+    outputs=shapes(ts="n_samples"),
+    like="near",
     differentiable=("near", "far", "jitter"),
 )

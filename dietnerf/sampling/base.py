@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.cells import Cells
 from dietnerf.geometry.rays import Rays, Rendering, Samples
+from dietnerf.ops import OccupancyGrid
 
 
 class AbstractSampler(nn.Module, ABC):
@@ -51,7 +51,7 @@ class AbstractSampler(nn.Module, ABC):
         """How many samples a ray has, at most or as a rule: what a chunk of rays is measured by."""
 
     @property
-    def cells(self) -> Cells | None:
+    def cells(self) -> OccupancyGrid | None:
         """The grid in whose occupied cells it places samples without jitter, where that is all that
         it does."""
         return None

@@ -9,9 +9,8 @@ from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.bounds import bounds_of, check_bounds, count_views, seen_by_enough
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.cells import Cells
 from dietnerf.geometry.rays import Rays, Rendering, Samples
-from dietnerf.ops import march_rays
+from dietnerf.ops import OccupancyGrid, march_rays
 from dietnerf.sampling.base import AbstractSampler, draw_uniform
 
 # Which cells an update asks after warm-up: of all, so that an emptied one can come back (after 128
@@ -143,8 +142,11 @@ class Occupancy(AbstractSampler):
         return self.step * self.n_steps / self.n_still_steps
 
     @property
-    def cells(self) -> Cells:
-        return Cells(self.bounds, self.occupied, self.resolution, self._still_step, self.cone_angle)
+    def cells(self) -> OccupancyGrid:
+        return self._grid(self._still_step)
+
+    def _grid(self, step: float) -> OccupancyGrid:
+        return OccupancyGrid(self.bounds, self.occupied, self.resolution, step, self.cone_angle)
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self._samples_per_ray, dtype=torch.float64)
@@ -219,17 +221,7 @@ class Occupancy(AbstractSampler):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         try:
             return march_rays(
-                rays.rays_o,
-                rays.rays_d,
-                rays.near,
-                rays.far,
-                self.bounds,
-                self.occupied,
-                self.resolution,
-                step,
-                self.cone_angle,
-                jitter,
-                capacity,
+                rays.rays_o, rays.rays_d, rays.near, rays.far, self._grid(step), jitter, capacity
             )
         except RuntimeError as error:
             if TOO_MANY not in str(error):

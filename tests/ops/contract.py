@@ -91,7 +91,7 @@ def gradients(outputs: tuple[Tensor, ...], args: tuple[Any, ...]) -> tuple[Tenso
         return ()
     draw = torch.Generator().manual_seed(2)
     grads = [torch.rand(o.shape, dtype=o.dtype, generator=draw).to(o.device) for o in outputs]
-    return torch.autograd.grad(outputs, _wanted(args), grads, materialize_grads=True)
+    return torch.autograd.grad(outputs, _differentiable(args), grads, materialize_grads=True)
 
 
 def equals_reference(op: Op, device: str) -> None:
@@ -106,9 +106,9 @@ def equals_reference(op: Op, device: str) -> None:
             pairs = [*zip(found, expected, strict=True)]
             if op.is_differentiable:
                 pairs += zip(gradients(found, args), gradients(expected, args), strict=True)
-            for got, wanted in pairs:
+            for got, target in pairs:
                 torch.testing.assert_close(
-                    got, wanted, rtol=rtol, atol=atol, msg=lambda m, where=where: f"{where}: {m}"
+                    got, target, rtol=rtol, atol=atol, msg=lambda m, where=where: f"{where}: {m}"
                 )
 
 
@@ -175,14 +175,14 @@ def runs_in_float32_under_autocast(op: Op, device: str) -> None:
 def compiles_without_graph_breaks(op: Op, device: str) -> None:
     args = op.inputs(COUNTS["ragged"], device)
     compiled = torch.compile(op.public, fullgraph=True, backend="aot_eager")
-    # Only if told does it go on past an output whose size is known once it is there.
+    # By default Dynamo breaks the graph at an output of data-dependent size.
     with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
         found, expected = as_tuple(compiled(*args)), as_tuple(op.public(*args))
     if has_one_order(op, device):
         found += gradients(found, args)
         expected += gradients(expected, args)
-    for got, wanted in zip(found, expected, strict=True):
-        assert torch.equal(got, wanted)
+    for got, target in zip(found, expected, strict=True):
+        assert torch.equal(got, target)
 
 
 def names_what_is_wrong(op: Op, device: str) -> None:
@@ -229,20 +229,22 @@ def passes_over_samples_of_no_ray(op: Op, device: str) -> None:
             own.requires_grad_()
     for call in (op.public, lambda *a: op.reference(*op.raw(*a))):
         found, expected = as_tuple(call(*args)), as_tuple(op.public(*short))
-        for got, wanted in zip(found, expected, strict=True):
-            is_alike = len(got) == len(wanted)
-            torch.testing.assert_close(got[: len(wanted)], wanted)
+        for got, target in zip(found, expected, strict=True):
+            is_alike = len(got) == len(target)
+            torch.testing.assert_close(got[: len(target)], target)
             assert is_alike or (len(got) == 13 and got[9:].abs().sum() == 0)
-        grads = torch.autograd.grad(found, _wanted(args), [torch.ones_like(o) for o in found])
+        grads = torch.autograd.grad(
+            found, _differentiable(args), [torch.ones_like(o) for o in found]
+        )
         ones = [torch.ones_like(o) for o in expected]
-        for got, wanted in zip(
-            grads, torch.autograd.grad(expected, _wanted(short), ones), strict=True
+        for got, target in zip(
+            grads, torch.autograd.grad(expected, _differentiable(short), ones), strict=True
         ):
-            torch.testing.assert_close(got[:9], wanted)
+            torch.testing.assert_close(got[:9], target)
             assert got[9:].abs().sum() == 0
 
 
-def _wanted(args: Sequence[Any]) -> list[Tensor]:
+def _differentiable(args: Sequence[Any]) -> list[Tensor]:
     return [a for a in args if isinstance(a, Tensor) and a.requires_grad]
 
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "csrc/tile_mlp.h"
+#include "csrc/tile_mlp/backward.h"
 
 using namespace dietnerf;
 
@@ -52,11 +52,11 @@ struct HostBlock {
   }
 };
 
-template <typename Job>
-static void run_blocks(const Job& job, int64_t n_blocks) {
+template <typename Kernel>
+static void run_blocks(const Kernel& kernel, int64_t n_blocks) {
   for (int64_t i = 0; i < n_blocks; ++i) {
-    std::vector<char> shared(job.in.memory.total, char(0x7f));  // NaN, in half precision as well
+    std::vector<char> shared(kernel.in.memory.total, char(0x7f));  // NaN, in half precision as well
     HostBlock block;
-    job(block, shared.data(), i, n_blocks);
+    kernel(block, shared.data(), i, n_blocks);
   }
 }

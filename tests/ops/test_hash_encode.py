@@ -24,7 +24,6 @@ def make(counts: list[int], dtype: torch.dtype, n_features: int = 4) -> tuple[Te
     )
 
 
-NAMED = "n_entries = 360, n_features = 4, n = 9"
 DOUBLE = torch.float64
 OP = Op(
     "hash_encode",
@@ -39,7 +38,7 @@ OP = Op(
         (1, torch.rand(9), "positions must be (n, 3), got 1 dims"),
         (1, torch.rand(9, 3).half(), "positions must be float32 or float64, got torch.float16"),
         (2, LEVELS.int(), "levels must be int64, got torch.int32"),
-        (2, LEVELS[:, :2], f"levels must be (n_levels, 3) with {NAMED}, n_levels = 4, got (4, 2)"),
+        (2, LEVELS[:, :2], "levels must be (n_levels, 3) with n_levels = 4, got (4, 2)"),
         (3, torch.rand(4, 1), "level_weights must be (n_levels,), got 2 dims"),
     ],
     has_offsets=False,
@@ -59,8 +58,8 @@ def test_other_numbers_of_features(n_features: int, device: str) -> None:
     found, expected = hash_encode(*args), reference(*args)
     pairs = [(found, expected)]
     pairs += zip(gradients((found,), args), gradients((expected,), args), strict=True)
-    for got, wanted in pairs:
-        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)
+    for got, target in pairs:
+        torch.testing.assert_close(got, target, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("encode", [hash_encode, reference], ids=["op", "reference"])
@@ -165,16 +164,16 @@ def test_levels_that_do_not_fit_are_refused(row: list[int]) -> None:
             encode(table, positions, levels, level_weights)
 
 
-@pytest.mark.parametrize("wanted", range(8))
-def test_only_wanted_gradients_are_computed(wanted: int, device: str) -> None:
+@pytest.mark.parametrize("output_mask", range(8))
+def test_only_gradients_in_the_mask_are_computed(output_mask: int, device: str) -> None:
     table, *rest = (a.to(device) for a in make([9], torch.float32))
-    args = (wanted, torch.rand(9, 16, device=device), table.half(), *rest)
+    args = (output_mask, torch.rand(9, 16, device=device), table.half(), *rest)
     found = torch.ops.dietnerf.hash_encode_backward(*args)
     # As its fake has it, which compiled graphs rely on.
     for bit, (grad, value) in enumerate(zip(found, (args[2], args[3], args[5]), strict=True)):
-        is_wanted = wanted >> bit & 1
-        assert grad.shape == (value.shape if is_wanted else (0,))
-        assert grad.dtype == (value.dtype if is_wanted else torch.float16)
+        is_set = output_mask >> bit & 1
+        assert grad.shape == (value.shape if is_set else (0,))
+        assert grad.dtype == (value.dtype if is_set else torch.float16)
 
 
 def test_a_second_derivative_is_an_error(device: str) -> None:

@@ -8,11 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.ops import is_compiled, march_rays
-from dietnerf.ops.march_rays import reference
+from dietnerf import ops
+from dietnerf.ops import OccupancyGrid, is_compiled
+from dietnerf.ops.march_rays import reference as reference_on_grid
 from tests.ops.contract import CHECKS, Op
 
 BOX = torch.tensor([[-1.0, -1.2, -0.7], [1.1, 0.9, 1.3]])
+
+
+def march_rays(*args: Any) -> tuple[Tensor, ...]:
+    """The op, with the arguments of `torch.ops.dietnerf.march_rays`, but for last ones."""
+    return ops.march_rays(*args[:4], OccupancyGrid(*args[4:9]), *args[9:])
+
+
+def reference(*args: Any) -> tuple[Tensor, ...]:
+    return reference_on_grid(*args[:4], OccupancyGrid(*args[4:9]), *args[9:])
 
 
 def pack(is_occupied: Tensor) -> Tensor:
@@ -21,11 +31,13 @@ def pack(is_occupied: Tensor) -> Tensor:
     return values.sum(dim=-1).to(torch.uint8)
 
 
-def random_bits(resolution: int, n_levels: int, share: float) -> Tensor:
+def random_bits(resolution: int, n_levels: int, fraction: float) -> Tensor:
     """Single occupied cells, and blobs of them between which there is room to leap."""
     shape = (n_levels, resolution, resolution, resolution)
     coarse = F.interpolate(torch.rand(1, n_levels, 4, 4, 4), shape[1:], mode="trilinear")[0]
-    return pack((torch.rand(shape) < share / 4) | (coarse > coarse.flatten().quantile(1 - share)))
+    return pack(
+        (torch.rand(shape) < fraction / 4) | (coarse > coarse.flatten().quantile(1 - fraction))
+    )
 
 
 def rays_towards(box: Tensor, n_rays: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -56,9 +68,9 @@ WRONG = [
     (1, torch.rand(3, 3).double(), "rays_d must be (n_rays, 3) with n_rays = 4, got (3, 3)"),
     (2, torch.rand(4, 1).double(), "near must be (n_rays,), got 2 dims"),
     (3, torch.rand(4), "far must be torch.float64 like rays_o, got torch.float32"),
-    (4, torch.rand(3, 2).double(), "bounds must be (2, 3) with n_rays = 4, got (3, 2)"),
-    (5, torch.ones(1, 64).byte(), "occupied must be (n_levels, 512) with n_rays = 4, "
-     "n_levels = 1, got (1, 64)"),
+    (4, torch.rand(3, 2).double(), "aabb must be (2, 3), got (3, 2)"),
+    (5, torch.ones(1, 64).byte(), "occupied must be (n_levels, n_bytes) with n_levels = 1, "
+     "n_bytes = 512, got (1, 64)"),
     (5, torch.ones(1, 512), "occupied must be uint8, got torch.float32"),
     (5, torch.ones(0, 512).byte(), "occupied must have one level or more, got 0"),
     (6, 12, "resolution must be a multiple of 8, got 12"),
@@ -88,16 +100,16 @@ def test_contract(check: Any, op: Op, device: str) -> None:
 
 
 def cases(dtype: torch.dtype) -> Any:
-    shares, cones, resolutions = (0.0, 0.02, 0.3, 1.0), (0.0, 0.004, 0.05), (8, 24, 32, 64)
-    for n_levels, share, cone_angle, is_jittered in itertools.product(
-        (1, 2, 4), shares, cones, (True, False)
+    fractions, cones, resolutions = (0.0, 0.02, 0.3, 1.0), (0.0, 0.004, 0.05), (8, 24, 32, 64)
+    for n_levels, fraction, cone_angle, is_jittered in itertools.product(
+        (1, 2, 4), fractions, cones, (True, False)
     ):
         resolution = resolutions[int(torch.randint(4, ()))]
         box = torch.rand(2, 3) + torch.tensor([[-1.0], [1.0]]) * (0.1 + torch.rand(3))
         box = box.sort(dim=0).values
         rays_o, rays_d = rays_towards(box * 2 ** (n_levels - 1), 300, dtype)
         near, far = torch.rand(300) * 0.5, 1 + torch.rand(300) * 3
-        bits = random_bits(resolution, n_levels, share)
+        bits = random_bits(resolution, n_levels, fraction)
         step = float((box[1] - box[0]).norm()) / (20 + 200 * float(torch.rand(())))
         jitter = torch.rand(300).to(dtype) if is_jittered else None
         floats = (tensor.to(dtype) for tensor in (near, far, box))
@@ -111,9 +123,9 @@ def on(device: str, args: tuple[Any, ...]) -> list[Any]:
 def test_has_the_samples_of_the_reference(device: str) -> None:
     n_samples = 0
     for args in cases(torch.float64):
-        ts, deltas, ray_offsets, n_wanted = march_rays(*on(device, args))
+        ts, deltas, ray_offsets, n_total = march_rays(*on(device, args))
         expected = reference(*on(device, args))
-        assert n_wanted == len(ts)
+        assert n_total == len(ts)
         assert torch.equal(ray_offsets, expected[2]), args[5:9]
         torch.testing.assert_close((ts, deltas), expected[:2], rtol=1e-12, atol=1e-12)
         n_samples += len(ts)
@@ -132,19 +144,19 @@ def test_has_nearly_the_samples_of_the_reference_in_float32(device: str) -> None
     assert n_flips <= 1e-4 * n_samples
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 0.9, 1.0, 1.3])
-def test_capacity_keeps_the_first_rays_that_fit(share: float, device: str) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.4, 0.9, 1.0, 1.3])
+def test_capacity_keeps_the_first_rays_that_fit(fraction: float, device: str) -> None:
     for args in itertools.islice(cases(torch.float32), 0, None, 11):
         args = on(device, args)
-        ts, deltas, ray_offsets, n_wanted = march_rays(*args)
-        capacity = int(share * len(ts))
+        ts, deltas, ray_offsets, n_total = march_rays(*args)
+        capacity = int(fraction * len(ts))
         found = march_rays(*args[:-1], capacity)
         last = int(ray_offsets[ray_offsets <= capacity].max())
         assert torch.equal(found[2], ray_offsets.clamp(max=last))
-        assert found[3] == n_wanted == len(ts)
-        for got, wanted in zip(found[:2], (ts, deltas), strict=True):
+        assert found[3] == n_total == len(ts)
+        for got, target in zip(found[:2], (ts, deltas), strict=True):
             assert len(got) == capacity
-            assert torch.equal(got[:last], wanted[:last]) and (got[last:] == 0).all()
+            assert torch.equal(got[:last], target[:last]) and (got[last:] == 0).all()
 
 
 def test_full_grid_gives_the_whole_lattice(device: str) -> None:
@@ -152,9 +164,9 @@ def test_full_grid_gives_the_whole_lattice(device: str) -> None:
     rays_o = torch.tensor([[-3.0, 0.1, 0.2]], dtype=torch.float64, device=device)
     rays_d = torch.tensor([[2.0, 0.0, 0.0]], dtype=torch.float64, device=device)
     near, far = rays_o.new_tensor([0.0]), rays_o.new_tensor([9.0])
-    bounds = rays_o.new_tensor([[-1.0] * 3, [1.0] * 3])
+    aabb = rays_o.new_tensor([[-1.0] * 3, [1.0] * 3])
     full = torch.full((1, 64), 255, dtype=torch.uint8, device=device)
-    ts, deltas, ray_offsets, _ = march_rays(rays_o, rays_d, near, far, bounds, full, 8, 0.2)
+    ts, deltas, ray_offsets, _ = march_rays(rays_o, rays_d, near, far, aabb, full, 8, 0.2)
     torch.testing.assert_close(ts, rays_o.new_tensor([1.05 + 0.1 * k for k in range(10)]))
     torch.testing.assert_close(deltas, torch.full_like(ts, 0.1))
     assert ray_offsets.tolist() == [0, 10]
@@ -163,10 +175,10 @@ def test_full_grid_gives_the_whole_lattice(device: str) -> None:
 def test_intervals_grow_with_distance(device: str) -> None:
     rays_o, rays_d = torch.zeros(1, 3, device=device), torch.tensor([[0.0, 0, 3]], device=device)
     near, far = torch.tensor([0.1], device=device), torch.tensor([8.0], device=device)
-    bounds = torch.tensor([[-1.0] * 3, [1.0] * 3], device=device)
+    aabb = torch.tensor([[-1.0] * 3, [1.0] * 3], device=device)
     full = torch.full((6, 64), 255, dtype=torch.uint8, device=device)
     jitter = torch.zeros(1, device=device)
-    ts, deltas, *_ = march_rays(rays_o, rays_d, near, far, bounds, full, 8, 0.06, 0.1, jitter)
+    ts, deltas, *_ = march_rays(rays_o, rays_d, near, far, aabb, full, 8, 0.06, 0.1, jitter)
     torch.testing.assert_close(deltas, (0.1 * ts).clamp(min=0.02))
     torch.testing.assert_close(ts[1:], ts[:-1] + deltas[:-1])
     assert ts[0] == 0.1 and ts[-1] < 8 <= ts[-1] + deltas[-1]
@@ -179,8 +191,8 @@ def test_one_cell_of_each_level(level: int, device: str) -> None:
     bits[level, 4, 4, 7] = True
     rays_o, rays_d = torch.tensor([[-9.0, 0.01, 0.01]]), torch.tensor([[1.0, 0, 0]])
     args = rays_o, rays_d, torch.zeros(1), torch.full((1,), 99.0)
-    bounds = torch.tensor([[-1.0] * 3, [1.0] * 3])
-    ts, *_ = march_rays(*on(device, (*args, bounds, pack(bits), 8, 0.003)))
+    aabb = torch.tensor([[-1.0] * 3, [1.0] * 3])
+    ts, *_ = march_rays(*on(device, (*args, aabb, pack(bits), 8, 0.003)))
     edge = 2**level
     torch.testing.assert_close(
         (ts - 9).aminmax(), (ts.new_tensor(edge * 0.75), ts.new_tensor(edge * 1.0)),
@@ -197,9 +209,9 @@ def test_rays_that_are_none_have_no_samples(device: str) -> None:
                            [1, 0, 0], [-1, 0, 0], [1, nan, 0], [1, 0, 0]]).float()  # fmt: skip
     near = torch.tensor([0, 0, 0, nan, 0, 0, 2, 0, -3, 0]).float()
     far = torch.tensor([9, 9, 9, 9, nan, 9, 1, inf, 9, inf]).float()
-    bounds = torch.tensor([[-1.0] * 3, [1.0] * 3])
+    aabb = torch.tensor([[-1.0] * 3, [1.0] * 3])
     full = torch.full((1, 64), 255, dtype=torch.uint8)
-    args = on(device, (rays_o, rays_d, near, far, bounds, full, 8, 0.1))
+    args = on(device, (rays_o, rays_d, near, far, aabb, full, 8, 0.1))
     for cone_angle in (0.0, 0.01):
         counts = march_rays(*args, cone_angle)[2].diff()
         assert counts[:-1].tolist() == [0] * 9 and counts[-1] > 0

@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 
 from dietnerf.fields.hash_grid import level_rows
-from dietnerf.ops import render_hash_grid
+from dietnerf.ops import HashGridArgs, render_hash_grid
 from dietnerf.ops.render_hash_grid import reference
 from tests.conftest import needs_cuda
 from tests.helpers import inward_rays
 from tests.ops.contract import COUNTS, offsets
 
-NAMES = "table levels level_weights network directions rays_o rays_d ts deltas ray_offsets bounds"
 SHAPES: list[dict[str, Any]] = [
     {},
-    {"width": 64, "colour_layers": 1, "n_levels": 3, "n_features": 2, "n_directions": 9},
-    {"width": 16, "n_geometry": 32, "colour_layers": 3, "n_features": 1, "n_directions": 1},
+    {"width": 64, "color_layers": 1, "n_levels": 3, "n_features": 2, "n_directions": 9},
+    {"width": 16, "n_geometry": 32, "color_layers": 3, "n_features": 1, "n_directions": 1},
     {"n_features": 8, "n_levels": 4, "is_unbounded": True},
 ]
 
@@ -32,7 +31,7 @@ def make(
     dtype: torch.dtype = torch.float32,
     width: int = 32,
     n_geometry: int = 16,
-    colour_layers: int = 2,
+    color_layers: int = 2,
     n_levels: int = 4,
     n_features: int = 4,
     n_directions: int = 4,
@@ -43,7 +42,7 @@ def make(
     n_rays, n_samples, n_encoded = len(counts), sum(counts), n_levels * n_features
     levels = level_rows(n_levels, 10, 4, 64)
     n_weights = width * n_encoded + n_geometry * width + width * (n_geometry + n_directions)
-    n_weights += (colour_layers - 1) * width**2 + 3 * width
+    n_weights += (color_layers - 1) * width**2 + 3 * width
     rays = inward_rays(n_rays)
     ts = [torch.linspace(2.2, 5.8, n) + 0.01 * torch.rand(1) for n in counts]
     floats = {
@@ -55,17 +54,34 @@ def make(
         "rays_d": rays.rays_d,
         "ts": torch.cat([*ts, torch.empty(0)]),
         "deltas": 0.5 * torch.rand(n_samples),
-        "bounds": torch.tensor([[-1.5, -1.4, -1.3], [1.5, 1.4, 1.6]]),
+        "aabb": torch.tensor([[-1.5, -1.4, -1.3], [1.5, 1.4, 1.6]]),
     }
     found = {name: value.to(device, dtype) for name, value in floats.items()}
     for name in ("table", "network", "directions"):
         found[name].requires_grad_()
     found |= {"levels": levels.to(device), "ray_offsets": offsets(counts).to(device)}
-    found |= {"width": width, "n_geometry": n_geometry, "colour_layers": colour_layers}
+    found |= {"width": width, "n_geometry": n_geometry, "color_layers": color_layers}
     return found | {"is_unbounded": is_unbounded, "early_stop": early_stop}
 
 
 INPUTS = ("table", "network", "directions")
+SAMPLES = ("ts", "deltas", "ray_offsets")
+
+
+def arguments(args: dict[str, Any]) -> tuple[Any, ...]:
+    """Of the op and its reference, for those of `make`."""
+    field = HashGridArgs(**{name: args[name] for name in HashGridArgs._fields})
+    return field, *(args[name] for name in SAMPLES)
+
+
+def render(args: dict[str, Any]) -> tuple[Tensor, ...]:
+    return render_hash_grid(*arguments(args))
+
+
+def raw(args: dict[str, Any]) -> tuple[Any, ...]:
+    """Of torch.ops.dietnerf.render_hash_grid, but for the last."""
+    field, *samples = arguments(args)
+    return *field, *samples
 
 
 def gradients(outputs: tuple[Tensor, ...], args: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -76,14 +92,14 @@ def gradients(outputs: tuple[Tensor, ...], args: dict[str, Any]) -> tuple[Tensor
 
 
 def composed(args: dict[str, Any]) -> tuple[Tensor, ...]:
-    return reference(**args, keeps_samples=False)[:4]
+    return reference(*arguments(args), saves_samples=False)[:4]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
 def test_equals_the_composition(counts: list[int], shape: dict[str, Any], device: str) -> None:
     args = make(counts, device, **shape)
-    equals_the_composition(render_hash_grid(**args), args, is_half=device != "cpu")
+    equals_the_composition(render(args), args, is_half=device != "cpu")
 
 
 def equals_the_composition(
@@ -100,37 +116,37 @@ def equals_the_composition(
     # float32 positions are off by 1e-7, times 64 cells, times weights of size one; a sample whose
     # transmittance is all but 1e-4 may fall on either side. On a GPU the networks are in half
     # precision; tests/ops/test_tile_mlp.py holds the same code to the same tolerances.
-    for got, wanted in zip(found, expected, strict=True):
+    for got, target in zip(found, expected, strict=True):
         close = {"rtol": 3e-2, "atol": 1e-2} if is_half else {"rtol": 1e-3, "atol": 2e-4}
-        torch.testing.assert_close(got.double(), wanted, **close)
+        torch.testing.assert_close(got.double(), target, **close)
     if len(args["ts"]) == 0:
         return
-    for got, wanted in zip(gradients(found, args), gradients(expected, double), strict=True):
+    for got, target in zip(gradients(found, args), gradients(expected, double), strict=True):
         # A ReLU may open in one and not in the other: few elements differ, by little.
-        error = (got - wanted).norm() / wanted.norm().clamp(min=1e-12)
+        error = (got - target).norm() / target.norm().clamp(min=1e-12)
         assert error < (5e-2 if is_half else 5e-3)
 
 
 def test_samples_of_no_ray_count_for_nothing(device: str) -> None:
     args = make([3, 0, 70, 5], device)
     spare = {name: torch.cat([args[name], args[name][:20]]) for name in ("ts", "deltas")}
-    expected = render_hash_grid(**args)
-    wanted_gradients = gradients(expected, args)
-    for call in (render_hash_grid, lambda **some: composed(some)):
-        found = call(**args | spare)
+    expected = render(args)
+    target_gradients = gradients(expected, args)
+    for call in (render, composed):
+        found = call(args | spare)
         assert (found[0][78:] == 0).all()
         weighted = (found[0][:78], *found[1:])
         close = {"rtol": 3e-2, "atol": 1e-2} if device != "cpu" else {"rtol": 1e-3, "atol": 2e-4}
-        for got, wanted in zip(weighted, expected, strict=True):
-            torch.testing.assert_close(got, wanted, **close)
-        for got, wanted in zip(gradients(weighted, args), wanted_gradients, strict=True):
-            assert (got - wanted).norm() < (5e-2 if device != "cpu" else 5e-3) * wanted.norm()
+        for got, target in zip(weighted, expected, strict=True):
+            torch.testing.assert_close(got, target, **close)
+        for got, target in zip(gradients(weighted, args), target_gradients, strict=True):
+            assert (got - target).norm() < (5e-2 if device != "cpu" else 5e-3) * target.norm()
 
 
 def test_culled_samples_have_no_weight_and_no_gradient() -> None:
     args = make([200] * 40)
     args["deltas"] = args["deltas"] * 20
-    weights, _, opacity, _ = render_hash_grid(**args)
+    weights, _, opacity, _ = render(args)
     assert (weights == 0).float().mean() > 0.3
     assert (opacity <= 1 + 1e-5).all()
 
@@ -141,7 +157,7 @@ def test_the_end_does_not_depend_on_the_threads() -> None:
     try:
         for n_threads in (threads, threads, 1, 2):
             torch.set_num_threads(n_threads)
-            found = render_hash_grid(**args)
+            found = render(args)
             runs.append([*found, *gradients(found, args)])
     finally:
         torch.set_num_threads(threads)
@@ -153,35 +169,30 @@ def test_the_end_does_not_depend_on_the_threads() -> None:
 def test_tables_of_half_precision(dtype: torch.dtype) -> None:
     args = make(COUNTS["ragged"])
     rounded = args["table"].detach().to(dtype)
-    half = render_hash_grid(**args | {"table": rounded.requires_grad_()})
-    full = render_hash_grid(**args | {"table": rounded.detach().float().requires_grad_()})
-    for got, wanted in zip(half, full, strict=True):
-        assert torch.equal(got, wanted), "sums are float32 in both"
+    half = render(args | {"table": rounded.requires_grad_()})
+    full = render(args | {"table": rounded.detach().float().requires_grad_()})
+    for got, target in zip(half, full, strict=True):
+        assert torch.equal(got, target), "sums are float32 in both"
     (grad,) = torch.autograd.grad(half[1].sum(), [rounded])
     assert grad.dtype == dtype and grad.abs().sum() > 0
 
 
 def test_opcheck(device: str) -> None:
     args = make([3, 0, 1, 5], device)
-    given = [args[name] for name in NAMES.split()]
-    given += [args[n] for n in ("width", "n_geometry", "colour_layers", "is_unbounded")]
-    op = torch.ops.dietnerf.render_hash_grid.default
-    torch.library.opcheck(op, (*given, 1e-4, True))
+    torch.library.opcheck(torch.ops.dietnerf.render_hash_grid.default, (*raw(args), True))
 
 
 def test_compiles_without_graph_breaks() -> None:
     args = make([3, 0, 1, 5])
     compiled = torch.compile(render_hash_grid, fullgraph=True, backend="aot_eager")
-    for got, wanted in zip(compiled(**args), render_hash_grid(**args), strict=True):
-        assert torch.equal(got, wanted)
+    for got, target in zip(compiled(*arguments(args)), render(args), strict=True):
+        assert torch.equal(got, target)
 
 
 def test_without_gradients_nothing_is_kept() -> None:
     args = make([8] * 4)
-    given = [args[name] for name in NAMES.split()]
-    given += [args[n] for n in ("width", "n_geometry", "colour_layers", "is_unbounded")]
     with torch.no_grad():
-        outputs = torch.ops.dietnerf.render_hash_grid(*given, 1e-4, False)
+        outputs = torch.ops.dietnerf.render_hash_grid(*raw(args), False)
     assert outputs[5].numel() == outputs[6].numel() == 0
 
 
@@ -190,19 +201,19 @@ def test_without_gradients_nothing_is_kept() -> None:
     [
         ("ts", torch.rand(9, 1), "ts must be (n_samples,), got 2 dims"),
         ("rays_d", torch.rand(4, 2), "rays_d must be (n_rays, 3) with n_rays = 4, got (4, 2)"),
-        ("bounds", torch.rand(6), "bounds must be (2, 3), got 1 dims"),
+        ("aabb", torch.rand(6), "aabb must be (2, 3), got 1 dims"),
     ],
 )
 def test_names_what_is_wrong(name: str, value: Tensor, message: str) -> None:
     args = make([3, 0, 1, 5])
     with pytest.raises(ValueError, match=re.escape(f"render_hash_grid: {message}")):
-        render_hash_grid(**args | {name: value})
+        render(args | {name: value})
 
 
 def test_counts_the_weights_of_the_networks() -> None:
     args = make([3, 0, 1, 5])
     with pytest.raises(RuntimeError, match="network must hold"):
-        render_hash_grid(**args | {"network": torch.rand(10)})
+        render(args | {"network": torch.rand(10)})
 
 
 @pytest.mark.parametrize(
@@ -216,14 +227,14 @@ def test_counts_the_weights_of_the_networks() -> None:
 def test_refuses_tables_that_it_cannot_read(change: Any, message: str) -> None:
     args = make([3, 0, 1, 5])
     with pytest.raises((RuntimeError, ValueError), match=message):
-        render_hash_grid(**args | {"table": change(args)})
+        render(args | {"table": change(args)})
 
 
 def test_gradient_that_there_is_not_is_refused_by_name():
     args = make([3])
     args["ts"].requires_grad_()
     with pytest.raises(NotImplementedError, match="render_hash_grid has no gradient in ts: detach"):
-        render_hash_grid(**args)[1].sum().backward()
+        render(args)[1].sum().backward()
 
 
 def test_a_broken_table_is_seen(device: str) -> None:
@@ -231,7 +242,7 @@ def test_a_broken_table_is_seen(device: str) -> None:
     args = make([40] * 20, device)
     with torch.no_grad():
         args["table"][::3] = torch.nan
-    found = render_hash_grid(**args)
+    found = render(args)
     assert found[1].isnan().any()
     assert gradients(found, args)[1].isnan().any()
 

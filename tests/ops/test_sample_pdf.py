@@ -33,7 +33,7 @@ OP = Op(
         (
             4,
             torch.rand(3, 2),
-            "u must be (n_rays, n_new) with n_samples = 9, n_rays = 4, got (3, 2)",
+            "u must be (n_rays, n_new) with n_rays = 4, got (3, 2)",
         ),
     ],
     # A cdf that is off by 1e-7, divided by probabilities down to 2e-3.

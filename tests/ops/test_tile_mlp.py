@@ -19,8 +19,8 @@ from tests.ops.harness import compiled
 
 SHAPES = [
     {},
-    {"width": 64, "n_encoded": 16, "n_directions": 9, "colour_layers": 1},
-    {"width": 16, "n_geometry": 32, "n_encoded": 6, "n_directions": 1, "colour_layers": 3},
+    {"width": 64, "n_encoded": 16, "n_directions": 9, "color_layers": 1},
+    {"width": 16, "n_geometry": 32, "n_encoded": 6, "n_directions": 1, "color_layers": 3},
 ]
 
 
@@ -30,7 +30,7 @@ INPUTS = ("network", "encoded", "directions")
 class Arguments(ctypes.Structure):
     _fields_ = [
         *((name, c_int64) for name in ["n_encoded", "width", "n_geometry", "n_directions"]),
-        *((name, c_int64) for name in ["colour_layers", "n_samples", "n_blocks"]),
+        *((name, c_int64) for name in ["color_layers", "n_samples", "n_blocks"]),
         *((name, POINTER(c_float)) for name in ["network", "encoded", "directions", "scales"]),
         ("rays", POINTER(c_int32)),
     ]
@@ -56,14 +56,14 @@ class Networks:
         width: int = 32,
         n_geometry: int = 16,
         n_directions: int = 4,
-        colour_layers: int = 2,
+        color_layers: int = 2,
         size: float = 1.0,
     ) -> None:
         """Weights that keep the size of what goes through them, times `size`."""
         torch.manual_seed(n_samples)
         n_inputs = n_geometry + n_directions
         sizes = [(width, n_encoded), (n_geometry, width), (width, n_inputs)]
-        self.sizes = [*sizes, *[(width, width)] * (colour_layers - 1), (3, width)]
+        self.sizes = [*sizes, *[(width, width)] * (color_layers - 1), (3, width)]
         self.network = torch.cat(
             [size * torch.randn(n, m).flatten() * (2 / m) ** 0.5 for n, m in self.sizes]
         )
@@ -73,7 +73,7 @@ class Networks:
         self.rays[::9] = -1  # these belong to none
         self.scales = (torch.rand(n_samples) > 0.2).float()
         self.n_geometry = n_geometry
-        shape = (n_encoded, width, n_geometry, n_directions, colour_layers)
+        shape = (n_encoded, width, n_geometry, n_directions, color_layers)
         self.arguments = Arguments(*shape, n_samples, 2)
         self.set()
 
@@ -84,16 +84,16 @@ class Networks:
             setattr(self.arguments, name, pointer(getattr(self, name), kind._type_))
 
     def reference(self, network: Tensor, encoded: Tensor, directions: Tensor):
-        """Densities and colours in the dtype of the arguments."""
+        """Densities and colors in the dtype of the arguments."""
         parts = network.split([n * m for n, m in self.sizes])
         weights = [part.view(size) for part, size in zip(parts, self.sizes, strict=True)]
         geometry = F.linear(F.linear(encoded, weights[0]).relu(), weights[1])
         of_rays = torch.where(self.rays[:, None] < 0, 0.0, directions[self.rays.long()])
-        told = torch.cat([geometry, of_rays], dim=1)
+        inputs = torch.cat([geometry, of_rays], dim=1)
         for weight in weights[2:-1]:
-            told = F.linear(told, weight).relu()
-        colours = F.linear(told, weights[-1]).sigmoid()
-        return self.scales * geometry[:, 0].exp(), colours
+            inputs = F.linear(inputs, weight).relu()
+        colors = F.linear(inputs, weights[-1]).sigmoid()
+        return self.scales * geometry[:, 0].exp(), colors
 
     def gradients(self, grads: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         """Of INPUTS, in float64."""
@@ -102,7 +102,7 @@ class Networks:
 
 
 def forward(tiles: ctypes.CDLL, given: Networks) -> tuple[Tensor, Tensor]:
-    """Densities and colours of the tiles."""
+    """Densities and colors of the tiles."""
     n = len(given.encoded)
     sigmas, rgbs = torch.full((n,), torch.nan), torch.full((n, 3), torch.nan)
     tiles.tile_forward(ctypes.byref(given.arguments), pointer(sigmas), pointer(rgbs))
@@ -121,7 +121,7 @@ def backward(tiles: ctypes.CDLL, given: Networks, grads: tuple[Tensor, Tensor]) 
 
 
 class TileNetworks(torch.autograd.Function):
-    """Densities and colours of the tiles, differentiable in INPUTS."""
+    """Densities and colors of the tiles, differentiable in INPUTS."""
 
     @staticmethod
     def forward(ctx: Any, tiles: ctypes.CDLL, given: Networks, *_: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,16 +138,16 @@ def rendered(tiles: ctypes.CDLL, args: dict[str, Any]) -> tuple[Tensor, ...]:
     rays_d, ray_offsets = args["rays_d"], args["ray_offsets"]
     rays = torch.arange(len(rays_d)).repeat_interleave(ray_offsets.diff())
     positions = args["rays_o"][rays] + args["ts"][:, None] * rays_d[rays]
-    unit, is_outside = unit_cube(positions, args["bounds"], args["is_unbounded"])
+    unit, is_outside = unit_cube(positions, args["aabb"], args["is_unbounded"])
     encoded = hash_encode(args["table"], unit, args["levels"], args["level_weights"])
     given = Networks(
         len(encoded),
         encoded.shape[1],
         *(args[name] for name in ("width", "n_geometry")),
         args["directions"].shape[1],
-        args["colour_layers"],
+        args["color_layers"],
     )
-    density_scale = (2 / args["bounds"].diff(dim=0)).amin()
+    density_scale = (2 / args["aabb"].diff(dim=0)).amin()
     given.set(
         network=args["network"],
         encoded=encoded,
@@ -168,7 +168,7 @@ def close(found: Tensor, expected: Tensor, within: float = 3e-2) -> bool:
 
 @pytest.mark.parametrize("n_samples", [0, 1, 64, 150])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_densities_and_colours(tiles: ctypes.CDLL, shape: dict[str, int], n_samples: int):
+def test_densities_and_colors(tiles: ctypes.CDLL, shape: dict[str, int], n_samples: int):
     given = Networks(n_samples, **shape)
     sigmas, rgbs = forward(tiles, given)
     double = (t.double() for t in (given.network, given.encoded, given.directions))
@@ -183,14 +183,14 @@ def test_gradients(tiles: ctypes.CDLL, shape: dict[str, int], size: float):
     n = len(given.encoded)
     grads = size * torch.randn(n), size * torch.randn(n, 3)
     found, expected = backward(tiles, given, grads), given.gradients(grads)
-    for name, got, wanted in zip(INPUTS, found, expected, strict=True):
-        assert close(got, wanted), name
+    for name, got, target in zip(INPUTS, found, expected, strict=True):
+        assert close(got, target), name
 
 
 @pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
 def test_weights_eight_times_as_large(tiles: ctypes.CDLL, shape: dict[str, int]):
     """Each layer makes what comes back eight times as large: where that begins high, half precision
-    has no room for it. Inputs are so small that colours are neither black nor white, and so are
+    has no room for it. Inputs are so small that colors are neither black nor white, and so are
     rounded to fewer bits."""
     given = Networks(**shape, size=8.0)
     given.encoded *= 8.0 ** -(len(given.sizes) - 1)
@@ -198,8 +198,8 @@ def test_weights_eight_times_as_large(tiles: ctypes.CDLL, shape: dict[str, int])
     n = len(given.encoded)
     grads = torch.randn(n), torch.randn(n, 3)
     found, expected = backward(tiles, given, grads), given.gradients(grads)
-    for name, got, wanted in zip(INPUTS, found, expected, strict=True):
-        assert close(got, wanted, within=0.1), name
+    for name, got, target in zip(INPUTS, found, expected, strict=True):
+        assert close(got, target, within=0.1), name
 
 
 def test_weights_so_large_that_sums_leave_half_precision(tiles: ctypes.CDLL):
@@ -228,7 +228,7 @@ def test_what_is_not_finite_stays_so(tiles: ctypes.CDLL, broken: float):
 def test_python_knows_how_much_memory_a_block_takes(tiles: ctypes.CDLL, shape: dict[str, int]):
     arguments = Networks(1, **shape).arguments
     tiles.tile_memory.restype = c_int64
-    sizes = ("n_encoded", "width", "n_geometry", "n_directions", "colour_layers")
+    sizes = ("n_encoded", "width", "n_geometry", "n_directions", "color_layers")
     found = shared_memory(*(getattr(arguments, name) for name in sizes))
     assert found == tiles.tile_memory(ctypes.byref(arguments), True)
     assert found >= tiles.tile_memory(ctypes.byref(arguments), False)
@@ -246,7 +246,7 @@ def test_the_fused_op_in_half_precision_equals_the_composition(
 def test_the_widest_presets_fit_into_shared_memory(tiles: ctypes.CDLL):
     """99 KiB a block on GeForce cards; 48 KiB is what there is without asking."""
     tiles.tile_memory.restype = c_int64
-    fast = Networks(width=32, colour_layers=1, n_directions=9).arguments
-    dense = Networks(width=64, colour_layers=2, n_directions=16).arguments
+    fast = Networks(width=32, color_layers=1, n_directions=9).arguments
+    dense = Networks(width=64, color_layers=2, n_directions=16).arguments
     sizes = [tiles.tile_memory(ctypes.byref(a), b) for a in (fast, dense) for b in (False, True)]
     assert max(sizes) <= 99 * 1024, sizes

@@ -12,7 +12,7 @@ from torch import Tensor
 from dietnerf.data import Procedural
 from dietnerf.fields import HashGrid
 from dietnerf.fields.hash_grid import level_rows
-from dietnerf.ops import trace_hash_grid
+from dietnerf.ops import HashGridArgs, OccupancyGrid, trace_hash_grid
 from dietnerf.ops.trace_hash_grid import reference
 from dietnerf.renderer import picture_precision, render_image
 from dietnerf.sampling import Occupancy
@@ -22,22 +22,22 @@ from tests.ops.test_march_rays import random_bits
 from tests.ops.test_tile_mlp import close, pointer
 
 INTEGERS = (
-    *("width", "n_geometry", "n_directions", "colour_layers", "n_rays", "n_blocks", "n_entries"),
+    *("width", "n_geometry", "n_directions", "color_layers", "n_rays", "n_blocks", "n_entries"),
     *("n_features", "n_levels", "resolution", "n_grids"),
 )
 FLOATS = (
     *("table", "level_weights", "network", "directions", "rays_o", "rays_d", "near", "far"),
-    *("bounds", "grid_bounds"),
+    *("aabb", "grid_aabb"),
 )
 KINDS: dict[str, dict[str, Any]] = {
     "one box": {},
     "wide": {"width": 64, "n_features": 2, "n_levels": 3, "n_directions": 9},
-    "narrow": {"width": 16, "n_geometry": 32, "n_features": 1, "colour_layers": 3},
-    "one colour layer": {"colour_layers": 1, "n_features": 8, "n_directions": 1},
+    "narrow": {"width": 16, "n_geometry": 32, "n_features": 1, "color_layers": 3},
+    "one color layer": {"color_layers": 1, "n_features": 8, "n_directions": 1},
     "unbounded": {"is_unbounded": True, "n_grids": 3, "cone_angle": 0.02},
     "nested": {"n_grids": 2},
     "opaque": {"density": 200.0},
-    "empty": {"share": 0.0},
+    "empty": {"fraction": 0.0},
 }
 
 
@@ -56,21 +56,21 @@ def make(
     n_rays: int = 200,
     width: int = 32,
     n_geometry: int = 16,
-    colour_layers: int = 2,
+    color_layers: int = 2,
     n_levels: int = 4,
     n_features: int = 4,
     n_directions: int = 4,
     n_grids: int = 1,
     cone_angle: float = 0.0,
     is_unbounded: bool = False,
-    share: float = 0.3,
+    fraction: float = 0.3,
     density: float = 1.0,
 ) -> dict[str, Any]:
     """Arguments of the op: rays inwards and a few past everything, in a grid of blobs."""
     torch.manual_seed(n_rays + width)
     levels = level_rows(n_levels, 10, 4, 64)
     sizes = [(width, n_levels * n_features), (n_geometry, width)]
-    sizes += [(width, n_geometry + n_directions), *[(width, width)] * (colour_layers - 1)]
+    sizes += [(width, n_geometry + n_directions), *[(width, width)] * (color_layers - 1)]
     layers = [torch.randn(n, m) * (2 / m) ** 0.5 for n, m in [*sizes, (3, width)]]
     layers[1][0] *= density**0.5
     rays = inward_rays(n_rays)
@@ -86,18 +86,27 @@ def make(
         "rays_d": rays.rays_d,
         "near": rays.near,
         "far": rays.far,
-        "bounds": box,
-        "grid_bounds": box * 0.9,
-        "occupied": random_bits(16, n_grids, share) if share else torch.zeros(n_grids, 512).byte(),
+        "aabb": box,
+        "grid_aabb": box * 0.9,
+        "occupied": random_bits(16, n_grids, fraction)
+        if fraction
+        else torch.zeros(n_grids, 512).byte(),
         "resolution": 16,
         "step": 0.05,
         "cone_angle": cone_angle,
         "width": width,
         "n_geometry": n_geometry,
-        "colour_layers": colour_layers,
+        "color_layers": color_layers,
         "is_unbounded": is_unbounded,
         "early_stop": 1e-4,
     }
+
+
+def arguments(args: dict[str, Any]) -> tuple[HashGridArgs, Tensor, Tensor, OccupancyGrid]:
+    """Of the op and its reference, for those of `make`."""
+    field = HashGridArgs(**{name: args[name] for name in HashGridArgs._fields})
+    grid = {name: args[name] for name in OccupancyGrid._fields}
+    return field, args["near"], args["far"], OccupancyGrid(**grid | {"aabb": args["grid_aabb"]})
 
 
 def in_double(args: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -105,7 +114,7 @@ def in_double(args: dict[str, Any]) -> tuple[Tensor, ...]:
         name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
         for name, value in args.items()
     }
-    return reference(**wide)
+    return reference(*arguments(wide))
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +149,8 @@ def test_the_kernel_shows_what_marching_and_rendering_show(
     args = make(n_rays, **kind)
     found, expected = traced(library, args, n_blocks), in_double(args)
     assert not any(value.isnan().any() for value in found)
-    for got, wanted in zip(found, expected, strict=True):
-        assert close(got, wanted)
+    for got, target in zip(found, expected, strict=True):
+        assert close(got, target)
     if n_rays == 200 and kind != KINDS["empty"]:
         assert 0.1 < (found[1] > 0.1).float().mean() < 0.95  # some see something
 
@@ -150,21 +159,22 @@ def test_the_kernel_shows_what_marching_and_rendering_show(
 def test_the_op_shows_the_same(kind: dict[str, Any], device: str):
     args = make(**kind)
     there = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in args.items()}
-    for got, wanted in zip(trace_hash_grid(**there), in_double(args), strict=True):
-        assert close(got.cpu(), wanted)
+    for got, target in zip(trace_hash_grid(*arguments(there)), in_double(args), strict=True):
+        assert close(got.cpu(), target)
 
 
 def test_opcheck(device: str):
     args = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in make(20).items()}
-    torch.library.opcheck(torch.ops.dietnerf.trace_hash_grid.default, tuple(args.values()))
+    field, near, far, grid = arguments(args)
+    torch.library.opcheck(torch.ops.dietnerf.trace_hash_grid.default, (*field, near, far, *grid))
 
 
 def test_says_what_is_wrong():
     args = make(20)
     with pytest.raises(ValueError, match=r"trace_hash_grid: near must be \(n_rays,\) with"):
-        trace_hash_grid(**args | {"near": torch.ones(3)})
+        trace_hash_grid(*arguments(args | {"near": torch.ones(3)}))
     with pytest.raises(ValueError, match="trace_hash_grid: occupied must be"):
-        trace_hash_grid(**args | {"occupied": torch.zeros(1, 9).byte()})
+        trace_hash_grid(*arguments(args | {"occupied": torch.zeros(1, 9).byte()}))
 
 
 @pytest.mark.parametrize("options", [{}, {"n_levels": 2, "cone_angle": 0.01}], ids=str)
@@ -194,6 +204,6 @@ def test_pictures_are_made_by_it(
         found = render_image(scene.cameras, 1, field, sampler, torch.ones(3, device=device))
     assert n_traced == [24 * 24]
     for name in ("rgb", "opacity", "depth"):
-        got, wanted = getattr(found, name).cpu(), getattr(expected, name)
-        assert close(got, wanted, within=1e-3 if device == "cpu" else 3e-2)
+        got, target = getattr(found, name).cpu(), getattr(expected, name)
+        assert close(got, target, within=1e-3 if device == "cpu" else 3e-2)
     assert 0.05 < found.opacity.mean() < 0.95

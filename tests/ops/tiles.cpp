@@ -1,15 +1,15 @@
-// The tiles of csrc/tile_mlp.h on the CPU.
+// The tiles of csrc/tile_mlp/ on the CPU.
 #include "host_block.h"
 
 struct Arguments {
-  int64_t n_encoded, width, n_geometry, n_directions, colour_layers, n_samples, n_blocks;
+  int64_t n_encoded, width, n_geometry, n_directions, color_layers, n_samples, n_blocks;
   const float *network, *encoded, *directions, *scales;
   const int32_t* rays;
 };
 
 static TileInputs inputs_of(const Arguments& a, bool is_backward) {
   TileInputs in{};
-  in.layers = TileLayers::of({a.n_encoded, a.width, a.n_geometry, a.n_directions, a.colour_layers});
+  in.layers = TileLayers::of({a.n_encoded, a.width, a.n_geometry, a.n_directions, a.color_layers});
   in.memory = TileMemory::of(in.layers, is_backward);
   in.network = a.network;
   in.encoded = a.encoded;

@@ -1,6 +1,6 @@
 // An op's kernels on the CPU, called past its Python with arguments that are made of the fuzzer's
 // bytes: right ones, ones that are a little wrong, wild ones. To refuse them in a sentence that
-// names the op is an answer; to crash, to hang, or to read and write out of bounds is none.
+// names the op is an answer; to crash, to hang, or to read and write out of aabb is none.
 //
 // DIETNERF_FUZZED says which op. See tests/reliability/sanitized.py.
 #include <fuzzer/FuzzedDataProvider.h>
@@ -232,7 +232,8 @@ void fuzz_adam_step(Case& of) {
   const Tensor parameter = tensor(), grad = tensor(), exp_avg = tensor(), exp_avg_sq = tensor();
   const Tensor rule = of.floats({3}, ScalarType::Double);
   const double beta1 = of.number(0.9), beta2 = of.number(0.99), eps = of.number(1e-8);
-  adam_step_cpu(parameter, grad, exp_avg, exp_avg_sq, rule, beta1, beta2, eps);
+  AdamStepOp<AdamLines, ParallelFor>::forward(parameter, grad, exp_avg, exp_avg_sq, rule, beta1,
+                                              beta2, eps);
 }
 
 void fuzz_composite(Case& of) {
@@ -243,16 +244,17 @@ void fuzz_composite(Case& of) {
   const Tensor ts = of.floats({n}), ray_offsets = of.integers({n_rays + 1}, rows);
   const double early_stop = of.number(1e-4);
   if (of.bytes.ConsumeBool()) {
-    composite_cpu(sigmas, rgbs, deltas, ts, ray_offsets, early_stop);
+    CompositeOp<ParallelFor>::forward(sigmas, rgbs, deltas, ts, ray_offsets, early_stop);
     return;
   }
   const OptionalTensor grad_weights = of.perhaps({n}), grad_rgb = of.perhaps({n_rays, 3});
   const OptionalTensor grad_opacity = of.perhaps({n_rays}), grad_depth = of.perhaps({n_rays});
   const OptionalTensor grad_trans = of.perhaps({n_rays});
   const Tensor weights = of.floats({n}), trans = of.floats({n_rays});
-  const int64_t wanted = of.integer(of.upto(31));
-  composite_backward_cpu(wanted, grad_weights, grad_rgb, grad_opacity, grad_depth, grad_trans,
-                         weights, trans, sigmas, rgbs, deltas, ts, ray_offsets, early_stop);
+  const int64_t output_mask = of.integer(of.upto(31));
+  CompositeOp<ParallelFor>::backward(output_mask, grad_weights, grad_rgb, grad_opacity, grad_depth,
+                                     grad_trans, weights, trans, sigmas, rgbs, deltas, ts,
+                                     ray_offsets, early_stop);
 }
 
 void fuzz_distortion(Case& of) {
@@ -262,12 +264,12 @@ void fuzz_distortion(Case& of) {
   const Tensor weights = of.floats({n}), ts = of.floats({n}), deltas = of.floats({n});
   const Tensor ray_offsets = of.integers({n_rays + 1}, rows);
   if (of.bytes.ConsumeBool()) {
-    distortion_cpu(weights, ts, deltas, ray_offsets);
+    DistortionOp<ParallelFor>::forward(weights, ts, deltas, ray_offsets);
     return;
   }
-  const int64_t wanted = of.integer(of.upto(15));
+  const int64_t output_mask = of.integer(of.upto(15));
   const OptionalTensor grad = of.perhaps({n_rays});
-  distortion_backward_cpu(wanted, grad, weights, ts, deltas, ray_offsets);
+  DistortionOp<ParallelFor>::backward(output_mask, grad, weights, ts, deltas, ray_offsets);
 }
 
 // Levels that lie one after the other, and how many entries they need.
@@ -301,24 +303,25 @@ void fuzz_hash_encode(Case& of) {
   const Tensor positions = of.floats({n, 3}), levels = of.integers({grid.n, 3}, grid.rows);
   const Tensor level_weights = of.floats({grid.n});
   if (of.bytes.ConsumeBool()) {
-    hash_encode_cpu(table, positions, levels, level_weights);
+    HashEncodeOp<ParallelFor, CpuHashPolicy>::forward(table, positions, levels, level_weights);
     return;
   }
-  const int64_t wanted = of.integer(of.upto(15));
+  const int64_t output_mask = of.integer(of.upto(15));
   const OptionalTensor grad = of.perhaps({n, grid.n * grid.n_features});
-  hash_encode_backward_cpu(wanted, grad, table, positions, levels, level_weights);
+  HashEncodeOp<ParallelFor, CpuHashPolicy>::backward(output_mask, grad, table, positions, levels,
+                                                     level_weights);
 }
 
 Tensor box(Case& of) {
-  const Tensor bounds = torch::stable::empty({2, 3}, of.type);
-  with_floating_type("march_rays", bounds, [&](auto zero) {
-    auto* corners = bounds.mutable_data_ptr<decltype(zero)>();
+  const Tensor aabb = torch::stable::empty({2, 3}, of.type);
+  with_floating_type("march_rays", aabb, [&](auto zero) {
+    auto* corners = aabb.mutable_data_ptr<decltype(zero)>();
     for (int axis = 0; axis < 3; ++axis) {
       corners[axis] = -static_cast<double>(of.upto(2));
       corners[3 + axis] = corners[axis] + 1 + axis;
     }
   });
-  return bounds;
+  return aabb;
 }
 
 void fuzz_march_rays(Case& of) {
@@ -328,7 +331,7 @@ void fuzz_march_rays(Case& of) {
   const int64_t resolution = 8 * (1 + of.upto(3)), n_levels = 1 + of.upto(of.rarely() ? 15 : 2);
   const Tensor rays_o = of.floats({n_rays, 3}), rays_d = of.floats({n_rays, 3});
   const Tensor near = of.floats({n_rays}), far = of.floats({n_rays});
-  const Tensor bounds = is_wild ? of.floats({2, 3}) : box(of);
+  const Tensor aabb = is_wild ? of.floats({2, 3}) : box(of);
   const Tensor occupied = of.bits({n_levels, resolution * resolution * resolution / 8});
   const double even = std::exp2(n_levels - 1.0 - of.upto(7));
   const double step = is_wild ? of.number(even) : even;
@@ -337,13 +340,13 @@ void fuzz_march_rays(Case& of) {
   std::optional<int64_t> capacity;
   if (of.bytes.ConsumeBool()) capacity = of.rarely() ? -of.upto(1) : of.upto(200);
   if (of.is_wrong()) capacity = int64_t{1} << (32 + of.upto(30));
-  const auto [ts, deltas, ray_offsets, n_wanted] =
-      march_rays_cpu(rays_o, rays_d, near, far, bounds, occupied, of.integer(resolution), step,
+  const auto [ts, deltas, ray_offsets, n_total] =
+      march_rays_cpu(rays_o, rays_d, near, far, aabb, occupied, of.integer(resolution), step,
                      cone_angle, jitter, capacity);
-  checked_offsets("march_rays", ray_offsets, ts, ts.numel(),
-                  capacity ? Behind::kSpare : Behind::kNothing);
+  check_offsets("march_rays", ray_offsets, ts, ts.numel(),
+                capacity ? Padding::kTrailing : Padding::kNone);
   if (ts.numel() != deltas.numel()) std::abort();
-  if (*n_wanted.const_data_ptr<int64_t>() < ray_offsets.const_data_ptr<int64_t>()[n_rays])
+  if (*n_total.const_data_ptr<int64_t>() < ray_offsets.const_data_ptr<int64_t>()[n_rays])
     std::abort();
 }
 
@@ -362,15 +365,15 @@ void fuzz_render_hash_grid(Case& of) {
   const Tensor rays_o = of.floats({n_rays, 3}), rays_d = of.floats({n_rays, 3});
   const Tensor ts = of.floats({n}), deltas = of.floats({n});
   const Tensor ray_offsets = of.integers({n_rays + 1}, rows),
-               bounds = of.is_wrong() ? of.floats({2, 3}) : box(of);
+               aabb = of.is_wrong() ? of.floats({2, 3}) : box(of);
   const int64_t width = of.integer(shape.width), n_geometry = of.integer(shape.n_geometry);
-  const int64_t colour_layers = of.integer(shape.colour_layers);
-  const bool is_unbounded = of.bytes.ConsumeBool(), keeps_samples = of.bytes.ConsumeBool();
+  const int64_t color_layers = of.integer(shape.color_layers);
+  const bool is_unbounded = of.bytes.ConsumeBool(), saves_samples = of.bytes.ConsumeBool();
   const double early_stop = of.number(1e-4);
   if (of.bytes.ConsumeBool()) {
-    render_hash_grid_cpu(table, levels, level_weights, network, directions, rays_o, rays_d, ts,
-                         deltas, ray_offsets, bounds, width, n_geometry, colour_layers,
-                         is_unbounded, early_stop, keeps_samples);
+    RenderHashGridOp<CpuRenderer>::forward(
+        table, levels, level_weights, network, directions, rays_o, rays_d, aabb, width, n_geometry,
+        color_layers, is_unbounded, early_stop, ts, deltas, ray_offsets, saves_samples);
     return;
   }
   const OptionalTensor grad_weights = of.perhaps({n}), grad_rgb = of.perhaps({n_rays, 3});
@@ -378,12 +381,12 @@ void fuzz_render_hash_grid(Case& of) {
   const OptionalTensor grad_trans = of.perhaps({n_rays});
   const Tensor weights = of.floats({n}), trans = of.floats({n_rays});
   const Tensor encoded = of.floats({n, shape.n_encoded}), rgbs = of.floats({0, 3});
-  const int64_t wanted = of.integer(of.upto(15));
-  render_hash_grid_backward_cpu(wanted, grad_weights, grad_rgb, grad_opacity, grad_depth,
-                                grad_trans, std::nullopt, std::nullopt, weights, trans, encoded,
-                                rgbs, table, levels, level_weights, network, directions, rays_o,
-                                rays_d, ts, deltas, ray_offsets, bounds, width, n_geometry,
-                                colour_layers, is_unbounded, early_stop, keeps_samples);
+  const int64_t output_mask = of.integer(of.upto(15));
+  RenderHashGridOp<CpuRenderer>::backward(
+      output_mask, grad_weights, grad_rgb, grad_opacity, grad_depth, grad_trans, std::nullopt,
+      std::nullopt, weights, trans, encoded, rgbs, table, levels, level_weights, network,
+      directions, rays_o, rays_d, aabb, width, n_geometry, color_layers, is_unbounded, early_stop,
+      ts, deltas, ray_offsets, saves_samples);
 }
 
 void fuzz_sample_pdf(Case& of) {
@@ -392,12 +395,12 @@ void fuzz_sample_pdf(Case& of) {
   const Tensor t_starts = of.floats({n}), t_ends = of.floats({n}), weights = of.floats({n});
   const Tensor ray_offsets = of.integers({n_rays + 1}, rows), u = of.floats({n_rays, n_new});
   if (of.bytes.ConsumeBool()) {
-    sample_pdf_cpu(t_starts, t_ends, weights, ray_offsets, u);
+    SamplePdfOp<ParallelFor>::forward(t_starts, t_ends, weights, ray_offsets, u);
     return;
   }
-  const int64_t wanted = of.integer(of.upto(31));
+  const int64_t output_mask = of.integer(of.upto(31));
   const OptionalTensor grad = of.perhaps({n_rays, n_new});
-  sample_pdf_backward_cpu(wanted, grad, t_starts, t_ends, weights, ray_offsets, u);
+  SamplePdfOp<ParallelFor>::backward(output_mask, grad, t_starts, t_ends, weights, ray_offsets, u);
 }
 
 void fuzz_sample_stratified(Case& of) {
@@ -409,12 +412,13 @@ void fuzz_sample_stratified(Case& of) {
   const int64_t n_samples = of.integer(n);
   const bool lindisp = of.bytes.ConsumeBool();
   if (of.bytes.ConsumeBool()) {
-    sample_stratified_cpu(near, far, ray_offsets, jitter, n_samples, lindisp);
+    SampleStratifiedOp<ParallelFor>::forward(near, far, ray_offsets, jitter, n_samples, lindisp);
     return;
   }
-  const int64_t wanted = of.integer(of.upto(15));
+  const int64_t output_mask = of.integer(of.upto(15));
   const OptionalTensor grad = of.perhaps({n});
-  sample_stratified_backward_cpu(wanted, grad, near, far, ray_offsets, jitter, n_samples, lindisp);
+  SampleStratifiedOp<ParallelFor>::backward(output_mask, grad, near, far, ray_offsets, jitter,
+                                            n_samples, lindisp);
 }
 
 struct Fuzzed {

@@ -1,7 +1,8 @@
 // Every op on threads of std::thread, which ThreadSanitizer follows, instead of torch's: with
-// csrc/cpu/spread.h as it is, and without torch but for tensors. What one thread finds, four find.
+// csrc/cpu/parallel_for.h as it is, and without torch but for tensors. One thread and four compute
+// the same.
 //
-// With the argument "planted" the table's gradient is shared out by samples, which is a race.
+// With the argument "planted" the table's gradient is divided by samples, which is a race.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -50,20 +51,20 @@ float random_float() {
 
 Tensor floats(const Sizes& sizes, float low = 0, float high = 1) {
   const Tensor made = torch::stable::empty(sizes, ScalarType::Float);
-  float* values = writable<float>(made);
+  float* values = mutable_data<float>(made);
   for (int64_t i = 0; i < made.numel(); ++i) values[i] = low + (high - low) * random_float();
   return made;
 }
 
 Tensor integers(const Sizes& sizes, const Sizes& values) {
   const Tensor made = torch::stable::empty(sizes, ScalarType::Long);
-  std::copy(values.begin(), values.end(), writable<int64_t>(made));
+  std::copy(values.begin(), values.end(), mutable_data<int64_t>(made));
   return made;
 }
 
 Tensor box(float low, float high) {
   const Tensor made = torch::stable::empty({2, 3}, ScalarType::Float);
-  for (int i = 0; i < 6; ++i) writable<float>(made)[i] = i < 3 ? low : high;
+  for (int i = 0; i < 6; ++i) mutable_data<float>(made)[i] = i < 3 ? low : high;
   return made;
 }
 
@@ -102,36 +103,40 @@ Found all_ops() {
 
   for (bool has_jitter : {false, true}) {
     const OptionalTensor jitter = has_jitter ? OptionalTensor(a) : std::nullopt;
-    keep(found, sample_stratified_cpu(near, far, rays.offsets, jitter, n, false));
-    keep_all(found, sample_stratified_backward_cpu(7, b, near, far, rays.offsets, jitter, n, true));
+    keep(found,
+         SampleStratifiedOp<ParallelFor>::forward(near, far, rays.offsets, jitter, n, false));
+    keep_all(found, SampleStratifiedOp<ParallelFor>::backward(7, b, near, far, rays.offsets, jitter,
+                                                              n, true));
   }
-  keep(found, sample_pdf_cpu(a, b, c, rays.offsets, u));
-  keep_all(found, sample_pdf_backward_cpu(15, u, a, b, c, rays.offsets, u));
-  keep(found, distortion_cpu(a, b, c, rays.offsets));
-  keep_all(found, distortion_backward_cpu(7, near, a, b, c, rays.offsets));
+  keep(found, SamplePdfOp<ParallelFor>::forward(a, b, c, rays.offsets, u));
+  keep_all(found, SamplePdfOp<ParallelFor>::backward(15, u, a, b, c, rays.offsets, u));
+  keep(found, DistortionOp<ParallelFor>::forward(a, b, c, rays.offsets));
+  keep_all(found, DistortionOp<ParallelFor>::backward(7, near, a, b, c, rays.offsets));
 
-  const auto composited = composite_cpu(a, rgbs, b, c, rays.offsets, 1e-4);
+  const auto composited = CompositeOp<ParallelFor>::forward(a, rgbs, b, c, rays.offsets, 1e-4);
   keep_all(found, composited);
-  keep_all(found,
-           composite_backward_cpu(15, a, rays.o, near, far, near, std::get<0>(composited),
-                                  std::get<4>(composited), a, rgbs, b, c, rays.offsets, 1e-4));
+  keep_all(found, CompositeOp<ParallelFor>::backward(
+                      15, a, rays.o, near, far, near, std::get<0>(composited),
+                      std::get<4>(composited), a, rgbs, b, c, rays.offsets, 1e-4));
 
   const Tensor parameter = floats({100, 1000}), grad = floats({100, 1000});
   const Tensor mean = floats({100, 1000}), square = floats({100, 1000});
   const Tensor rule = torch::stable::empty({3}, ScalarType::Double);
-  for (int i = 0; i < 3; ++i) writable<double>(rule)[i] = 0.5;
-  adam_step_cpu(parameter, grad, mean, square, rule, 0.9, 0.99, 1e-8);
+  for (int i = 0; i < 3; ++i) mutable_data<double>(rule)[i] = 0.5;
+  AdamStepOp<AdamLines, ParallelFor>::forward(parameter, grad, mean, square, rule, 0.9, 0.99, 1e-8);
   keep_all(found, std::make_tuple(parameter, mean, square));
 
   const Tensor levels = integers({4, 3}, {2, 0, 32, 3, 32, 72, 20, 104, 512, 90, 616, 2048});
   const Tensor table = floats({2664, 2}), level_weights = floats({4});
   const Tensor positions = floats({20000, 3}), grad_features = floats({20000, 8});
-  keep(found, hash_encode_cpu(table, positions, levels, level_weights));
-  keep_all(found,
-           hash_encode_backward_cpu(7, grad_features, table, positions, levels, level_weights));
+  keep(found,
+       HashEncodeOp<ParallelFor, CpuHashPolicy>::forward(table, positions, levels, level_weights));
+  keep_all(found, HashEncodeOp<ParallelFor, CpuHashPolicy>::backward(
+                      7, grad_features, table, positions, levels, level_weights));
 
   const Tensor occupied = torch::stable::empty({2, 512}, ScalarType::Byte);
-  for (int i = 0; i < 1024; ++i) writable<uint8_t>(occupied)[i] = random_float() < 0.3f ? 255 : 0;
+  for (int i = 0; i < 1024; ++i)
+    mutable_data<uint8_t>(occupied)[i] = random_float() < 0.3f ? 255 : 0;
   const Tensor origins = floats({3000, 3}, -2, 2), towards = floats({3000, 3}, -1, 1);
   const Tensor zeros = floats({3000}, 0, 0), ends = floats({3000}, 5, 9);
   for (std::optional<int64_t> capacity : {std::optional<int64_t>(), std::optional<int64_t>(9000)}) {
@@ -141,15 +146,15 @@ Found all_ops() {
 
   const NetworkShape shape{8, 32, 16, 4, 2};
   const Tensor network = floats({shape.n_weights()}, -0.3f, 0.3f), directions = floats({n_rays, 4});
-  const auto rendered =
-      render_hash_grid_cpu(table, levels, level_weights, network, directions, rays.o, rays.d, a, b,
-                           rays.offsets, box(-1, 1), 32, 16, 2, true, 1e-4, true);
+  const auto rendered = RenderHashGridOp<CpuRenderer>::forward(
+      table, levels, level_weights, network, directions, rays.o, rays.d, box(-1, 1), 32, 16, 2,
+      true, 1e-4, a, b, rays.offsets, true);
   keep_all(found, rendered);
-  keep_all(found, render_hash_grid_backward_cpu(
+  keep_all(found, RenderHashGridOp<CpuRenderer>::backward(
                       7, c, rays.o, near, far, near, std::nullopt, std::nullopt,
                       std::get<0>(rendered), std::get<4>(rendered), std::get<5>(rendered),
                       std::get<6>(rendered), table, levels, level_weights, network, directions,
-                      rays.o, rays.d, a, b, rays.offsets, box(-1, 1), 32, 16, 2, true, 1e-4, true));
+                      rays.o, rays.d, box(-1, 1), 32, 16, 2, true, 1e-4, a, b, rays.offsets, true));
   return found;
 }
 
@@ -157,8 +162,8 @@ void planted_race() {
   const Tensor levels = integers({1, 3}, {2, 0, 32}), table = floats({32, 2});
   const Tensor positions = floats({20000, 3}), grad = floats({20000, 2});
   const HashEncodeInputs in("hash_encode", table, positions, levels, floats({1}));
-  const HashJobs by_block{kHashBlock, 1};
-  hash_encode_backward(over_cores(in), 1, grad, in, {by_block, by_block, by_block});
+  const HashBlocks by_block{CpuHashPolicy::kBlock, 1};
+  hash_encode_backward(ParallelFor(in.n_samples()), 1, grad, in, {by_block, by_block, by_block});
 }
 
 }  // namespace
@@ -176,7 +181,7 @@ int main(int n_arguments, char** arguments) {
   n_threads = 4;
   for (int i = 0; i < n_rounds; ++i) {
     if (dietnerf::all_ops() != expected) {
-      std::fprintf(stderr, "four threads find something else than one\n");
+      std::fprintf(stderr, "four threads compute something else than one\n");
       return 1;
     }
   }

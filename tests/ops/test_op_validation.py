@@ -1,5 +1,5 @@
-"""Kernels called past their Python: wrong arguments are refused in a sentence that names the op,
-and no number in a right tensor makes them crash or hang."""
+"""Raw calls of kernels: invalid arguments raise an error that names the op, and no value in a valid
+tensor makes them crash or hang."""
 
 import functools
 import itertools
@@ -57,7 +57,7 @@ def numbers(op: str) -> dict[str, Any]:
     if op == "render_hash_grid":
         made = test_render_hash_grid.make(COUNTS)
         made = {k: v.detach() if isinstance(v, Tensor) else v for k, v in made.items()}
-        return {**made, "keeps_samples": True}
+        return {**made, "saves_samples": True}
     if op == "hash_encode":
         levels = torch.tensor([[2, 0, 32], [3, 32, 72], [40, 104, 128]])
         return {
@@ -92,7 +92,9 @@ def right(op: str) -> dict[str, Any]:
     grads = [name for name in names_of(op) if name.startswith("grad_")]
     for name, output in zip(grads, outputs, strict=True):
         arguments |= {name: torch.rand_like(output), name.removeprefix("grad_"): output}
-    return {name: arguments[name] for name in names_of(op) if name != "wanted"} | {"wanted": 15}
+    return {name: arguments[name] for name in names_of(op) if name != "output_mask"} | {
+        "output_mask": 15
+    }
 
 
 def fresh(op: str) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def tensors_of(op: str) -> list[str]:
 
 
 def is_ignored(op: str, name: str) -> bool:
-    """Whether a gradient is never asked for: what is kept for the backward is handed to nobody."""
+    """Whether the op does not read a gradient: that of what is saved for the backward."""
     return op == "render_hash_grid_backward" and name in ("grad_encoded", "grad_rgbs")
 
 
@@ -294,7 +296,7 @@ def test_any_number_is_borne(data: st.DataObject) -> None:
             if len(flat):
                 flat[data.draw(st.integers(0, len(flat) - 1))] = data.draw(st.sampled_from(SPECIAL))
     answered = is_answered(op, arguments)
-    assert answered or "bounds" in floats
+    assert answered or "aabb" in floats
 
 
 @quick
@@ -306,7 +308,7 @@ def test_any_integer_is_answered_or_refused(data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(names))
         value = data.draw(st.sampled_from(SIZES))
         answered = is_answered(op, {**fresh(op), name: value})
-        assert not answered or name == "wanted" or value == right(op)[name]
+        assert not answered or name == "output_mask" or value == right(op)[name]
 
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
@@ -325,14 +327,14 @@ REFUSED = [
     ("march_rays", {"cone_angle": math.nan}, "cone_angle must not be negative"),
     ("march_rays", {"capacity": -1}, "capacity must not be negative"),
     ("march_rays", {"capacity": 2**40}, "samples are more than can be indexed"),
-    ("march_rays", {"bounds": BOX.flip(0)}, "bounds must be a lower and a higher corner"),
-    ("march_rays", {"bounds": BOX * math.nan}, "bounds must be a lower and a higher corner"),
-    ("render_hash_grid", {"bounds": BOX * math.inf}, "bounds must be a lower and a higher"),
-    ("render_hash_grid", {"bounds": BOX.flip(0)}, "bounds must be a lower and a higher"),
+    ("march_rays", {"aabb": BOX.flip(0)}, "aabb must be a lower and a higher corner"),
+    ("march_rays", {"aabb": BOX * math.nan}, "aabb must be a lower and a higher corner"),
+    ("render_hash_grid", {"aabb": BOX * math.inf}, "aabb must be a lower and a higher"),
+    ("render_hash_grid", {"aabb": BOX.flip(0)}, "aabb must be a lower and a higher"),
     ("render_hash_grid", {"early_stop": math.nan}, "early_stop must be a number"),
     ("render_hash_grid", {"width": 0}, "width and n_geometry must be multiples of 16 from 16"),
-    ("render_hash_grid", {"colour_layers": 0}, "colour_layers must be from 1 to 64"),
-    ("render_hash_grid", {"colour_layers": -1}, "colour_layers must be from 1 to 64"),
+    ("render_hash_grid", {"color_layers": 0}, "color_layers must be from 1 to 64"),
+    ("render_hash_grid", {"color_layers": -1}, "color_layers must be from 1 to 64"),
     ("sample_stratified", {"n_samples": -1, "jitter": None}, "ray_offsets must ascend"),
 ]
 
@@ -388,16 +390,16 @@ def test_a_ray_of_no_direction_does_not_march_backwards_for_ever() -> None:
     subprocess.run([sys.executable, "-c", BACKWARDS], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("share", [-math.inf, -1e30, 1.5, math.nan])
-def test_a_ray_whose_samples_would_stand_elsewhere_has_none(share: float) -> None:
-    arguments = fresh("march_rays") | {"jitter": torch.tensor([0.5, 0.5, share, 0.5])}
+@pytest.mark.parametrize("fraction", [-math.inf, -1e30, 1.5, math.nan])
+def test_a_ray_with_a_jitter_outside_of_its_intervals_has_no_samples(fraction: float) -> None:
+    arguments = fresh("march_rays") | {"jitter": torch.tensor([0.5, 0.5, fraction, 0.5])}
     arguments["occupied"].fill_(255)
     _, _, ray_offsets, _ = call("march_rays", arguments | {"capacity": None})
     assert ray_offsets[2] == ray_offsets[3] < ray_offsets[4]
 
 
 def test_a_capacity_bounds_the_march() -> None:
-    """Rays of 2^19 samples, of which one finds room: few others are asked for."""
+    """Rays of 2^19 samples, of which one fits: few others are marched."""
     n_rays = 600
     rays_o = torch.tensor([-3.0, 0.1, 0.1]).expand(n_rays, 3)
     rays_d = torch.tensor([1.0, 0.0, 0.0]).expand(n_rays, 3)

@@ -1,5 +1,5 @@
-// What rendering a hash-grid field forward and backward share: groups of rays, workers, and the
-// field as plain pointers.
+// Shared by the forward and the backward rendering of a hash-grid field: groups of rays, buffers,
+// and the field as plain pointers.
 #pragma once
 
 #include <atomic>
@@ -7,15 +7,15 @@
 #include <vector>
 
 #include "../render_hash_grid.h"
-#include "composite_jobs.h"
-#include "hash_encode_jobs.h"
+#include "composite_kernels.h"
+#include "hash_encode_kernels.h"
 #include "tiny_mlp.h"
 
 namespace dietnerf::rendering {
 
-// Samples of a ray that are asked before it is looked at whether light is left.
+// Samples of a ray that are evaluated before its transmittance is tested.
 constexpr int64_t kStride = 8;
-// Samples that are asked together.
+// Samples that are evaluated together.
 constexpr int64_t kPoints = 128;
 
 // Consecutive rays.
@@ -23,8 +23,9 @@ struct Group {
   int64_t first, last;
 };
 
-// Cuts rays into groups of about `n_samples` samples.
-inline std::vector<Group> cut(const int64_t* ray_offsets, int64_t n_rays, int64_t n_samples) {
+// Divides rays into groups of about `n_samples` samples.
+inline std::vector<Group> group_rays(const int64_t* ray_offsets, int64_t n_rays,
+                                     int64_t n_samples) {
   std::vector<Group> groups;
   int64_t first = 0;
   for (int64_t ray = 1; ray <= n_rays; ++ray) {
@@ -38,30 +39,17 @@ inline std::vector<Group> cut(const int64_t* ray_offsets, int64_t n_rays, int64_
   return groups;
 }
 
-// Calls make() once on every worker, and what it returned with each of the numbers below n, which
-// the workers take as they get free.
-template <typename Make>
-void take_turns(int64_t n, const Make& make) {
-  if (n == 0) return;
-  std::atomic<int64_t> next{0};
-  const int64_t n_workers = std::min<int64_t>(n, torch::stable::get_num_threads());
-  torch::stable::parallel_for(0, n_workers, 1, [&](int64_t, int64_t) {
-    auto worker = make();
-    for (int64_t i = next++; i < n; i = next++) worker(i);
-  });
-}
-
-// Grows and never shrinks, so that a worker allocates only a few times.
+// Grows and never shrinks, so that a thread allocates only a few times.
 struct Buffer {
   std::vector<float> values;
-  float* sized(int64_t n) {
+  float* resize(int64_t n) {
     if (static_cast<int64_t>(values.size()) < n) values.resize(n);
     return values.data();
   }
 };
 
 // The field as plain pointers.
-struct Scene {
+struct FieldView {
   const RenderHashGridInputs& in;
   const TinyMLPs& mlps;
   UnitCube<float> cube;
@@ -69,10 +57,10 @@ struct Scene {
   const float *level_weights, *directions, *rays_o, *rays_d, *ts, *deltas;
   const int64_t* ray_offsets;
 
-  Scene(const RenderHashGridInputs& inputs, const TinyMLPs& networks)
+  FieldView(const RenderHashGridInputs& inputs, const TinyMLPs& networks)
       : in(inputs),
         mlps(networks),
-        cube(unit_cube(inputs.bounds.const_data_ptr<float>(), inputs.is_unbounded)),
+        cube(unit_cube(inputs.aabb.const_data_ptr<float>(), inputs.is_unbounded)),
         density_scale(std::min({cube.inv_half[0], cube.inv_half[1], cube.inv_half[2]})),
         level_weights(inputs.level_weights.const_data_ptr<float>()),
         directions(inputs.directions.const_data_ptr<float>()),
@@ -82,7 +70,7 @@ struct Scene {
         deltas(inputs.deltas.const_data_ptr<float>()),
         ray_offsets(inputs.ray_offsets.const_data_ptr<int64_t>()) {}
 
-  // False where there is nothing.
+  // False if the sample lies in empty space.
   bool unit_position(int64_t ray, int64_t sample, float* unit) const {
     float position[3];
     for (int axis = 0; axis < 3; ++axis) {
@@ -96,7 +84,7 @@ struct Scene {
     return std::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
   }
 
-  // The table, to be asked at points of the unit cube (n, 3).
+  // The table with points of the unit cube (n, 3).
   template <typename Entry>
   HashTable<Entry> table(const float* units, int64_t n) const {
     return {static_cast<const Entry*>(in.table.data_ptr()),
@@ -117,7 +105,7 @@ struct Scene {
     });
   }
 
-  // What the rays' directions add to the first colour layer, (n_rays, width).
+  // Contribution of the rays' directions to the first color layer, (n_rays, width).
   void from_directions(const Group& group, const Rows& out) const {
     const int64_t n = in.shape.n_directions;
     mlps.multiply({directions + group.first * n, n, 1, mlps.from_directions.forward.data(),
