@@ -6,7 +6,7 @@ Ops are called several times a training step, so a message is composed only afte
 import torch
 from torch import Tensor
 
-from dietnerf.ops._shapes import Shape, check_shapes
+from dietnerf.ops._shapes import check_shapes, shape_of
 
 FLOATS = (torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
@@ -33,7 +33,7 @@ def check_in_place(op: str, **tensors: Tensor) -> None:
     first, like = next(iter(tensors.items()))
     if like.dtype not in FLOATS:
         raise ValueError(f"{op}: {first} must be float32 or float64, got {like.dtype}")
-    table = dict.fromkeys(tensors, Shape(tuple(like.shape), like.dtype))
+    table = dict.fromkeys(tensors, shape_of(like))
     check_shapes(op, table, tensors)
     for name, tensor in tensors.items():
         if not tensor.is_contiguous():

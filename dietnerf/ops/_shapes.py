@@ -11,8 +11,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-Dim = int | str
 DTYPES = {"float64": torch.float64, "int64": torch.int64, "uint8": torch.uint8}
+
+
+class Dim(NamedTuple):
+    """The size of `name` plus a number; a mere number has the name "", which stands for 0."""
+
+    name: str
+    offset: int
+
+    def __str__(self) -> str:
+        parts = [self.name] if self.name else []
+        return "+".join([*parts, str(self.offset)] if self.offset or not parts else parts)
 
 
 class Shape(NamedTuple):
@@ -31,10 +41,22 @@ def shapes(**texts: str) -> ShapeTable:
     return {name: _parsed(text) for name, text in texts.items()}
 
 
+def shape_of(tensor: Tensor) -> Shape:
+    """The shape and dtype of a tensor."""
+    return Shape(tuple(Dim("", size) for size in tensor.shape), tensor.dtype)
+
+
 def _parsed(text: str) -> Shape:
     words = text.split()
     dtype = DTYPES[words.pop(0)] if words[:1] and words[0] in DTYPES else None
-    return Shape(tuple(int(word) if word.isdigit() else word for word in words), dtype)
+    return Shape(tuple(map(_parsed_dim, words)), dtype)
+
+
+def _parsed_dim(word: str) -> Dim:
+    if word.isdigit():
+        return Dim("", int(word))
+    name, _, offset = word.partition("+")
+    return Dim(name, int(offset or 0))
 
 
 def check_shapes(op: str, table: ShapeTable, arguments: Mapping[str, Any], /, **sizes: int) -> None:
@@ -43,20 +65,26 @@ def check_shapes(op: str, table: ShapeTable, arguments: Mapping[str, Any], /, **
     None is passed over. `sizes` are sizes known beforehand. The message names the op:
     "composite: sigmas must be (n_samples,), got 2 dims".
     """
-    tensors = [(name, arguments[name]) for name in table if arguments[name] is not None]
-    first, like = tensors[0]
-    for name, tensor in tensors:
-        shape = table[name]
-        if len(tensor.shape) != len(shape.dims):
-            raise ValueError(f"{op}: {name} must be {shape}, got {len(tensor.shape)} dims")
-        if not all(_binds(sizes, dim, n) for dim, n in zip(shape.dims, tensor.shape, strict=True)):
-            got = f"got {tuple(tensor.shape)}"
-            raise ValueError(f"{op}: {name} must be {shape}{_known(sizes, shape)}, {got}")
-        if shape.dtype is not None and tensor.dtype != shape.dtype:
-            wanted = str(shape.dtype).removeprefix("torch.")
-            raise ValueError(f"{op}: {name} must be {wanted}, got {tensor.dtype}")
-        if tensor.device != like.device:
-            raise ValueError(f"{op}: {name} is on {tensor.device}, but {first} on {like.device}")
+    sizes[""] = 0
+    first, device = "", None
+    for name, (dims, dtype) in table.items():
+        tensor = arguments[name]
+        if tensor is None:
+            continue
+        if len(tensor.shape) != len(dims):
+            raise ValueError(f"{op}: {name} must be {table[name]}, got {len(tensor.shape)} dims")
+        for (dim, offset), size in zip(dims, tensor.shape, strict=True):
+            # The first use of a name fixes its size.
+            if size < offset or sizes.setdefault(dim, size - offset) != size - offset:
+                expected = f"{table[name]}{_known(sizes, table[name])}"
+                raise ValueError(f"{op}: {name} must be {expected}, got {tuple(tensor.shape)}")
+        if dtype is not None and tensor.dtype != dtype:
+            expected = str(dtype).removeprefix("torch.")
+            raise ValueError(f"{op}: {name} must be {expected}, got {tensor.dtype}")
+        if device is None:
+            first, device = name, tensor.device
+        elif tensor.device != device:
+            raise ValueError(f"{op}: {name} is on {tensor.device}, but {first} on {device}")
 
 
 def sizes_of(table: ShapeTable, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,35 +93,21 @@ def sizes_of(table: ShapeTable, arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name, shape in table.items():
         if arguments[name] is not None:
             for dim, size in zip(shape.dims, arguments[name].shape, strict=True):
-                if isinstance(dim, str):
-                    sizes[dim.removesuffix("+1")] = size - int(dim.endswith("+1"))
-    return sizes
+                sizes[dim.name] = size - dim.offset
+    return sizes | {"": 0}
 
 
 def empty_tensors(table: ShapeTable, sizes: Mapping[str, int], like: Tensor) -> list[Tensor]:
     """Tensors of these shapes without values, on the device of `like` and in its dtype."""
     return [
-        like.new_empty([_size(dim, sizes) for dim in shape.dims], dtype=shape.dtype or like.dtype)
+        like.new_empty(
+            [sizes[dim.name] + dim.offset for dim in shape.dims], dtype=shape.dtype or like.dtype
+        )
         for shape in table.values()
     ]
 
 
-def _binds(sizes: dict[str, int], dim: Dim, size: int) -> bool:
-    """Whether a dimension has the size that it must have; gives one to a name without."""
-    if isinstance(dim, int):
-        return size == dim
-    if dim.endswith("+1"):
-        return size >= 1 and sizes.setdefault(dim[:-2], size - 1) == size - 1
-    return sizes.setdefault(dim, size) == size
-
-
-def _size(dim: Dim, sizes: Mapping[str, int]) -> int:
-    if isinstance(dim, int):
-        return dim
-    return sizes[dim[:-2]] + 1 if dim.endswith("+1") else sizes[dim]
-
-
 def _known(sizes: Mapping[str, int], shape: Shape) -> str:
-    names = (dim.removesuffix("+1") for dim in shape.dims if isinstance(dim, str))
+    names = (dim.name for dim in shape.dims if dim.name)
     known = ", ".join(f"{name} = {sizes[name]}" for name in names if name in sizes)
     return f" with {known}" if known else ""

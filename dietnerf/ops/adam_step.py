@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dietnerf.ops._check import check_in_place
 from dietnerf.ops._define import define_in_place
-from dietnerf.ops._shapes import Shape, check_shapes, shapes
+from dietnerf.ops._shapes import check_shapes, shape_of, shapes
 
 RULE = shapes(rule="float64 3")
 
@@ -46,7 +46,7 @@ def adam_step(
     check_in_place(
         "adam_step", parameter=parameter, grad=grad, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq
     )
-    own = {"parameter": Shape(tuple(parameter.shape))}
+    own = {"parameter": shape_of(parameter)}
     check_shapes("adam_step", own | RULE, {"parameter": parameter, "rule": rule})
     for name, beta in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= beta < 1:
