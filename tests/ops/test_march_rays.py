@@ -32,7 +32,7 @@ def pack(is_occupied: Tensor) -> Tensor:
 
 
 def random_bits(resolution: int, n_levels: int, fraction: float) -> Tensor:
-    """Single occupied cells, and blobs of them between which there is room to leap."""
+    """Single occupied cells, and blobs of them with empty space to skip between them."""
     shape = (n_levels, resolution, resolution, resolution)
     coarse = F.interpolate(torch.rand(1, n_levels, 4, 4, 4), shape[1:], mode="trilinear")[0]
     return pack(
