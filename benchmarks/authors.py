@@ -2,7 +2,7 @@
 the tests.
 
 Written from the formulas: octave-interleaved encoding, an 8x256 MLP with the encoding again after
-layer 4, unnormalised directions whose length is in the intervals, a last interval of 1e10, their
+layer 4, unnormalized directions whose length is in the intervals, a last interval of 1e10, their
 inverse CDF.
 """
 
@@ -20,7 +20,7 @@ def encode(x: Tensor, n_octaves: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """Raw colour and density of encoded positions (63) and directions (27)."""
+    """Raw color and density of encoded positions (63) and directions (27)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Network(nn.Module):
         self.density = nn.Linear(256, 1)
         self.feature = nn.Linear(256, 256)
         self.views = nn.Linear(256 + 27, 128)
-        self.colour = nn.Linear(128, 3)
+        self.color = nn.Linear(128, 3)
 
     def forward(self, encoded: Tensor) -> Tensor:
         points, views = torch.split(encoded, [63, 27], dim=-1)
@@ -40,7 +40,7 @@ class Network(nn.Module):
                 hidden = torch.cat([points, hidden], dim=-1)
         density = self.density(hidden)
         hidden = F.relu(self.views(torch.cat([self.feature(hidden), views], dim=-1)))
-        return torch.cat([self.colour(hidden), density], dim=-1)
+        return torch.cat([self.color(hidden), density], dim=-1)
 
 
 def query(network: Network, points: Tensor, viewdirs: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def query(network: Network, points: Tensor, viewdirs: Tensor) -> Tensor:
 
 
 def composite(raw: Tensor, z: Tensor, rays_d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Colour on white (n, 3), weights (n, m), opacity, depth (n,) of raw (n, m, 4), z (n, m)."""
+    """Color on white (n, 3), weights (n, m), opacity, depth (n,) of raw (n, m, 4), z (n, m)."""
     intervals = torch.cat([z[:, 1:] - z[:, :-1], torch.full_like(z[:, :1], 1e10)], dim=-1)
     intervals = intervals * rays_d[:, None].norm(dim=-1)
     rgbs = torch.sigmoid(raw[..., :3])
@@ -90,7 +90,7 @@ def inverse_cdf(bins: Tensor, weights: Tensor, u: Tensor) -> Tensor:
 def render(
     coarse: Network, fine: Network, rays_o: Tensor, rays_d: Tensor, u: Tensor, u_fine: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Coarse and fine colours (n, 3) between near 2 and far 6, given all random numbers."""
+    """Coarse and fine colors (n, 3) between near 2 and far 6, given all random numbers."""
     viewdirs = rays_d / rays_d.norm(dim=-1, keepdim=True)
     z = stratify(2.0, 6.0, u)
     points = rays_o[:, None] + rays_d[:, None] * z[..., None]

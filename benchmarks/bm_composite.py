@@ -3,7 +3,7 @@
     python benchmarks/bm_composite.py [--device cuda]
 
 16,384 rays of 64 samples, float32, two CPU threads; rgb, opacity and depth come out, gradients of
-density and colour come back. The candidates take turns, each in a process of its own: once as its
+density and color come back. The candidates take turns, each in a process of its own: once as its
 user gets it, once with glibc's allocator tuned for all.
 """
 
@@ -24,7 +24,7 @@ STEP = 4.0 / N_PER_RAY
 
 
 class Scene:
-    """Random densities and colours on even samples, random gradients of what is rendered."""
+    """Random densities and colors on even samples, random gradients of what is rendered."""
 
     def __init__(self, device: str) -> None:
         draw = torch.Generator().manual_seed(0)

@@ -6,7 +6,7 @@
 the CPU. After a warm-up, in which the occupancy grid settles, windows take turns within the run: so
 many steps of `fit`, from the end of one batch to the end of the next with everything that Lightning
 does between (drawing rays, hooks, logging, progress bar); then as many bare steps of the same
-system: grid, rendering, loss, backward, optimiser, and nothing else. Their rays are drawn before,
+system: grid, rendering, loss, backward, optimizer, and nothing else. Their rays are drawn before,
 as many as `fit` came to, so that both sides march as many samples. Validation and checkpoints,
 which are not part of a step, are switched off.
 

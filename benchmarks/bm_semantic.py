@@ -12,7 +12,7 @@ arithmetic, which keeps the graph of all rays.
 
 The value is seconds of a semantic step with ViT-B/32. `share` is what all of them together take of
 a run in which every tenth step has one. Memory is that of processes of their own, at most: one
-takes plain steps, the other also semantic steps at 224x224 whose encoder is the mean colour, so
+takes plain steps, the other also semantic steps at 224x224 whose encoder is the mean color, so
 that no tower counts.
 """
 
@@ -68,7 +68,7 @@ class Untrained(AbstractImageEncoder):
         return self.clip.features(images)
 
 
-class MeanColour(AbstractImageEncoder):
+class MeanColor(AbstractImageEncoder):
     """No tower at all."""
 
     def load(self, device: torch.device) -> None:
@@ -121,7 +121,7 @@ class Bench:
         system.zero_grad()
 
     def semantic_loss(self, encoder: AbstractImageEncoder, **options: Any) -> SemanticConsistency:
-        """Prepared without photographs: a grey image stands for them."""
+        """Prepared without photographs: a gray image stands for them."""
         loss = SemanticConsistency(encoder, **options)
         loss.viewpoints.prepare(self.cameras)
         encoder.load(self.device)
@@ -148,7 +148,7 @@ def print_memory(run: Path, resolution: int) -> None:
     import resource
 
     bench = Bench(run)
-    loss = bench.semantic_loss(MeanColour(), resolution=max(resolution, 1))
+    loss = bench.semantic_loss(MeanColor(), resolution=max(resolution, 1))
     for _ in range(30):
         bench.plain_step()
         if resolution > 0:
@@ -158,7 +158,7 @@ def print_memory(run: Path, resolution: int) -> None:
 
 def mlp_seconds(bench: Bench) -> dict[str, float]:
     """One semantic step of the paper's networks, 56x56 rays: plain, and under a grid."""
-    loss = bench.semantic_loss(MeanColour(), resolution=56)
+    loss = bench.semantic_loss(MeanColor(), resolution=56)
     grid = bench.system.sampler
     assert isinstance(grid, Occupancy)
     coarse = bench.moment(MLP(), Importance(MLP(), 64, 128))

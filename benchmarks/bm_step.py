@@ -1,4 +1,4 @@
-"""One optimisation step at the paper's setting, as a user gets it, against the authors' arithmetic.
+"""One optimization step at the paper's setting, as a user gets it, against the authors' arithmetic.
 
     python benchmarks/bm_step.py
 

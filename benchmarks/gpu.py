@@ -56,10 +56,10 @@ LARGE = OPS[:3]
 SAMPLES, LARGE_SAMPLES, SMALL_SAMPLES = 2**18, 2**22, 2**9
 SAMPLES_PER_RAY = 15.6  # of the ball
 NGP = {
-    "log2_table_size": 19, "finest_resolution": 2048, "width": 64, "colour_layers": 2,
+    "log2_table_size": 19, "finest_resolution": 2048, "width": 64, "color_layers": 2,
     "sh_degree": 4,
 }  # fmt: skip
-TINY = {"log2_table_size": 10, "finest_resolution": 32, "width": 16, "colour_layers": 1}
+TINY = {"log2_table_size": 10, "finest_resolution": 32, "width": 16, "color_layers": 1}
 
 
 class Bench:

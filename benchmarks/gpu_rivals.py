@@ -54,7 +54,7 @@ def occupied_cells(bits: Tensor, resolution: int) -> Tensor:
 
 
 def rendering(nerfacc: ModuleType, scene: Scene, sigmas: Tensor, rgbs: Tensor) -> Run:
-    """Colour, opacity and depth, as those of `composite`."""
+    """Color, opacity and depth, as those of `composite`."""
     samples, n_rays, ray_indices = scene.samples, scene.n_rays, scene.samples.ray_indices
     starts, ends = samples.ts - samples.deltas / 2, samples.ts + samples.deltas / 2
     offsets, mids = samples.ray_offsets, samples.ts[:, None]

@@ -16,7 +16,7 @@ import bm_fast_step
 import bm_frame
 import pytorch_lightning as pl
 import torch
-from bm_semantic import Bench, MeanColour, Untrained, step_of
+from bm_semantic import Bench, MeanColor, Untrained, step_of
 from common import has_lego, seconds_in_turns
 
 from dietnerf.fields import MLP
@@ -139,7 +139,7 @@ class Steps:
         return plain | {"semantic_ms": semantic["ms"], "projected_minutes": seconds / 60}
 
     def _encoder(self) -> Any:
-        return MeanColour() if self.small else Untrained("ViT-B-32-quickgelu", "bfloat16")
+        return MeanColor() if self.small else Untrained("ViT-B-32-quickgelu", "bfloat16")
 
     def _timed(self, bench: Bench, loss: Any, moment: Any, side: int) -> Result:
         def step() -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--out docs/images/scaling.png] [--rounds 15]
 
-A step marches, renders, differentiates the colours' error and moves the parameters; the grid is a
+A step marches, renders, differentiates the colors' error and moves the parameters; the grid is a
 ball, so nothing is trained before, and is not updated. Each panel changes one thing of a step with
 2,048 rays, some 32,000 samples, 8 levels and 2^15 entries: samples (with the rays), rays (with
 longer steps along them, so that the samples stay), levels, entries a level, threads. Within a panel

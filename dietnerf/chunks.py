@@ -75,15 +75,15 @@ def judge_in_chunks(
     """A loss of many rays together, as of a whole image, keeping the activations of one chunk only.
 
     Deferred back-propagation (Zhang et al., ARF, 2022, section 3.4): everything is rendered without
-    a graph, the loss is differentiated in the colours, and then chunk after chunk is rendered again
+    a graph, the loss is differentiated in the colors, and then chunk after chunk is rendered again
     with a graph to take that gradient on to the parameters. A single chunk is rendered once, with
     its graph.
 
     Args:
-        render: the colours of a chunk, (n_rays, n_channels), the same whenever it is asked.
+        render: the colors of a chunk, (n_rays, n_channels), the same whenever it is asked.
         chunks: at least one.
-        loss_of: of all colours, (sum of n_rays, n_channels), a scalar.
-        module: owns every parameter that the colours depend on.
+        loss_of: of all colors, (sum of n_rays, n_channels), a scalar.
+        module: owns every parameter that the colors depend on.
 
     Returns:
         The loss, a scalar, differentiable in the parameters of `module` and in nothing else;
@@ -94,9 +94,9 @@ def judge_in_chunks(
         parts = [render(chunk) for chunk in chunks]
     if not torch.is_grad_enabled():
         return loss_of(torch.cat(parts))
-    colours = torch.cat(parts).detach().requires_grad_()
-    loss = loss_of(colours)
-    (gradient,) = torch.autograd.grad(loss, colours)
+    colors = torch.cat(parts).detach().requires_grad_()
+    loss = loss_of(colors)
+    (gradient,) = torch.autograd.grad(loss, colors)
     # What comes back from an image is tiny. Half precision, where the field has it, would lose it.
     scale = torch.exp2(-gradient.abs().amax().clamp_min(TINY).log2().floor()) * LARGEST
     gradients = _Gradients([p for p in module.parameters() if p.requires_grad])

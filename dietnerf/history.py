@@ -14,7 +14,7 @@ class History:
 
     Args:
         seed: of the run; initial weights, rays and jitter follow from it.
-        steps: optimisation steps taken.
+        steps: optimization steps taken.
         seconds: spent in those steps.
         rate_factor: of the learning rate, below 1 once training went back from numbers that were
             not finite.

@@ -27,9 +27,9 @@ WIDE = math.radians(60)  # a gap that is worth a word
 PANEL, MARGIN = 560, 40  # pixels
 SMOOTH = 2  # drawn that many times larger
 LABELLED = 40  # so many cameras still have room for their numbers
-BLUE, GREY, ROSE, BLACK = "#2b62b8", "#9aa3ad", "#f7d9d5", "#22262b"
+BLUE, GRAY, ROSE, BLACK = "#2b62b8", "#9aa3ad", "#f7d9d5", "#22262b"
 
-Line = tuple[Tensor, str, int]  # points (n, 2) in the scene's plane, colour, width
+Line = tuple[Tensor, str, int]  # points (n, 2) in the scene's plane, color, width
 
 
 def look(
@@ -70,7 +70,7 @@ def describe(coverage: Coverage, names: Sequence[str]) -> list[str]:
     else:
         lines.append(_gap(coverage, names))
     if coverage.seen_by_two < 0.5:
-        lines.append("  advice     let neighbouring photos overlap more, or take more of them")
+        lines.append("  advice     let neighboring photos overlap more, or take more of them")
     return lines
 
 
@@ -99,8 +99,8 @@ def draw(cameras: Cameras, coverage: Coverage) -> Image.Image:
         plane = torch.stack(axes, dim=1)  # (3, 2)
         panel = _Panel(middle @ plane, extent)
         if title == "from above" and coverage.kind != "forward":
-            panel.sector(around.centre @ plane, coverage, cameras, plane)
-        panel.lines((points @ plane, colour, width) for points, colour, width in lines)
+            panel.sector(around.center @ plane, coverage, cameras, plane)
+        panel.lines((points @ plane, color, width) for points, color, width in lines)
         panel.dots(cameras.positions @ plane)
         panels.append(panel.finish(title))
     return _beside(panels)
@@ -108,7 +108,7 @@ def draw(cameras: Cameras, coverage: Coverage) -> Image.Image:
 
 def _level_axes(cameras: Cameras, around: Surroundings) -> tuple[Tensor, Tensor]:
     """East and north, (3,) each, so that the first camera is seen from behind in the middle."""
-    ahead = around.centre - cameras.positions[0]
+    ahead = around.center - cameras.positions[0]
     level = ahead - (ahead @ around.up) * around.up
     if level.norm() < 1e-3 * ahead.norm():
         level = cameras.c2w[0, :, 1]
@@ -118,7 +118,7 @@ def _level_axes(cameras: Cameras, around: Surroundings) -> tuple[Tensor, Tensor]
 
 def _middle(cameras: Cameras, coverage: Coverage, around: Surroundings) -> Tensor:
     if coverage.kind == "object":
-        return around.centre
+        return around.center
     return (cameras.positions.amin(dim=0) + cameras.positions.amax(dim=0)) / 2
 
 
@@ -149,7 +149,7 @@ def _box(cameras: Cameras) -> list[Line]:
     low, high = bounds_of(cameras)
     corners = torch.cartesian_prod(*torch.stack([low, high], dim=1).unbind(0))
     edges = [(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit]
-    return [(corners[list(edge)], GREY, 1) for edge in edges]
+    return [(corners[list(edge)], GRAY, 1) for edge in edges]
 
 
 class _Panel:
@@ -174,8 +174,8 @@ class _Panel:
         return [(half + x, half - y) for x, y in offsets.tolist()]
 
     def lines(self, lines: Iterable[Line]) -> None:
-        for points, colour, width in lines:
-            self.pen.line(self.places(points), fill=colour, width=width * SMOOTH)
+        for points, color, width in lines:
+            self.pen.line(self.places(points), fill=color, width=width * SMOOTH)
 
     def dots(self, points: Tensor) -> None:
         """Cameras, numbered in the order of the capture."""
@@ -185,17 +185,17 @@ class _Panel:
             if len(points) <= LABELLED:
                 self.pen.text((x + radius, y + radius / 2), str(i), fill=BLACK, font=font)
 
-    def sector(self, centre: Tensor, coverage: Coverage, cameras: Cameras, plane: Tensor) -> None:
+    def sector(self, center: Tensor, coverage: Coverage, cameras: Cameras, plane: Tensor) -> None:
         """Tint the directions without a camera."""
         first, _ = coverage.gap_views
         if coverage.kind == "object":
-            start = cameras.positions[first] @ plane - centre
+            start = cameras.positions[first] @ plane - center
         else:
             start = -cameras.c2w[first, :, 2] @ plane
         angle = math.atan2(float(start[1]), float(start[0]))
         turn = angle + torch.linspace(0, coverage.widest_gap, 90)
         rim = torch.stack([turn.cos(), turn.sin()], dim=-1) * 2 * self.image.width / self.scale
-        self.pen.polygon(self.places(torch.cat([centre[None], centre + rim])), fill=ROSE)
+        self.pen.polygon(self.places(torch.cat([center[None], center + rim])), fill=ROSE)
 
     def finish(self, title: str) -> Image.Image:
         font = ImageFont.load_default(15 * SMOOTH)

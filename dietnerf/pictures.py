@@ -11,10 +11,10 @@ from dietnerf.geometry.rays import Rendering
 
 Mode = Literal["rgb", "depth", "opacity"]
 CAPTION_ROWS = 16
-PIXELS_AT_ONCE = 1 << 18  # which colours in floats take some 20 MB for
+PIXELS_AT_ONCE = 1 << 18  # which colors in floats take some 20 MB for
 
-# Near is bright, far is dark: nine steps of a colour map whose lightness is monotonic.
-_DEPTH_COLOURS = torch.tensor(
+# Near is bright, far is dark: nine steps of a color map whose lightness is monotonic.
+_DEPTH_COLORS = torch.tensor(
     [
         [252, 253, 191],
         [254, 202, 141],
@@ -29,9 +29,9 @@ _DEPTH_COLOURS = torch.tensor(
 )
 
 
-def to_uint8(colours: Tensor) -> Tensor:
-    """Colours in [0, 1], clamped and rounded to 8 bit."""
-    return (colours.clamp(0, 1) * 255).round().to(torch.uint8)
+def to_uint8(colors: Tensor) -> Tensor:
+    """Colors in [0, 1], clamped and rounded to 8 bit."""
+    return (colors.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def surface_depth(rendering: Rendering) -> Tensor:
@@ -49,13 +49,13 @@ def depth_range(rendering: Rendering) -> tuple[float, float]:
     return low, max(high, low + 1e-6)
 
 
-def colour_depth(rendering: Rendering, low: float, high: float) -> Tensor:
-    """Depths from `low` (bright) to `high` (dark) as colours over white, (n_rays, 3) in [0, 1]."""
-    colours = _DEPTH_COLOURS.to(rendering.depth) / 255
+def color_depth(rendering: Rendering, low: float, high: float) -> Tensor:
+    """Depths from `low` (bright) to `high` (dark) as colors over white, (n_rays, 3) in [0, 1]."""
+    colors = _DEPTH_COLORS.to(rendering.depth) / 255
     place = ((surface_depth(rendering) - low) / (high - low)).nan_to_num().clamp(0, 1)
-    place = place * (len(colours) - 1)
-    left = place.floor().long().clamp(max=len(colours) - 2)
-    mixed = torch.lerp(colours[left], colours[left + 1], (place - left)[:, None])
+    place = place * (len(colors) - 1)
+    left = place.floor().long().clamp(max=len(colors) - 2)
+    mixed = torch.lerp(colors[left], colors[left + 1], (place - left)[:, None])
     opacity = rendering.opacity[:, None]
     return mixed * opacity + (1 - opacity)
 
@@ -69,16 +69,16 @@ def picture(rendering: Rendering, mode: Mode, height: int, depths: tuple[float, 
         height: rows of the image.
         depths: the depths drawn brightest and darkest.
     """
-    parts = [to_uint8(_colours(part, mode, depths)) for part in rendering.split(PIXELS_AT_ONCE)]
+    parts = [to_uint8(_colors(part, mode, depths)) for part in rendering.split(PIXELS_AT_ONCE)]
     return torch.cat(parts).unflatten(0, (height, -1))
 
 
-def _colours(rendering: Rendering, mode: Mode, depths: tuple[float, float]) -> Tensor:
+def _colors(rendering: Rendering, mode: Mode, depths: tuple[float, float]) -> Tensor:
     """What is drawn of each ray, (n_rays, 3) in [0, 1]."""
     if mode == "rgb":
         return rendering.rgb
     if mode == "depth":
-        return colour_depth(rendering, *depths)
+        return color_depth(rendering, *depths)
     return rendering.opacity[:, None].expand(-1, 3)
 
 

@@ -22,7 +22,7 @@ class Plan:
 
     Args:
         scenes, methods: names, and the words of the command line that choose them.
-        seeds: number of initialisation seeds, 0 and up.
+        seeds: number of initialization seeds, 0 and up.
     """
 
     scenes: dict[str, list[str]]

@@ -1,4 +1,4 @@
-"""From rays and a field to colours: bundles of rays, and whole images in chunks of them."""
+"""From rays and a field to colors: bundles of rays, and whole images in chunks of them."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext

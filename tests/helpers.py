@@ -49,7 +49,7 @@ class Ball(AbstractField):
         is_inside = samples.positions.norm(dim=-1) < self.radius
         return self.sigma * is_inside.float(), samples.positions
 
-    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+    def color(self, features: Tensor, samples: Samples) -> Tensor:
         red = torch.tensor([1.0, 0.0, 0.0], device=features.device)
         return self.brightness * red.expand(len(features), 3)
 

@@ -44,8 +44,8 @@ def judged(n_chunks: int, scale: float = 1.0, is_half: bool = False):
         with torch.autocast("cpu", torch.float16, enabled=is_half):
             return module(places).float()
 
-    def loss_of(colours: torch.Tensor) -> torch.Tensor:
-        return scale * (colours @ colours.T).square().mean().sqrt()
+    def loss_of(colors: torch.Tensor) -> torch.Tensor:
+        return scale * (colors @ colors.T).square().mean().sqrt()
 
     places = torch.randn(12, 3)
     if n_chunks == 0:  # what it is to be the same as

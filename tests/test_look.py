@@ -17,8 +17,8 @@ from tests.helpers import SMALL_RUN
 TINT, BLUE = (247, 217, 213), (43, 98, 184)  # of directions without a view, of frusta
 
 
-def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:
-    return float((abs(picture.astype(int) - colour).max(axis=-1) < 24).mean())
+def share_of(picture: np.ndarray, color: tuple[int, int, int]) -> float:
+    return float((abs(picture.astype(int) - color).max(axis=-1) < 24).mean())
 
 
 def one_side(n: int) -> Cameras:

@@ -12,8 +12,8 @@ from tests.helpers import inward_rays
 
 def copy_weights(network: authors.Network) -> MLP:
     field = MLP(density_activation="relu")
-    ours = [*field.trunk, field.sigma_head, field.bottleneck, field.colour_layer, field.rgb_head]
-    theirs = [*network.points, network.density, network.feature, network.views, network.colour]
+    ours = [*field.trunk, field.sigma_head, field.bottleneck, field.color_layer, field.rgb_head]
+    theirs = [*network.points, network.density, network.feature, network.views, network.color]
     for mine, its in zip(ours, theirs, strict=True):
         mine.load_state_dict(its.state_dict())
     return field
@@ -32,7 +32,7 @@ def test_field():
     samples = Samples.dense(rays, z, last_delta=1e10)
     raw = authors.query(network, samples.positions.view(6, 32, 3), rays.viewdirs)
     sigmas, features = field.density(samples)
-    rgbs = field.colour(features, samples)
+    rgbs = field.color(features, samples)
     # Float32 sums of 256 terms in another order, ten layers deep.
     torch.testing.assert_close(sigmas.view(6, 32), raw[..., 3].relu(), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(rgbs.view(6, 32, 3), raw[..., :3].sigmoid(), atol=1e-5, rtol=1e-4)
@@ -52,7 +52,7 @@ def test_compositing():
 
 
 def test_whole_hierarchical_rendering(monkeypatch):
-    """Coarse and fine colours and the gradient of the loss, from the same uniform numbers."""
+    """Coarse and fine colors and the gradient of the loss, from the same uniform numbers."""
     coarse, fine, rays = dense_network(), dense_network(), inward_rays(12)
     u, u_fine = torch.rand(12, 64), torch.rand(12, 128)
     draws = iter([u.flatten(), u_fine])

@@ -3,7 +3,7 @@ import torch
 
 from dietnerf import pictures
 from dietnerf.geometry.rays import Rendering
-from dietnerf.pictures import captioned, colour_depth, depth_range, picture, surface_depth, to_uint8
+from dietnerf.pictures import captioned, color_depth, depth_range, picture, surface_depth, to_uint8
 
 
 def rendering(depths, opacities):
@@ -23,10 +23,10 @@ def test_depth_does_not_depend_on_opacity():
 
 
 def test_near_is_brighter_than_far_and_nothing_is_white():
-    colours = colour_depth(rendering([2.0, 4.0, 6.0, 0.0], [1.0, 1.0, 1.0, 0.0]), 2.0, 6.0)
-    brightness = colours.mean(dim=1)
+    colors = color_depth(rendering([2.0, 4.0, 6.0, 0.0], [1.0, 1.0, 1.0, 0.0]), 2.0, 6.0)
+    brightness = colors.mean(dim=1)
     assert brightness[0] > brightness[1] > brightness[2]
-    assert (colours[3] == 1).all()
+    assert (colors[3] == 1).all()
 
 
 def test_range_of_an_empty_picture():

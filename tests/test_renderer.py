@@ -30,8 +30,8 @@ def camera(size: int = 24) -> Cameras:
 def test_ball_is_red_before_a_white_background_and_as_near_as_it_is():
     field, background = Ball(), torch.ones(3)
     rendering = render_image(camera(25), 0, field, Stratified(512), background)
-    centre, corner = rendering.rgb[25 * 12 + 12], rendering.rgb[0]
-    torch.testing.assert_close(centre, torch.tensor([0.8, 0, 0]), atol=1e-3, rtol=0)
+    center, corner = rendering.rgb[25 * 12 + 12], rendering.rgb[0]
+    torch.testing.assert_close(center, torch.tensor([0.8, 0, 0]), atol=1e-3, rtol=0)
     torch.testing.assert_close(corner, background)
     # The front of the ball is 3 away; a sample every 4/511, and a mean free path of 1/50.
     assert abs(rendering.depth[25 * 12 + 12].item() - 3.0) < 0.03

@@ -18,7 +18,7 @@ from dietnerf.data.nearby import find_folder
 from dietnerf.data.problems import Problems
 from dietnerf.data.ranges import blender_range
 from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
-from dietnerf.data.shots import Intrinsics, check_range, warn_off_centre
+from dietnerf.data.shots import Intrinsics, check_range, warn_off_center
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
@@ -37,7 +37,7 @@ class Blender(AbstractReader):
             more; see `auto_downscale` for auto.
         resize_alpha: what is averaged then, see `shrink`. "straight" is the protocol of the
             published results.
-        pixel_centers: rays pass through the centres of pixels. False repeats the NeRF authors'
+        pixel_centers: rays pass through the centers of pixels. False repeats the NeRF authors'
             rays, which pass through the upper left corners.
         test_every: keep the test views whose number is a multiple of this: the one at the end of
             the file name, or the position in the list where the name has none. DietNeRF tests on
@@ -77,7 +77,7 @@ class Blender(AbstractReader):
         header = self._common_header(frames)
         where = self.folder / f"transforms_{split}.json"
         camera = common_camera(content, frames[0].path, header, where)
-        warn_off_centre(where, [camera])
+        warn_off_center(where, [camera])
         cameras = self._cameras(frames, camera)
         ids = torch.tensor([frame.position for frame in frames])
         names = view_names([f"{frame.path.parent.name}/{frame.path.name}" for frame in frames])
@@ -176,14 +176,14 @@ class Blender(AbstractReader):
         cameras = Cameras(
             c2w=c2w[:, :3].float(),
             focal=torch.tensor(intrinsics.focal).repeat(n, 1),
-            centre=torch.tensor(intrinsics.centre).repeat(n, 1),
+            center=torch.tensor(intrinsics.center).repeat(n, 1),
             near=near.float(),
             far=far.float(),
             width=intrinsics.width,
             height=intrinsics.height,
         ).resized(*self._final_size(intrinsics.width, intrinsics.height))
-        # A ray through a pixel's corner is one through its centre with the principal point moved.
-        return cameras if self.pixel_centers else replace(cameras, centre=cameras.centre + 0.5)
+        # A ray through a pixel's corner is one through its center with the principal point moved.
+        return cameras if self.pixel_centers else replace(cameras, center=cameras.center + 0.5)
 
     def _range(self, c2w: Tensor) -> tuple[Tensor, Tensor]:
         """Near and far, (n,) each, of cameras (n, 4, 4)."""

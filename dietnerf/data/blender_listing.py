@@ -58,9 +58,9 @@ def common_camera(
             f"{listing} has w {camera.width} and h {camera.height}, but its images are "
             f"{header.width}x{header.height}: correct the size, or use the images that it is of"
         )
-    (focal_x, focal_y), (centre_x, centre_y) = camera.focal, camera.centre
-    focal, centre = (focal_x * across, focal_y * down), (centre_x * across, centre_y * down)
-    return Intrinsics(header.width, header.height, focal, centre)
+    (focal_x, focal_y), (center_x, center_y) = camera.focal, camera.center
+    focal, center = (focal_x * across, focal_y * down), (center_x * across, center_y * down)
+    return Intrinsics(header.width, header.height, focal, center)
 
 
 def read_listing(listing: Path) -> tuple[dict[str, Any], list[Frame]]:

@@ -16,7 +16,7 @@ def blocks_scene() -> list[list[Solid]]:
     """The solids of the scene, those that stand together in one list."""
     return [
         [Frustum((0.0, 0.0, GROUND - 0.06), 1.1, 1.1, 0.06, plain("#d9d2c3"))],
-        *(_tower(x, y, colour) for x, y, colour in _corners()),
+        *(_tower(x, y, color) for x, y, color in _corners()),
         _gate(),
         _keep(),
         [
@@ -31,13 +31,13 @@ def _corners() -> list[tuple[float, float, str]]:
     return [(0.45, 0.45, RED), (-0.45, 0.45, BLUE), (-0.45, -0.45, YELLOW), (0.45, -0.45, GREEN)]
 
 
-def _tower(x: float, y: float, colour: str) -> list[Solid]:
+def _tower(x: float, y: float, color: str) -> list[Solid]:
     """A round tower under a cone, on a square foot."""
     foot = box((x, y, GROUND + BLOCK / 2), (0.24, 0.24, BLOCK), plain(WOOD))
     return [
         foot,
         Frustum((x, y, GROUND + BLOCK), 0.1, 0.1, 0.4, plain(WOOD)),
-        Frustum((x, y, GROUND + BLOCK + 0.4), 0.15, 0.01, 0.22, plain(colour)),
+        Frustum((x, y, GROUND + BLOCK + 0.4), 0.15, 0.01, 0.22, plain(color)),
     ]
 
 
@@ -58,9 +58,9 @@ def _keep() -> list[Solid]:
     """Floors that turn and shrink, and a ball on top."""
     floors: list[Solid] = []
     height = GROUND
-    for i, colour in enumerate((WOOD, RED, WOOD, BLUE, WOOD)):
+    for i, color in enumerate((WOOD, RED, WOOD, BLUE, WOOD)):
         edge = 0.44 - 0.06 * i
         middle = (0.0, 0.12, height + 0.08)
-        floors.append(box(middle, (edge, edge, 0.16), plain(colour), turn=i * math.pi / 10))
+        floors.append(box(middle, (edge, edge, 0.16), plain(color), turn=i * math.pi / 10))
         height += 0.16
     return [*floors, Ball((0.0, 0.12, height + 0.08), 0.08, plain(YELLOW), 0.5)]

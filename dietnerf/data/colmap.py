@@ -192,7 +192,7 @@ def _intrinsics(camera: CameraEntry, where: str) -> Intrinsics:
         width=camera.width,
         height=camera.height,
         focal=focal,
-        centre=(camera.parameters[n], camera.parameters[n + 1]),
+        center=(camera.parameters[n], camera.parameters[n + 1]),
         distortion=tuple(lens.get(name, 0.0) for name in COEFFICIENTS),
         is_fisheye="FISHEYE" in camera.model,
     )

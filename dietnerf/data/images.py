@@ -23,7 +23,7 @@ EXIF_ORIENTATION = 0x0112
 def read_image(path: Path, is_turned: bool = False) -> Tensor:
     """One image file as sRGB with straight alpha, or without alpha: (height, width, 4 or 3), uint8.
 
-    Grey and palette images become colour; 16-bit ones are rounded to 8 bit.
+    Gray and palette images become color; 16-bit ones are rounded to 8 bit.
 
     Args:
         path: the file.
@@ -35,9 +35,9 @@ def read_image(path: Path, is_turned: bool = False) -> Tensor:
             integers.
     """
     with open_image(path) as file:
-        clear = "transparency" in file.info  # one palette entry or colour that stands for it
+        clear = "transparency" in file.info  # one palette entry or color that stands for it
         pixels = _pixels(file, "RGBA" if clear else _plain_mode(file), is_turned)
-    return torch.from_numpy(_to_colour(_to_8_bit(pixels, path), path))
+    return torch.from_numpy(_to_color(_to_8_bit(pixels, path), path))
 
 
 def _pixels(image: Image.Image, mode: str | None, is_turned: bool = False) -> np.ndarray:
@@ -50,7 +50,7 @@ def _pixels(image: Image.Image, mode: str | None, is_turned: bool = False) -> np
 
 
 def _plain_mode(image: Image.Image) -> str | None:
-    """What Pillow shall convert a picture to, if it is not one number or colour a pixel."""
+    """What Pillow shall convert a picture to, if it is not one number or color a pixel."""
     if image.mode == "P" and image.palette is not None:
         return image.palette.mode
     return "RGB" if image.mode == "CMYK" else None
@@ -146,13 +146,13 @@ def _to_8_bit(pixels: np.ndarray, path: Path) -> np.ndarray:
     return pixels
 
 
-def _to_colour(pixels: np.ndarray, path: Path) -> np.ndarray:
+def _to_color(pixels: np.ndarray, path: Path) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 2, 3, 4):
         raise UserError(f"{path} has shape {pixels.shape}: export it as one RGB or RGBA image")
-    grey = {1: [0, 0, 0], 2: [0, 0, 0, 1]}.get(pixels.shape[-1])
-    return np.array(pixels if grey is None else pixels[:, :, grey])
+    gray = {1: [0, 0, 0], 2: [0, 0, 0, 1]}.get(pixels.shape[-1])
+    return np.array(pixels if gray is None else pixels[:, :, gray])
 
 
 def resize_area(image: Tensor, width: int, height: int) -> Tensor:
@@ -188,8 +188,8 @@ def shrink(image: Tensor, width: int, height: int, resize_alpha: ResizeAlpha) ->
     Args:
         image: uint8, (h, w, 3 or 4), straight alpha.
         width, height: the new size in pixels, at most the old one.
-        resize_alpha: "straight" averages the colours as they are stored: what the published NeRF
-            and DietNeRF results were measured with, although the hidden colours of clear pixels
+        resize_alpha: "straight" averages the colors as they are stored: what the published NeRF
+            and DietNeRF results were measured with, although the hidden colors of clear pixels
             darken the edges. "premultiplied" weights them by alpha first and returns them so.
     """
     if resize_alpha == "premultiplied":

@@ -62,7 +62,7 @@ def read_intrinsics(values: dict[str, Any], path: Path, where: str) -> Intrinsic
         width=round(width),
         height=round(height),
         focal=(focal_x, focal_y),
-        centre=(optional("cx", width / 2), optional("cy", height / 2)),
+        center=(optional("cx", width / 2), optional("cy", height / 2)),
         distortion=tuple(optional(name, 0.0) for name in COEFFICIENTS),
         is_fisheye=bool(values.get("is_fisheye")) or model in FISHEYES,
     )

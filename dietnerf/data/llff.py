@@ -25,7 +25,7 @@ from dietnerf.data.shots import (
 )
 from dietnerf.data.stack import AbstractShotReader
 from dietnerf.errors import UserError
-from dietnerf.geometry.alignment import Similarity, recentred, spherified
+from dietnerf.geometry.alignment import Similarity, recentered, spherified
 from dietnerf.geometry.poses import rigid
 
 WIDEST_RANGE = 1e6  # far by near; more is a mistake
@@ -46,10 +46,10 @@ class LLFF(AbstractShotReader):
         downscale: how many times smaller than the full photographs the images become along each
             side; copies such as `images_8` are used. 8 is the protocol of few-view tables.
         hold_every: every view of this number is for testing, from the first on; 0 tests on none.
-        recentre: the mean camera becomes the origin and looks along -z.
+        recenter: the mean camera becomes the origin and looks along -z.
         bd_factor: the nearest bound becomes 1 / bd_factor scene units; None leaves the scale.
         spherify: for captures all around something: what they look at becomes the origin, and the
-            cameras' mean distance from it 1. It takes the place of `recentre` and `bd_factor`.
+            cameras' mean distance from it 1. It takes the place of `recenter` and `bd_factor`.
         near, far: bounds along the camera axis, scene units after scaling, instead of the file's.
     """
 
@@ -58,7 +58,7 @@ class LLFF(AbstractShotReader):
         root: str,
         downscale: Downscale = 8.0,
         hold_every: int = 8,
-        recentre: bool = True,
+        recenter: bool = True,
         bd_factor: float | None = 0.75,
         spherify: bool = False,
         near: float | None = None,
@@ -71,7 +71,7 @@ class LLFF(AbstractShotReader):
             raise UserError(f"bd_factor must be positive, got {bd_factor}: 0.75 is usual")
         self.folder = find_folder(root, "poses_bounds.npy")
         self.hold_every = hold_every
-        self.recentre = recentre
+        self.recenter = recenter
         self.bd_factor = bd_factor
         self.spherify = spherify
         self.near, self.far = near, far
@@ -100,7 +100,7 @@ class LLFF(AbstractShotReader):
         if self.spherify:
             similarity = spherified(c2w)
         else:
-            similarity = recentred(c2w) if self.recentre else Similarity.identity()
+            similarity = recentered(c2w) if self.recenter else Similarity.identity()
             scale = 1.0 if self.bd_factor is None else 1 / (low * self.bd_factor)
             similarity = replace(similarity, scale=scale)
         bounded = [replace(shot, near=0.9 * low, far=high) for shot in shots]

@@ -10,7 +10,7 @@ from dietnerf.data.solids import Ball, Frustum, Paint, Solid, box, dot
 from dietnerf.data.toy import GROUND
 
 PATCHES = (0.16, 0.07, 0.03)  # sizes of the pattern's patches, scene units
-N_COLOURS = 1 << 12
+N_COLORS = 1 << 12
 
 
 def mosaic_scene() -> list[list[Solid]]:
@@ -31,29 +31,29 @@ def mosaic_scene() -> list[list[Solid]]:
 
 
 def _patches(seed: int) -> Paint:
-    """Random colours that fade into each other, in patches of several sizes."""
+    """Random colors that fade into each other, in patches of several sizes."""
     generator = torch.Generator().manual_seed(seed)
-    colours = torch.rand(N_COLOURS, 3, generator=generator)
+    colors = torch.rand(N_COLORS, 3, generator=generator)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q  # off the solids' faces
 
     def paint(p: Tensor) -> Tensor:
         turned = dot(p[:, None], turn)
-        layers = [_noise(turned / size, colours) for size in PATCHES]
+        layers = [_noise(turned / size, colors) for size in PATCHES]
         contrast = 2.5 * (torch.stack(layers).mean(dim=0) - 0.5)
         return (0.45 + contrast).clamp(0.05, 0.9)
 
     return paint
 
 
-def _noise(p: Tensor, colours: Tensor) -> Tensor:
-    """Colours (m, 3) at the corners of a grid of unit cells, blended at points (n, 3) within."""
+def _noise(p: Tensor, colors: Tensor) -> Tensor:
+    """Colors (m, 3) at the corners of a grid of unit cells, blended at points (n, 3) within."""
     corner = p.floor()
     share = p - corner
     share = share * share * (3 - 2 * share)
     total = torch.zeros_like(p)
     for offset in torch.cartesian_prod(*[torch.arange(2)] * 3):
         x, y, z = (corner.long() + offset).unbind(-1)
-        number = (x * 73856093 ^ y * 19349663 ^ z * 83492791) % len(colours)
+        number = (x * 73856093 ^ y * 19349663 ^ z * 83492791) % len(colors)
         weight = torch.where(offset.bool(), share, 1 - share).prod(dim=-1)
-        total += weight[:, None] * colours[number]
+        total += weight[:, None] * colors[number]
     return total

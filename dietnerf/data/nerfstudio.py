@@ -65,7 +65,7 @@ class Transforms(AbstractShotReader):
             view; or the box of `aabb_scale`, `scale` and `offset`, of which near follows only where
             `scale` is there; or a guess from where the cameras look.
         depth_unit: what 1 in a depth map is in units of the file. Without it integers are
-            thousandths (millimetres, where the file is in metres), and floats units;
+            thousandths (millimeters, where the file is in meters), and floats units;
             `integer_depth_scale` in the file goes before it, for integers.
     """
 

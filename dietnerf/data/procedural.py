@@ -22,9 +22,9 @@ from dietnerf.geometry.rays import Rays
 
 CAMERA_ANGLE_X = 0.6911112  # of the NeRF-synthetic scenes, radians
 DISTANCE, NEAR, FAR = 4.0, 2.0, 6.0  # of the cameras, and what they see, scene units
-SUN_COLOUR, SKY_COLOUR, EARTH_COLOUR = (1.05, 0.98, 0.86), (0.36, 0.42, 0.52), (0.20, 0.17, 0.13)
+SUN_COLOR, SKY_COLOR, EARTH_COLOR = (1.05, 0.98, 0.86), (0.36, 0.42, 0.52), (0.20, 0.17, 0.13)
 GRID = 3  # rays along each side of a pixel that is averaged, odd
-BUSY = 0.04  # difference between neighbours above which a pixel is averaged
+BUSY = 0.04  # difference between neighbors above which a pixel is averaged
 SHADOW_LIFT = 2e-3  # shadow rays start that far above a surface, scene units
 RAYS_AT_ONCE = 1 << 17
 LARGEST_SIDE, MOST_VIEWS = 2048, 10_000  # pixels; of a split
@@ -51,7 +51,7 @@ class Procedural(AbstractReader):
         resolution: width and height of the images in pixels.
         n_train, n_val, n_test: number of views in each split.
         scene: `coast` with a lighthouse, house and garden; a castle of plain `blocks`; a Ferris
-            wheel of thin `wires`; polished `chrome`; `clay` of one colour; white `porcelain`; or a
+            wheel of thin `wires`; polished `chrome`; `clay` of one color; white `porcelain`; or a
             `mosaic` whose pattern can be matched from view to view.
         seed: places the training and validation cameras.
     """
@@ -79,7 +79,7 @@ class Procedural(AbstractReader):
 
     def listing(self, split: Split) -> Listing:
         """The views of one split; their pictures have alpha, and depth along the axis at pixel
-        centres."""
+        centers."""
         cameras = self.cameras(split)
         ids = torch.arange(len(cameras))
         names = tuple(f"{split}_{i}" for i in range(len(cameras)))
@@ -100,7 +100,7 @@ class Procedural(AbstractReader):
         return Cameras(
             c2w=poses,
             focal=torch.full((n, 2), 0.5 * size / math.tan(0.5 * CAMERA_ANGLE_X)),
-            centre=torch.full((n, 2), size / 2),
+            center=torch.full((n, 2), size / 2),
             near=torch.full((n,), NEAR),
             far=torch.full((n,), FAR),
             width=size,
@@ -135,9 +135,9 @@ def _poses(azimuths: Tensor, elevations: Tensor) -> Tensor:
 
 
 def photograph(cameras: Cameras, groups: list[list[Solid]]) -> tuple[Tensor, Tensor]:
-    """Pictures with straight alpha, uint8 (n, h, w, 4), and depths at pixel centres, (n, h, w).
+    """Pictures with straight alpha, uint8 (n, h, w, 4), and depths at pixel centers, (n, h, w).
 
-    Pixels that differ from a neighbour are the average over `GRID`^2 rays, the others show the
+    Pixels that differ from a neighbor are the average over `GRID`^2 rays, the others show the
     middle one.
     """
     shape = (len(cameras), cameras.height, cameras.width)
@@ -161,11 +161,11 @@ def _premultiply(rgba: Tensor) -> Tensor:
 def _shifted(cameras: Cameras, k: int) -> Cameras:
     """Cameras whose rays go through the middle of cell k of each pixel's grid."""
     offset = (torch.tensor([k % GRID, k // GRID]) + 0.5) / GRID - 0.5
-    return replace(cameras, centre=cameras.centre - offset)
+    return replace(cameras, center=cameras.center - offset)
 
 
 def _is_busy(pictures: Tensor) -> Tensor:
-    """Where a channel varies among a pixel and its eight neighbours, (n, h, w, 4) to (n, h, w)."""
+    """Where a channel varies among a pixel and its eight neighbors, (n, h, w, 4) to (n, h, w)."""
     channels = pictures.movedim(-1, 1)
     largest, largest_negative = (
         max_pool2d(x, 3, stride=1, padding=1) for x in (channels, -channels)
@@ -177,7 +177,7 @@ def trace(rays: Rays, groups: list[list[Solid]]) -> tuple[Tensor, Tensor]:
     """What rays see of solids, those that stand together in one list: the ground truth.
 
     Returns:
-        sRGB colours with alpha 0 or 1, (n_rays, 4) in [0, 1], and distances in units of `rays_d`, 0
+        sRGB colors with alpha 0 or 1, (n_rays, 4) in [0, 1], and distances in units of `rays_d`, 0
         where nothing is hit between near and far, (n_rays,).
     """
     parts = [_shade(groups, part) for part in rays.split(RAYS_AT_ONCE)]
@@ -191,12 +191,12 @@ def _shade(groups: list[list[Solid]], rays: Rays) -> tuple[Tensor, Tensor]:
     seen = is_seen.nonzero().squeeze(-1)
     points = rays.rays_o[seen] + t[seen, None] * rays.rays_d[seen]
     rgba = torch.zeros(len(rays), 4)
-    rgba[seen, :3] = _colours(groups, points, rays.viewdirs[seen], which[seen])
+    rgba[seen, :3] = _colors(groups, points, rays.viewdirs[seen], which[seen])
     rgba[seen, 3] = 1.0
     return rgba, torch.where(is_seen, t, 0.0)
 
 
-def _colours(groups: list[list[Solid]], points: Tensor, viewdirs: Tensor, which: Tensor) -> Tensor:
+def _colors(groups: list[list[Solid]], points: Tensor, viewdirs: Tensor, which: Tensor) -> Tensor:
     """sRGB of surface points: sunlight with shadows and highlights, light of sky and ground."""
     albedo, normals = torch.zeros_like(points), torch.zeros_like(points)
     gloss = torch.zeros(len(points))
@@ -207,8 +207,8 @@ def _colours(groups: list[list[Solid]], points: Tensor, viewdirs: Tensor, which:
     sun = _unit(torch.tensor(SUN))
     sunlight = _sunlight(groups, points, normals, sun)
     upward = 0.5 + 0.5 * normals[:, 2:]
-    light = sunlight[:, None] * torch.tensor(SUN_COLOUR)
-    light = light + upward * torch.tensor(SKY_COLOUR) + (1 - upward) * torch.tensor(EARTH_COLOUR)
+    light = sunlight[:, None] * torch.tensor(SUN_COLOR)
+    light = light + upward * torch.tensor(SKY_COLOR) + (1 - upward) * torch.tensor(EARTH_COLOR)
     halfway = dot(normals, _unit(sun - viewdirs)).clamp(min=0)
     shine = (sunlight > 0) * gloss * halfway**40
     return (albedo * light + shine[:, None]).clamp(0, 1) ** (1 / 2.2)

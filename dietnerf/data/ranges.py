@@ -137,8 +137,8 @@ def _distances(points: Tensor, shot: Shot) -> Tensor:
     """Along the axis of a camera, of the points in its frame, (n,); lenses are left out."""
     camera = shot.intrinsics
     right, up, backward = ((points - shot.c2w[:3, 3]) @ shot.c2w[:3, :3]).unbind(-1)
-    columns = camera.centre[0] - camera.focal[0] * right / backward
-    rows = camera.centre[1] + camera.focal[1] * up / backward
+    columns = camera.center[0] - camera.focal[0] * right / backward
+    rows = camera.center[1] + camera.focal[1] * up / backward
     is_seen = (backward < 0) & (columns >= 0) & (columns <= camera.width)
     return -backward[is_seen & (rows >= 0) & (rows <= camera.height)]
 

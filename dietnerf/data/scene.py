@@ -1,4 +1,4 @@
-"""A scene: photographs with their cameras. Readers make it; others ask it for colours and rays."""
+"""A scene: photographs with their cameras. Readers make it; others ask it for colors and rays."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -23,12 +23,12 @@ class Scene:
 
     Args:
         images: 8-bit sRGB with straight alpha, or without alpha, (n, height, width, 4 or 3), uint8.
-            With `is_premultiplied` the colours are already weighted by alpha.
+            With `is_premultiplied` the colors are already weighted by alpha.
         cameras: one for each image.
         view_ids: number of each view in its split's full list, int64, (n,).
         names: what each view is called in messages and metrics.
         depths: distance along the camera axis, 0 where nothing is hit, (n, height, width), or None.
-        is_premultiplied: colours were weighted by alpha before they were averaged.
+        is_premultiplied: colors were weighted by alpha before they were averaged.
         masks: which pixels count, bool, (n, height, width), or None where all do.
     """
 
@@ -83,11 +83,11 @@ class Scene:
         return self.masks.view(-1).index_select(0, (ids * height + rows) * width + columns)
 
     def rgb(self, pixels: Tensor, background: Tensor) -> Tensor:
-        """8-bit pixels (..., 3 or 4) over a background (3,) or (..., 3): colours in [0, 1]."""
-        colours = pixels / 255
+        """8-bit pixels (..., 3 or 4) over a background (3,) or (..., 3): colors in [0, 1]."""
+        colors = pixels / 255
         if not self.has_alpha:
-            return colours
-        rgb, alpha = colours[..., :3], colours[..., 3:]
+            return colors
+        rgb, alpha = colors[..., :3], colors[..., 3:]
         if self.is_premultiplied:
             return rgb + (1 - alpha) * background
         return torch.lerp(background.expand_as(rgb), rgb, alpha)
@@ -198,7 +198,7 @@ class Capture:
     Args:
         cameras: of each split that is known.
         view_ids: numbers of the views of each split that was read.
-        background: the colour behind the scene, (3,).
+        background: the color behind the scene, (3,).
     """
 
     cameras: dict[Split, Cameras]

@@ -15,7 +15,7 @@ from dietnerf.data.scene import Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, guessed_range
 
-OFF_CENTRE = 0.2  # of the width or height, that a principal point lies off the middle
+OFF_CENTER = 0.2  # of the width or height, that a principal point lies off the middle
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,22 @@ class Intrinsics:
     """How a camera maps directions to the pixels of a photograph of `width` x `height`.
 
     Args:
-        focal, centre: in pixels, as in `Cameras`.
+        focal, center: in pixels, as in `Cameras`.
         distortion: coefficients of `geometry/lenses.py`, or None.
     """
 
     width: int
     height: int
     focal: tuple[float, float]
-    centre: tuple[float, float]
+    center: tuple[float, float]
     distortion: tuple[float, ...] | None = None
     is_fisheye: bool = False
 
     @property
     def shift(self) -> tuple[float, float]:
         """How far the principal point lies off the middle, as shares of width and height."""
-        sides = zip(self.centre, (self.width, self.height), strict=True)
-        across, down = (abs(centre / side - 0.5) for centre, side in sides)
+        sides = zip(self.center, (self.width, self.height), strict=True)
+        across, down = (abs(center / side - 0.5) for center, side in sides)
         return across, down
 
     def check(self, where: str) -> None:
@@ -54,12 +54,12 @@ class Intrinsics:
             )
         sides = (self.width, self.height)
         has_view = all(1e-3 < f / s < 1e4 for f, s in zip(self.focal, sides, strict=True))
-        is_near = all(-s <= c <= 2 * s for c, s in zip(self.centre, sides, strict=True))
+        is_near = all(-s <= c <= 2 * s for c, s in zip(self.center, sides, strict=True))
         if not (has_view and is_near and all(map(math.isfinite, self.distortion or ()))):
             raise UserError(
                 f"{where}: no camera of {self.width}x{self.height} pixels has focal length "
-                f"{self.focal[0]:g}, {self.focal[1]:g}, principal point {self.centre[0]:g}, "
-                f"{self.centre[1]:g} and its distortion: correct what of it is wrong"
+                f"{self.focal[0]:g}, {self.focal[1]:g}, principal point {self.center[0]:g}, "
+                f"{self.center[1]:g} and its distortion: correct what of it is wrong"
             )
 
 
@@ -147,12 +147,12 @@ def moved(
     return result
 
 
-def warn_off_centre(capture: Path, cameras: Sequence[Intrinsics]) -> None:
+def warn_off_center(capture: Path, cameras: Sequence[Intrinsics]) -> None:
     """Say that principal points lie far off the middle, as crops have them, and mistakes."""
-    off = [camera for camera in cameras if max(camera.shift) > OFF_CENTRE]
+    off = [camera for camera in cameras if max(camera.shift) > OFF_CENTER]
     if not off:
         return
-    (x, y), (width, height) = off[0].centre, (off[0].width, off[0].height)
+    (x, y), (width, height) = off[0].center, (off[0].width, off[0].height)
     warnings.warn(
         f"{capture}: {len(off)} of {len(cameras)} photos have a principal point far off the "
         f"middle, such as {x:.5g}, {y:.5g} in {width}x{height}: right for crops and shifted "

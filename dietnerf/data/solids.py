@@ -17,22 +17,22 @@ class Solid(ABC):
     """A solid with a frame of its own.
 
     Args:
-        centre: origin of its frame in the world, scene units.
-        bound: radius of a sphere about `centre` that holds it.
-        paint: linear colour in [0, 1] of points in its frame: (n, 3) to (n, 3).
+        center: origin of its frame in the world, scene units.
+        bound: radius of a sphere about `center` that holds it.
+        paint: linear color in [0, 1] of points in its frame: (n, 3) to (n, 3).
         gloss: strength of its highlight.
         axes: x, y and z axes of its frame in the world, as rows, (3, 3).
     """
 
     def __init__(
         self,
-        centre: Sequence[float],
+        center: Sequence[float],
         bound: float,
         paint: Paint,
         gloss: float = 0.0,
         axes: Tensor | None = None,
     ) -> None:
-        self.centre = torch.tensor(centre, dtype=torch.float32)
+        self.center = torch.tensor(center, dtype=torch.float32)
         self.bound = bound
         self.paint = paint
         self.gloss = gloss
@@ -40,28 +40,28 @@ class Solid(ABC):
 
     def hit(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
         """First t > 0 at which rays from outside meet it, inf where they do not, (n,)."""
-        return self._hit(rays_o - self.centre, rays_d)
+        return self._hit(rays_o - self.center, rays_d)
 
     def look(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Colour and outward unit normal at world points on its surface, each (n, 3)."""
-        offsets = points - self.centre
+        """Color and outward unit normal at world points on its surface, each (n, 3)."""
+        offsets = points - self.center
         return self.paint(dot(offsets[:, None], self.axes)), self._normal(offsets)
 
     @abstractmethod
     def _hit(self, o: Tensor, d: Tensor) -> Tensor:
-        """As `hit`, with origins relative to `centre`."""
+        """As `hit`, with origins relative to `center`."""
 
     @abstractmethod
     def _normal(self, p: Tensor) -> Tensor:
-        """Unit normals at points relative to `centre`, (n, 3)."""
+        """Unit normals at points relative to `center`, (n, 3)."""
 
 
 @final
 class Ball(Solid):
-    """A sphere about its centre."""
+    """A sphere about its center."""
 
-    def __init__(self, centre: Sequence[float], radius: float, paint: Paint, gloss: float = 0.0):
-        super().__init__(centre, radius, paint, gloss=gloss)
+    def __init__(self, center: Sequence[float], radius: float, paint: Paint, gloss: float = 0.0):
+        super().__init__(center, radius, paint, gloss=gloss)
 
     def _hit(self, o: Tensor, d: Tensor) -> Tensor:
         a, b, c = dot(d, d), dot(o, d), dot(o, o) - self.bound**2
@@ -74,18 +74,18 @@ class Ball(Solid):
 
 @final
 class Frustum(Solid):
-    """An upright capped cone or cylinder: radius `bottom` at its centre, `top` at `height`."""
+    """An upright capped cone or cylinder: radius `bottom` at its center, `top` at `height`."""
 
     def __init__(
         self,
-        centre: Sequence[float],
+        center: Sequence[float],
         bottom: float,
         top: float,
         height: float,
         paint: Paint,
         gloss: float = 0.0,
     ) -> None:
-        super().__init__(centre, math.hypot(max(bottom, top), height), paint, gloss=gloss)
+        super().__init__(center, math.hypot(max(bottom, top), height), paint, gloss=gloss)
         self.bottom, self.height = bottom, height
         self.slope = (top - bottom) / height
 
@@ -128,7 +128,7 @@ class Polyhedron(Solid):
 
     def __init__(
         self,
-        centre: Sequence[float],
+        center: Sequence[float],
         normals: Tensor,
         offsets: Tensor,
         bound: float,
@@ -138,7 +138,7 @@ class Polyhedron(Solid):
     ) -> None:
         c, s, ct, st = math.cos(turn), math.sin(turn), math.cos(tilt), math.sin(tilt)
         axes = torch.tensor([[c * ct, s * ct, -st], [-s, c, 0.0], [c * st, s * st, ct]])
-        super().__init__(centre, bound, paint, axes=axes)
+        super().__init__(center, bound, paint, axes=axes)
         self.normals, self.offsets = normals @ axes, offsets  # in the world's directions
 
     def _hit(self, o: Tensor, d: Tensor) -> Tensor:
@@ -154,17 +154,17 @@ class Polyhedron(Solid):
 
 
 def box(
-    centre: Sequence[float],
+    center: Sequence[float],
     size: Sequence[float],
     paint: Paint,
     turn: float = 0.0,
     tilt: float = 0.0,
 ) -> Polyhedron:
-    """A box of the given whole size about its centre."""
+    """A box of the given whole size about its center."""
     normals = torch.cat([torch.eye(3), -torch.eye(3)])
     half = torch.tensor(size) / 2
     return Polyhedron(
-        centre, normals, half.repeat(2), float(half.norm()), paint, turn=turn, tilt=tilt
+        center, normals, half.repeat(2), float(half.norm()), paint, turn=turn, tilt=tilt
     )
 
 
@@ -188,7 +188,7 @@ def first_hit(
     spheres = [_bounding_sphere(group) for group in groups]
     for group, of_group in zip(groups, _near(spheres, rays_o, rays_d), strict=True):
         group_o, group_d = rays_o[of_group], rays_d[of_group]
-        spheres = [(solid.centre, solid.bound) for solid in group]
+        spheres = [(solid.center, solid.bound) for solid in group]
         near = _near(spheres, group_o, group_d)
         for solid, of_solid, number in zip(group, near, numbers, strict=False):
             if len(of_solid) == 0:
@@ -202,17 +202,17 @@ def first_hit(
 
 
 def _bounding_sphere(group: Sequence[Solid]) -> tuple[Tensor, float]:
-    centre = torch.stack([solid.centre for solid in group]).mean(dim=0)
-    return centre, max(float((s.centre - centre).norm()) + s.bound for s in group)
+    center = torch.stack([solid.center for solid in group]).mean(dim=0)
+    return center, max(float((s.center - center).norm()) + s.bound for s in group)
 
 
 def _near(spheres: Sequence[tuple[Tensor, float]], rays_o: Tensor, rays_d: Tensor) -> list[Tensor]:
     """Indices of the rays that meet each sphere, or pass it closely."""
-    centres = torch.stack([centre for centre, _ in spheres])
+    centers = torch.stack([center for center, _ in spheres])
     bounds = torch.tensor([bound for _, bound in spheres])[:, None] + CULL_MARGIN
     dirs = rays_d / rays_d.norm(dim=-1, keepdim=True)
-    along = centres @ dirs.T - dot(rays_o, dirs)  # (n_spheres, n)
-    squares = dot(rays_o, rays_o) - 2 * centres @ rays_o.T  # without |centre|^2
-    limits = bounds**2 - dot(centres, centres)[:, None]
+    along = centers @ dirs.T - dot(rays_o, dirs)  # (n_spheres, n)
+    squares = dot(rays_o, rays_o) - 2 * centers @ rays_o.T  # without |center|^2
+    limits = bounds**2 - dot(centers, centers)[:, None]
     is_near = (squares - along * along <= limits) & (along > -bounds)
     return [row.nonzero().squeeze(-1) for row in is_near]

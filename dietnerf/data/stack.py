@@ -18,7 +18,7 @@ from dietnerf.data.loading import (
 from dietnerf.data.maps import checked_size, read_depth, read_mask
 from dietnerf.data.problems import Problems
 from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
-from dietnerf.data.shots import Intrinsics, Shot, warn_off_centre
+from dietnerf.data.shots import Intrinsics, Shot, warn_off_center
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
@@ -57,7 +57,7 @@ class AbstractShotReader(AbstractReader):
         problems.stop()
         if shots is None:
             return None
-        warn_off_centre(self.folder, [shot.intrinsics for shot in shots])
+        warn_off_center(self.folder, [shot.intrinsics for shot in shots])
         return _Stack(self.folder, sized).listing()
 
     def _fitting(self) -> float:
@@ -133,12 +133,12 @@ def _fits(width: int, height: int, full: Intrinsics) -> bool:
 
 
 def _cameras(sized: list[tuple[Shot, Size]]) -> Cameras:
-    focal, centre = [], []
+    focal, center = [], []
     for shot, size in sized:
         full = shot.intrinsics
         scale = (size.width / full.width, size.height / full.height)
         focal.append([f * s for f, s in zip(full.focal, scale, strict=True)])
-        centre.append([c * s for c, s in zip(full.centre, scale, strict=True)])
+        center.append([c * s for c, s in zip(full.center, scale, strict=True)])
     shots = [shot for shot, _ in sized]
     lenses = [shot.intrinsics.distortion for shot in shots]
     fisheye = [shot.intrinsics.is_fisheye for shot in shots]
@@ -146,7 +146,7 @@ def _cameras(sized: list[tuple[Shot, Size]]) -> Cameras:
     return Cameras(
         c2w=torch.stack([shot.c2w[:3] for shot in shots]).float(),
         focal=torch.tensor(focal, dtype=torch.float64).float(),
-        centre=torch.tensor(centre, dtype=torch.float64).float(),
+        center=torch.tensor(center, dtype=torch.float64).float(),
         near=torch.tensor([shot.near for shot in shots]),
         far=torch.tensor([shot.far for shot in shots]),
         width=max(size.width for _, size in sized),

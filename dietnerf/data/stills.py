@@ -50,11 +50,11 @@ def _wheel(x: float, y: float) -> list[Solid]:
 
 
 def _gondolas(x: float) -> list[Solid]:
-    colours = ("#e9b44c", "#3a7d44", "#c8352b", "#2b62b8")
+    colors = ("#e9b44c", "#3a7d44", "#c8352b", "#2b62b8")
     solids: list[Solid] = []
     for k in range(0, 12, 2):
         gx, gz = _rim(x, 2 * math.pi * k / 12)
-        solids.append(box((gx, 0.0, gz - 0.07), (0.1, 0.12, 0.09), plain(colours[k // 2 % 4])))
+        solids.append(box((gx, 0.0, gz - 0.07), (0.1, 0.12, 0.09), plain(colors[k // 2 % 4])))
         solids.append(_bar((gx, -0.11, gz), (gx, 0.11, gz), 0.012, "#444444"))
     return solids
 
@@ -110,7 +110,7 @@ def chrome_scene() -> list[list[Solid]]:
 
 
 def clay_scene() -> list[list[Solid]]:
-    """One colour everywhere: light and outlines alone say where things are."""
+    """One color everywhere: light and outlines alone say where things are."""
     clay = plain("#cfc6b8")
     steps: list[Solid] = [
         box((0.0, 0.34, GROUND + 0.06 + 0.12 * k), (0.9 - 0.2 * k, 0.8 - 0.2 * k, 0.12), clay, 0.2)

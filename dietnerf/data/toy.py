@@ -1,6 +1,6 @@
 """The generated scene: a toy coast with a lighthouse, within 1.2 scene units of the origin, z up.
 
-Paints give linear colours. Thin poles, an arch to look through and a shiny ball are there because
+Paints give linear colors. Thin poles, an arch to look through and a shiny ball are there because
 they are hard.
 """
 
@@ -33,14 +33,14 @@ def toy_scene() -> list[list[Solid]]:
 
 
 def _rgb(code: str) -> Tensor:
-    """An sRGB colour such as "#ff8000" as linear (3,)."""
+    """An sRGB color such as "#ff8000" as linear (3,)."""
     return torch.tensor([int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]) ** 2.2
 
 
 def plain(code: str) -> Paint:
-    """One sRGB colour, such as "#ff8000", everywhere."""
-    colour = _rgb(code)
-    return lambda p: colour.expand(p.shape[0], 3)
+    """One sRGB color, such as "#ff8000", everywhere."""
+    color = _rgb(code)
+    return lambda p: color.expand(p.shape[0], 3)
 
 
 def _mix(is_second: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -99,11 +99,11 @@ def _lighthouse(x: float, y: float) -> list[Solid]:
 def _stripes(p: Tensor) -> Tensor:
     """Red and white bands, a door towards -y and two windows above it."""
     x, y, z = p.unbind(-1)
-    colour = _mix(_odd(z / 0.2), _rgb("#f4f1ea"), _rgb("#d3222f"))
+    color = _mix(_odd(z / 0.2), _rgb("#f4f1ea"), _rgb("#d3222f"))
     front = y < 0
     door = front & (x.abs() < 0.065) & (z < 0.24 + (0.065**2 - x * x).clamp(min=0).sqrt() - 0.03)
     window = front & (x.abs() < 0.03) & (((z - 0.5).abs() < 0.05) | ((z - 0.82).abs() < 0.04))
-    return _mix(window, _mix(door, colour, _rgb("#5b3a22")), _rgb("#26364d"))
+    return _mix(window, _mix(door, color, _rgb("#5b3a22")), _rgb("#26364d"))
 
 
 def _lantern(p: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from dietnerf.geometry.turntable import Bounds
 from dietnerf.pictures import Mode
 from dietnerf.training.process import prepare_process
 
-SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}
+SHOWN: dict[str, Mode] = {"color": "rgb", "depth": "depth", "opacity": "opacity"}
 SIZES = (100, 200, 400, 800)  # rows
 WIDTH = 480  # of a picture on the page, if there is room
 STYLE = """<style>

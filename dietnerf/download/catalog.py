@@ -25,7 +25,7 @@ class DataSet:
         summary: what it shows.
         addresses: of the archive; the others are tried where one does not have it.
         scenes: folders in it that a reader takes, the one for the next command first.
-        terms: its licence, in a few words, or that none is stated.
+        terms: its license, in a few words, or that none is stated.
         page: of its authors.
         gigabytes: size of the archive, about, if it is known.
         inside: folder of the archive that is unpacked, or all of it.
@@ -171,5 +171,5 @@ def listing() -> str:
         is_short = len(data.terms) < SHORT
         lines.append(f"{begin}{data.summary}{f' ({data.terms})' if is_short else ''}")
         if not is_short:
-            lines.append(f"{'':6}licence: {data.terms}")
+            lines.append(f"{'':6}license: {data.terms}")
     return "\n".join(lines)

@@ -110,7 +110,7 @@ def _introduction(name: str, data: DataSet) -> list[str]:
     return [
         f"{name}: {data.summary}",
         f"  page:    {data.page}",
-        f"  licence: {data.terms}; by downloading you accept its authors' terms",
+        f"  license: {data.terms}; by downloading you accept its authors' terms",
     ]
 
 

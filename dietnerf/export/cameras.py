@@ -76,7 +76,7 @@ def _frame(cameras: Cameras, i: int) -> dict[str, Any]:
     def listed(values: Tensor) -> Any:
         return [round(value, 7) for value in values.double().tolist()]
 
-    (fl_x, fl_y), (cx, cy) = listed(cameras.focal[i]), listed(cameras.centre[i])
+    (fl_x, fl_y), (cx, cy) = listed(cameras.focal[i]), listed(cameras.center[i])
     lens: dict[str, Any] = {}
     if cameras.distortion is not None and cameras.is_fisheye is not None:
         lens = dict(zip(COEFFICIENTS, listed(cameras.distortion[i]), strict=True))

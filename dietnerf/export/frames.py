@@ -40,7 +40,7 @@ class Film:
         cameras: one a frame.
         modes: what of each is drawn.
         background: behind the scene, (3,).
-        depths: the nearest and the farthest, which colours stand for.
+        depths: the nearest and the farthest, which colors stand for.
     """
 
     cameras: Cameras
@@ -52,7 +52,7 @@ class Film:
     def of(
         cls, scenes: list[SceneModel], cameras: Cameras, modes: list[Mode], background: Tensor
     ) -> "Film":
-        """With one scale of depth colours for all frames and scenes."""
+        """With one scale of depth colors for all frames and scenes."""
         depths = _depths_along(scenes, cameras, background) if "depth" in modes else (0.0, 1.0)
         return cls(cameras, modes, background, depths)
 

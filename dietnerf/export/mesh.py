@@ -1,4 +1,4 @@
-"""`mesh`: the surface of a scene with a colour at each vertex, as PLY, OBJ or GLB."""
+"""`mesh`: the surface of a scene with a color at each vertex, as PLY, OBJ or GLB."""
 
 import argparse
 from pathlib import Path
@@ -105,7 +105,7 @@ def extract(
     smallest: float = 0.05,
     n_faces: int | None = None,
 ) -> Any:
-    """The surface of a trained scene as a `trimesh.Trimesh` with vertex colours, in scene units.
+    """The surface of a trained scene as a `trimesh.Trimesh` with vertex colors, in scene units.
 
     Args:
         scene: as `load_scene` gives it.
@@ -131,7 +131,7 @@ def extract(
     vertices, faces = surface(opacity, grid, sight, level)
     mesh = trimesh.Trimesh(vertices, faces)
     _drop_small_parts(mesh, smallest * grid.cell * resolution)
-    mesh.visual.vertex_colors = colours(scene, mesh, sight, side).numpy()
+    mesh.visual.vertex_colors = colors(scene, mesh, sight, side).numpy()
     return mesh if n_faces is None or len(mesh.faces) <= n_faces else _simplified(mesh, n_faces)
 
 
@@ -185,7 +185,7 @@ def _drop_small_parts(mesh: Any, length: float) -> None:
 
 
 def _simplified(mesh: Any, n_faces: int) -> Any:
-    """A mesh of fewer triangles, with the colours of the nearest vertices that there were: its own
+    """A mesh of fewer triangles, with the colors of the nearest vertices that there were: its own
     lie beside the surface, where a field may show anything."""
     trimesh = require("trimesh", "trimesh", "a mesh")
     simplify = require("fast_simplification", "fast-simplification", "--faces").simplify
@@ -197,7 +197,7 @@ def _simplified(mesh: Any, n_faces: int) -> Any:
 
 
 @torch.no_grad()
-def colours(scene: SceneModel, mesh: Any, sight: Sight, side: float) -> Tensor:
+def colors(scene: SceneModel, mesh: Any, sight: Sight, side: float) -> Tensor:
     """What the training cameras see at each vertex, and where none does, what the field shows
     against the normal; 8 bit, (n_vertices, 3)."""
     points = torch.from_numpy(np.array(mesh.vertices)).float()
@@ -206,10 +206,10 @@ def colours(scene: SceneModel, mesh: Any, sight: Sight, side: float) -> Tensor:
     for at, outward in zip(
         points.split(POINTS_AT_ONCE), normals.split(POINTS_AT_ONCE), strict=True
     ):
-        rgbs, is_seen = sight.colours(at, outward, SKIN * side)
+        rgbs, is_seen = sight.colors(at, outward, SKIN * side)
         rest = at[~is_seen].to(scene.device)
         samples = Samples.at(rest, torch.ones_like(rest[:, 0]), -outward[~is_seen].to(rest))
         features = scene.field.density(samples)[1]
-        rgbs[~is_seen] = scene.field.colour(features, samples).cpu()
+        rgbs[~is_seen] = scene.field.color(features, samples).cpu()
         parts.append(to_uint8(rgbs))
     return torch.cat(parts)

@@ -22,7 +22,7 @@ from dietnerf.geometry.poses import (
     face_one_way,
     fly,
     interpolate,
-    nearest_neighbour_order,
+    nearest_neighbor_order,
     rigid,
     spiral,
 )
@@ -210,7 +210,7 @@ def _fly_through(train: Cameras, options: argparse.Namespace) -> Cameras:
         return swing(train, n_frames, elevation=elevation, radius=radius)
     around = Surroundings.of(train)
     if options.path == "interpolate":
-        stops = train.c2w[nearest_neighbour_order(train.positions)]
+        stops = train.c2w[nearest_neighbor_order(train.positions)]
         if options.poses is not None:
             stops = read_poses(options.poses)
             warn_of_another_frame(options.poses, stops, train)
@@ -249,6 +249,6 @@ def warn_of_another_frame(path: Path, poses: Tensor, train: Cameras) -> None:
         warnings.warn(
             f"--poses {path}: poses lie up to {farthest:.3g} from the middle of the run's cameras, "
             f"which stand within {reach:.3g} of it. They are taken in the run's own frame, which a "
-            "reader turned and scaled unless its orient and scale (recentre, bd_factor) are off",
+            "reader turned and scaled unless its orient and scale (recenter, bd_factor) are off",
             stacklevel=2,
         )

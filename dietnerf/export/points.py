@@ -1,4 +1,4 @@
-"""`points`: a coloured point cloud of what cameras see, as PLY or GLB."""
+"""`points`: a colored point cloud of what cameras see, as PLY or GLB."""
 
 import argparse
 
@@ -26,7 +26,7 @@ from dietnerf.scene_model import SceneModel
 
 FORMATS = (".ply", ".glb")
 SOLID = 0.9  # opacity from which on a pixel counts
-STEEPEST = 0.05  # change of depth to a neighbour, as a share of it, at which a pixel counts no more
+STEEPEST = 0.05  # change of depth to a neighbor, as a share of it, at which a pixel counts no more
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,12 +63,12 @@ def run(options: argparse.Namespace) -> None:
     scene, capture = load_run(options)
     cameras = camera_path(capture, options)
     check_memory(cameras, 30, " or fewer --frames")
-    points, colours = seen_points(scene, cameras)
+    points, colors = seen_points(scene, cameras)
     if len(points) == 0:
         raise UserError("no pixel of these cameras shows anything solid: see render.py")
     few = torch.linspace(0, len(points) - 1, min(options.points, len(points))).long()
     cloud = require("trimesh", "trimesh", "a point cloud").PointCloud(
-        points[few].numpy(), colours[few].numpy()
+        points[few].numpy(), colors[few].numpy()
     )
     write_file(out, cloud.export(file_type=out.suffix[1:]))
     print(f"{out}: {len(few)} points")
@@ -81,9 +81,9 @@ def seen_points(scene: SceneModel, cameras: Cameras) -> tuple[Tensor, Tensor]:
     out.
 
     Returns:
-        Points in scene units, (n, 3), and their colours, 8 bit, (n, 3).
+        Points in scene units, (n, 3), and their colors, 8 bit, (n, 3).
     """
-    points, colours = [], []
+    points, colors = [], []
     for i in range(len(cameras)):
         seen = scene.render_rays_of(cameras, i, torch.zeros(3))
         depth = surface_depth(seen).cpu()
@@ -92,12 +92,12 @@ def seen_points(scene: SceneModel, cameras: Cameras) -> tuple[Tensor, Tensor]:
         kept = (opacity > SOLID) & is_even
         rays = cameras.image_rays(i, kept.nonzero().squeeze(-1))
         points.append(rays.rays_o + depth[kept, None] * rays.rays_d)
-        colours.append(to_uint8(seen.rgb.cpu()[kept] / opacity[kept, None]))
-    return torch.cat(points), torch.cat(colours)
+        colors.append(to_uint8(seen.rgb.cpu()[kept] / opacity[kept, None]))
+    return torch.cat(points), torch.cat(colors)
 
 
 def _is_even(depth: Tensor) -> Tensor:
-    """Where depth (height, width) changes little to all eight neighbours."""
+    """Where depth (height, width) changes little to all eight neighbors."""
     both = F.pad(torch.stack([depth, -depth])[:, None], (1, 1, 1, 1), mode="replicate")
     highest, negative_lowest = F.max_pool2d(both, 3, stride=1)[:, 0]
     return torch.maximum(highest - depth, depth + negative_lowest) < STEEPEST * depth

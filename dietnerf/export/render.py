@@ -30,7 +30,7 @@ from dietnerf.training.process import prepare_process
 
 LARGEST_GIF = 400  # pixels along the longer side, above which an MP4 is much smaller
 MOST_ROWS = 720  # of a film whose size was not chosen
-BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
+BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "gray": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:

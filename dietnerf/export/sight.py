@@ -29,7 +29,7 @@ class Sight:
         cameras: the cameras, (n).
         depths: along the camera axis, scene units, (n, height, width); `FAR_OFF` where there is no
             surface.
-        rgbs: colours, black where there is no surface, (n, 3, height, width).
+        rgbs: colors, black where there is no surface, (n, 3, height, width).
     """
 
     cameras: Cameras
@@ -68,12 +68,12 @@ class Sight:
         ends = _looked_up(self.depths[:, None], places, "nearest")[:, 0]
         return is_shown & (distances <= ends + behind)
 
-    def colours(self, points: Tensor, normals: Tensor, behind: float) -> tuple[Tensor, Tensor]:
-        """Mean colour that the cameras see at points with outward unit normals, both (n, 3); the
+    def colors(self, points: Tensor, normals: Tensor, behind: float) -> tuple[Tensor, Tensor]:
+        """Mean color that the cameras see at points with outward unit normals, both (n, 3); the
         more a surface faces a camera, the more that counts.
 
         Returns:
-            Colours in [0, 1], (n, 3), and whether any camera sees the point, (n,).
+            Colors in [0, 1], (n, 3), and whether any camera sees the point, (n,).
         """
         places, _ = self.cameras.project(points)
         views = F.normalize(points - self.cameras.positions[:, None], dim=-1)

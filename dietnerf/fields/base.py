@@ -1,4 +1,4 @@
-"""What every radiance field answers: how dense is it here, and which colour is seen from there."""
+"""What every radiance field answers: how dense is it here, and which color is seen from there."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class AbstractField(nn.Module, ABC):
 
     @abstractmethod
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
-        """Density and whatever the colour is computed from.
+        """Density and whatever the color is computed from.
 
         Returns:
             sigmas: float32, not negative, per scene unit, (n_samples,).
@@ -77,8 +77,8 @@ class AbstractField(nn.Module, ABC):
         return self.density(samples)[0]
 
     @abstractmethod
-    def colour(self, features: Tensor, samples: Samples) -> Tensor:
-        """Colours seen along the rays, float32 in [0, 1], (n_samples, 3)."""
+    def color(self, features: Tensor, samples: Samples) -> Tensor:
+        """Colors seen along the rays, float32 in [0, 1], (n_samples, 3)."""
 
     def can_trace(self, device: torch.device) -> bool:
         """Whether `trace` is there, on a device."""
@@ -95,7 +95,7 @@ class AbstractField(nn.Module, ABC):
         Differentiable in the parameters of the field. A field may override it with a fused version.
         """
         sigmas, features = self.density(samples)
-        rgbs = self.colour(features, samples)
+        rgbs = self.color(features, samples)
         lengths = samples.lengths.detach()
         weights, rgb, opacity, depth = composite(
             sigmas, rgbs, lengths, samples.ts, samples.ray_offsets, self.early_stop

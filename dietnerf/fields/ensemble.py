@@ -86,12 +86,12 @@ class Ensemble(AbstractField):
         sigmas, features = zip(*(member.density(samples) for member in self.fields), strict=True)
         return torch.stack(sigmas).mean(dim=0), torch.cat(features, dim=1)
 
-    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+    def color(self, features: Tensor, samples: Samples) -> Tensor:
         if self.training:
             parts = list(samples.deal(len(self.fields)))
             own = features.split([len(part) for part in parts])
             triples = zip(self.fields, own, parts, strict=True)
-            return torch.cat([member.colour(f, part) for member, f, part in triples])
+            return torch.cat([member.color(f, part) for member, f, part in triples])
         own = features.chunk(len(self.fields), dim=1)
         pairs = zip(self.fields, own, strict=True)
-        return torch.stack([member.colour(f, samples) for member, f in pairs]).mean(dim=0)
+        return torch.stack([member.color(f, samples) for member, f in pairs]).mean(dim=0)

@@ -37,7 +37,7 @@ class HashGrid(AbstractField):
     A point's features, interpolated in grids of growing resolution, go through a network of one
     hidden layer to 1 + n_geometry_features numbers; the first is the logarithm of the density times
     half the longest side of the box. All of them and the spherical harmonics of the view direction
-    go through a second network to the colour.
+    go through a second network to the color.
 
     Args:
         n_levels: number of grids.
@@ -47,9 +47,9 @@ class HashGrid(AbstractField):
         base_resolution, finest_resolution: cells of the first and the last grid along each side of
             the box; those between grow by a constant factor.
         width: units of the hidden layers, a multiple of 16.
-        n_geometry_features: what the colour network is told besides the density, one less than a
+        n_geometry_features: what the color network is told besides the density, one less than a
             multiple of 16.
-        colour_layers: hidden layers of the colour network.
+        color_layers: hidden layers of the color network.
         sh_degree: bands of spherical harmonics of the view direction, 1 to 4.
         bounds: the box that holds the scene, lowest and highest x, y, z: [-1.5, -1.5, -1.5, 1.5,
             1.5, 1.5]. Without it, what most training cameras see; unbounded, a cube around them
@@ -73,7 +73,7 @@ class HashGrid(AbstractField):
         finest_resolution: int = 512,
         width: int = 32,
         n_geometry_features: int = 15,
-        colour_layers: int = 1,
+        color_layers: int = 1,
         sh_degree: int = 3,
         bounds: list[float] | None = None,
         has_bounded_networks: bool = False,
@@ -81,7 +81,7 @@ class HashGrid(AbstractField):
     ) -> None:
         super().__init__()
         _check_grid(n_levels, n_features, log2_table_size, base_resolution, finest_resolution)
-        check_networks("HashGrid", width, n_geometry_features, colour_layers)
+        check_networks("HashGrid", width, n_geometry_features, color_layers)
         if bounds is not None and len(bounds) != 6:
             raise UserError(f"HashGrid: bounds must be 6 numbers, got {len(bounds)}")
         levels = level_rows(n_levels, log2_table_size, base_resolution, finest_resolution)
@@ -99,9 +99,7 @@ class HashGrid(AbstractField):
         self.density_net = make_network(
             [n_levels * n_features, width, self.n_geometry], has_bounded_networks
         )
-        self.colour_net = make_network(
-            [n_inputs, *[width] * colour_layers, 3], has_bounded_networks
-        )
+        self.color_net = make_network([n_inputs, *[width] * color_layers, 3], has_bounded_networks)
 
     early_stop = EARLY_STOP
 
@@ -149,7 +147,7 @@ class HashGrid(AbstractField):
 
     def _along(self, rays: Rays) -> HashGridArgs:
         """The arguments of the fused ops."""
-        layers = (*self.density_net, *self.colour_net)
+        layers = (*self.density_net, *self.color_net)
         return HashGridArgs(
             table=self._stored_table(rays.near.device),
             levels=self.levels,
@@ -161,7 +159,7 @@ class HashGrid(AbstractField):
             aabb=self.box,
             width=self.width,
             n_geometry=self.n_geometry,
-            color_layers=len(self.colour_net) - 1,
+            color_layers=len(self.color_net) - 1,
             is_unbounded=self.is_unbounded,
             early_stop=self.early_stop,
         )
@@ -179,7 +177,7 @@ class HashGrid(AbstractField):
                 self.width,
                 self.n_geometry,
                 self.encode_direction.n_features,
-                len(self.colour_net) - 1,
+                len(self.color_net) - 1,
             )
         )
 
@@ -194,10 +192,10 @@ class HashGrid(AbstractField):
         features = apply_network(self.density_net, encoded)
         return density_of_logits(features[:, 0].float(), self.box, is_outside), features
 
-    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+    def color(self, features: Tensor, samples: Samples) -> Tensor:
         directions = self.encode_direction(samples.rays.viewdirs).to(features.dtype)
         told = torch.cat([features, directions[samples.ray_indices]], dim=1)
-        return apply_network(self.colour_net, told).float().sigmoid()
+        return apply_network(self.color_net, told).float().sigmoid()
 
 
 def _is_differentiated(rays: Rays) -> bool:

@@ -22,11 +22,11 @@ class MLP(AbstractField):
 
     Args:
         depth: number of hidden layers of the trunk.
-        width: units in each; the colour layer has half as many.
+        width: units in each; the color layer has half as many.
         skip: the encoded position enters again after this layer (counted from 0), if another one
             follows; None for never.
         position_octaves: frequencies of the position encoding.
-        direction_octaves: frequencies of the view-direction encoding; None for a colour that is the
+        direction_octaves: frequencies of the view-direction encoding; None for a color that is the
             same from everywhere.
         density_activation: relu is the authors' choice; with few views on a white background it
             often starts out negative everywhere, gets no gradient, and stays white. softplus always
@@ -63,12 +63,12 @@ class MLP(AbstractField):
         else:
             self.encode_direction = FrequencyEncoding(direction_octaves)
             self.bottleneck = nn.Linear(width, width)
-            self.colour_layer = nn.Linear(width + self.encode_direction.n_features, width // 2)
+            self.color_layer = nn.Linear(width + self.encode_direction.n_features, width // 2)
             self.rgb_head = nn.Linear(width // 2, 3)
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
-        relu_layers = {*self.trunk, getattr(self, "colour_layer", None)}
+    def _initialize(self) -> None:
+        relu_layers = {*self.trunk, getattr(self, "color_layer", None)}
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 gain = nn.init.calculate_gain("relu") if module in relu_layers else 1.0
@@ -95,23 +95,23 @@ class MLP(AbstractField):
             raw_sigmas - 1
         ), hidden  # shifted so that it starts out thin, as in mip-NeRF
 
-    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+    def color(self, features: Tensor, samples: Samples) -> Tensor:
         if self.encode_direction is not None:
-            features = F.relu(self._toward_colour(features, samples), inplace=True)
+            features = F.relu(self._toward_color(features, samples), inplace=True)
         return self.rgb_head(features).float().sigmoid()
 
-    def _toward_colour(self, features: Tensor, samples: Samples) -> Tensor:
-        """colour_layer(cat(bottleneck(features), directions)), with a tenth of the network saved.
+    def _toward_color(self, features: Tensor, samples: Samples) -> Tensor:
+        """color_layer(cat(bottleneck(features), directions)), with a tenth of the network saved.
 
         Nothing nonlinear stands between the two layers, so their matrices are multiplied first,
         once for all samples.
         """
         assert self.encode_direction is not None
-        of_bottleneck, of_direction = self.colour_layer.weight.split(
+        of_bottleneck, of_direction = self.color_layer.weight.split(
             [self.bottleneck.out_features, self.encode_direction.n_features], dim=1
         )
         weight = of_bottleneck @ self.bottleneck.weight
-        bias = of_bottleneck @ self.bottleneck.bias + self.colour_layer.bias
+        bias = of_bottleneck @ self.bottleneck.bias + self.color_layer.bias
         directions = self.encode_direction(samples.rays.viewdirs)[samples.ray_indices]
         return torch.addmm(F.linear(directions, of_direction, bias), features, weight.T)
 

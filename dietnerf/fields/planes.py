@@ -36,8 +36,8 @@ class TriPlanes(AbstractField):
         base_resolution, finest_resolution: cells of the first and the last level along each side of
             the box; those between grow by a constant factor.
         width: units of the hidden layers.
-        n_geometry_features: what the colour network is told besides the density.
-        colour_layers: hidden layers of the colour network.
+        n_geometry_features: what the color network is told besides the density.
+        color_layers: hidden layers of the color network.
         sh_degree: bands of spherical harmonics of the view direction, 1 to 4.
         bounds: the box that holds the scene, as for `HashGrid`.
     """
@@ -53,7 +53,7 @@ class TriPlanes(AbstractField):
         finest_resolution: int = 256,
         width: int = 64,
         n_geometry_features: int = 15,
-        colour_layers: int = 1,
+        color_layers: int = 1,
         sh_degree: int = 2,
         bounds: list[float] | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class TriPlanes(AbstractField):
             )
         if bounds is not None and len(bounds) != 6:
             raise UserError(f"TriPlanes: bounds must be 6 numbers, got {len(bounds)}")
-        check_networks("TriPlanes", width, n_geometry_features, colour_layers)
+        check_networks("TriPlanes", width, n_geometry_features, color_layers)
         growth = (finest_resolution / base_resolution) ** (1 / max(n_levels - 1, 1))
         self.resolutions = [round(base_resolution * growth**level) for level in range(n_levels)]
         self.given_bounds = bounds
@@ -81,7 +81,7 @@ class TriPlanes(AbstractField):
         n_geometry = 1 + n_geometry_features
         self.density_net = make_network([n_levels * n_features, width, n_geometry])
         n_inputs = n_geometry + self.encode_direction.n_features
-        self.colour_net = make_network([n_inputs, *[width] * colour_layers, 3])
+        self.color_net = make_network([n_inputs, *[width] * color_layers, 3])
 
     @property
     def bounds(self) -> Tensor | None:
@@ -106,10 +106,10 @@ class TriPlanes(AbstractField):
         features = apply_network(self.density_net, self._encode(unit))
         return density_of_logits(features[:, 0].float(), self.box, is_outside), features
 
-    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+    def color(self, features: Tensor, samples: Samples) -> Tensor:
         directions = self.encode_direction(samples.rays.viewdirs).to(features.dtype)
         told = torch.cat([features, directions[samples.ray_indices]], dim=1)
-        return apply_network(self.colour_net, told).float().sigmoid()
+        return apply_network(self.color_net, told).float().sigmoid()
 
     def _encode(self, unit: Tensor) -> Tensor:
         """(n, 3) in the unit cube to (n, n_levels * n_features)."""

@@ -53,7 +53,7 @@ def apply_network(layers: nn.ModuleList, x: Tensor) -> Tensor:
     return outputs
 
 
-def check_networks(field: str, width: int, n_geometry_features: int, colour_layers: int) -> None:
+def check_networks(field: str, width: int, n_geometry_features: int, color_layers: int) -> None:
     """Sizes that the compiled kernels take, too.
 
     Raises:
@@ -66,5 +66,5 @@ def check_networks(field: str, width: int, n_geometry_features: int, colour_laye
             f"{field}: n_geometry_features must be one less than a multiple of 16 up to {WIDEST}, "
             f"got {n_geometry_features}"
         )
-    if not 1 <= colour_layers <= MOST_LAYERS:
-        raise UserError(f"{field}: colour_layers must be 1 to {MOST_LAYERS}, got {colour_layers}")
+    if not 1 <= color_layers <= MOST_LAYERS:
+        raise UserError(f"{field}: color_layers must be 1 to {MOST_LAYERS}, got {color_layers}")

@@ -29,7 +29,7 @@ class Similarity:
         return torch.cat([moved[:, :, :3], moved[:, :, 3:] * _homogeneous(self.scale)], dim=2)
 
 
-def recentred(c2w: Tensor) -> Similarity:
+def recentered(c2w: Tensor) -> Similarity:
     """The mean camera becomes the origin and looks along -z (as LLFF, Mildenhall et al. 2019)."""
     backward, upward = c2w[:, :3, 2].sum(dim=0), c2w[:, :3, 1].sum(dim=0)
     right = torch.linalg.cross(upward, backward)

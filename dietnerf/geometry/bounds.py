@@ -175,7 +175,7 @@ def _shrink(bounds: Tensor, cameras: Cameras) -> Tensor:
 
 
 def _grid(bounds: Tensor, n_cells: int = N_POINTS) -> list[Tensor]:
-    """Coordinates along each axis of the centres of a grid's cells, (n_cells,) each."""
+    """Coordinates along each axis of the centers of a grid's cells, (n_cells,) each."""
     shares = (torch.arange(n_cells, device=bounds.device) + 0.5) / n_cells
     return [low + shares * (high - low) for low, high in bounds.unbind(dim=1)]
 
@@ -199,7 +199,7 @@ def _count_views_of_points(points: Tensor, cameras: Cameras) -> Tensor:
 
 def _is_seen(cameras: Cameras, index: int, right: Tensor, up: Tensor, backward: Tensor) -> Tensor:
     """Whether one of the cameras sees places along its own axes, of any shape."""
-    focal, centre, depth = cameras.focal[index], cameras.centre[index], -backward
+    focal, center, depth = cameras.focal[index], cameras.center[index], -backward
     is_seen = (depth >= cameras.near[index]) & (depth <= cameras.far[index])
     if cameras.lenses is not None:
         right, up = right.clone(), up.clone()
@@ -208,7 +208,7 @@ def _is_seen(cameras: Cameras, index: int, right: Tensor, up: Tensor, backward: 
         places, is_shown = cameras.lenses[torch.tensor(index)].distort(places)
         right[ahead], up[ahead] = (depth[ahead] * place for place in (places[:, 0], -places[:, 1]))
         is_seen[ahead] = is_shown
-    columns, rows = right * focal[0] + centre[0] * depth, centre[1] * depth - up * focal[1]
+    columns, rows = right * focal[0] + center[0] * depth, center[1] * depth - up * focal[1]
     for place, size in ((columns, cameras.width), (rows, cameras.height)):
         is_seen &= (place >= 0) & (place <= size * depth)
     return is_seen

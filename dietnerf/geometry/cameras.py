@@ -25,8 +25,8 @@ class Cameras:
     Args:
         c2w: rigid camera-to-world matrices, (n, 3, 4), float32.
         focal: focal lengths in pixels along x and y, (n, 2).
-        centre: principal points in pixels from the upper left corner of the image, (n, 2). The
-            centre of pixel (column i, row j) lies at (i + 0.5, j + 0.5).
+        center: principal points in pixels from the upper left corner of the image, (n, 2). The
+            center of pixel (column i, row j) lies at (i + 0.5, j + 0.5).
         near: nearest distance along the camera axis, scene units, (n,).
         far: farthest distance along the camera axis, scene units, (n,).
         width, height: size of the images in pixels.
@@ -38,7 +38,7 @@ class Cameras:
 
     c2w: Tensor
     focal: Tensor
-    centre: Tensor
+    center: Tensor
     near: Tensor
     far: Tensor
     width: int
@@ -78,7 +78,7 @@ class Cameras:
             raise UserError(f"cameras must have {', '.join(sorted(names))}, and nothing else")
         cameras = cls(**saved)
         n = len(saved["near"]) if isinstance(saved["near"], Tensor) and saved["near"].ndim else 0
-        shapes = {"c2w": (n, 3, 4), "focal": (n, 2), "centre": (n, 2), "near": (n,), "far": (n,)}
+        shapes = {"c2w": (n, 3, 4), "focal": (n, 2), "center": (n, 2), "near": (n,), "far": (n,)}
         if cameras.distortion is not None:
             shapes["distortion"] = (n, 9)
         for name, shape in shapes.items():
@@ -120,8 +120,8 @@ class Cameras:
         """Table of the different lenses, and which of them each camera has, (n,)."""
         if self.distortion is None or self.is_fisheye is None:
             return None
-        size = self.centre.new_tensor([self.width, self.height])
-        low, high = (-1 - self.centre) / self.focal, (size + 1 - self.centre) / self.focal
+        size = self.center.new_tensor([self.width, self.height])
+        low, high = (-1 - self.center) / self.focal, (size + 1 - self.center) / self.focal
         rows = torch.cat([self.distortion, self.is_fisheye[:, None], low, high], dim=1)
         different, which = rows.unique(dim=0, return_inverse=True)
         distortion, is_fisheye, low, high = different.split([9, 1, 2, 2], dim=1)
@@ -129,7 +129,7 @@ class Cameras:
 
     @property
     def positions(self) -> Tensor:
-        """Centres of projection, (n, 3)."""
+        """Centers of projection, (n, 3)."""
         return self.c2w[:, :, 3]
 
     def with_poses(self, c2w: Tensor) -> Self:
@@ -142,27 +142,27 @@ class Cameras:
         """The same view with another number of pixels."""
         scale = torch.tensor([width / self.width, height / self.height])
         return replace(
-            self, focal=self.focal * scale, centre=self.centre * scale, width=width, height=height
+            self, focal=self.focal * scale, center=self.center * scale, width=width, height=height
         )
 
     def windowed(self, left: float, top: float, side: float, n_pixels: int) -> Self:
         """A square part of the view, `side` pixels wide from (left, top) on, with `n_pixels` along
         each edge."""
         scale = n_pixels / side
-        centre = (self.centre - torch.tensor([left, top])) * scale
+        center = (self.center - torch.tensor([left, top])) * scale
         return replace(
-            self, focal=self.focal * scale, centre=centre, width=n_pixels, height=n_pixels
+            self, focal=self.focal * scale, center=center, width=n_pixels, height=n_pixels
         )
 
     def framed(self, width: int, height: int) -> Self:
         """The same vertical field of view in a frame of another shape, with square pixels."""
         scale = height / self.height
         margin = (width - self.width * scale) / 2
-        centre = self.centre * scale + torch.tensor([margin, 0.0])
-        return replace(self, focal=self.focal * scale, centre=centre, width=width, height=height)
+        center = self.center * scale + torch.tensor([margin, 0.0])
+        return replace(self, focal=self.focal * scale, center=center, width=width, height=height)
 
     def rays(self, ids: Tensor, columns: Tensor, rows: Tensor) -> Rays:
-        """Rays through pixel centres, with directions of length one along the camera axis.
+        """Rays through pixel centers, with directions of length one along the camera axis.
 
         So t is the distance along the axis (z-depth), as in the NeRF authors' code.
 
@@ -175,7 +175,7 @@ class Cameras:
             return values.index_select(0, ids)
 
         pixels = torch.stack([columns, rows], dim=-1) + 0.5
-        places = (pixels - own(self.centre)) / own(self.focal)
+        places = (pixels - own(self.center)) / own(self.focal)
         if self._lens_table is not None:
             lenses, which = self._lens_table
             places = lenses.undistort(own(which), places)
@@ -191,8 +191,8 @@ class Cameras:
             Places from -1 to 1 across the image, x to the right and y down, (n, n_points, 2), and
             whether they are in the image, (n, n_points).
         """
-        right, up, backward, centre = self.c2w.unbind(-1)  # (n, 3) each
-        offsets = points - centre[:, None]
+        right, up, backward, center = self.c2w.unbind(-1)  # (n, 3) each
+        offsets = points - center[:, None]
 
         def along(axis: Tensor) -> Tensor:
             return (offsets * axis[:, None]).sum(dim=-1)
@@ -204,7 +204,7 @@ class Cameras:
         if self.lenses is not None:
             pixels, is_shown = self.lenses[:, None].distort(pixels)
             is_ahead &= is_shown
-        pixels = pixels * self.focal[:, None] + self.centre[:, None]
+        pixels = pixels * self.focal[:, None] + self.center[:, None]
         places = 2 * pixels / pixels.new_tensor([self.width, self.height]) - 1
         return places, is_ahead & (places.abs() <= 1).all(dim=-1)
 
@@ -224,7 +224,7 @@ class Cameras:
     def _is_shown(self, index: int, columns: Tensor, rows: Tensor) -> Tensor:
         assert self.lenses is not None, "pinhole cameras show everything"
         pixels = torch.stack(torch.broadcast_tensors(columns, rows), dim=-1) + 0.5
-        places = (pixels - self.centre[index]) / self.focal[index]
+        places = (pixels - self.center[index]) / self.focal[index]
         return self.lenses[torch.tensor(index)].undistort(places)[1]
 
     def image_rays(self, index: int, pixels: Tensor | None = None) -> Rays:

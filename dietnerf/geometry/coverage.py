@@ -30,7 +30,7 @@ class Coverage:
         kind: `object` where cameras look in from several sides, `forward` where they look the same
             way, `inside-out` where they look away from the middle of where they stand.
         covered: share of all directions, those from below included, within 30 degrees of a
-            camera's: of where it stands around the centre, or of where it looks if `inside-out`.
+            camera's: of where it stands around the center, or of where it looks if `inside-out`.
         widest_gap: the largest angle without a camera on the way round, radians.
         gap_views: the cameras on both sides of it.
         spread: the largest angle between the optical axes of two cameras, radians.
@@ -66,15 +66,15 @@ def kind_of(cameras: Cameras, around: Surroundings) -> Kind:
     forward = -cameras.c2w[:, :, 2]
     if largest_angle(forward) < SAME_SIDE:
         return "forward"
-    ahead = ((around.centre - cameras.positions) * forward).sum(dim=-1)
+    ahead = ((around.center - cameras.positions) * forward).sum(dim=-1)
     return "object" if (ahead >= cameras.near).float().mean() > 0.5 else "inside-out"
 
 
 def directions_of(cameras: Cameras, around: Surroundings, kind: Kind) -> Tensor:
-    """Unit vectors (n, 3): where cameras stand around the centre, or where they look."""
+    """Unit vectors (n, 3): where cameras stand around the center, or where they look."""
     if kind == "inside-out":
         return -cameras.c2w[:, :, 2]
-    return normalize(cameras.positions - around.centre, dim=-1)
+    return normalize(cameras.positions - around.center, dim=-1)
 
 
 def covered_share(directions: Tensor, reach: float) -> float:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.coverage import kind_of
-from dietnerf.geometry.poses import Surroundings, fly, look_at, nearest_neighbour_order
+from dietnerf.geometry.poses import Surroundings, fly, look_at, nearest_neighbor_order
 from dietnerf.geometry.unseen import OBLIQUE, unseen_share
 
 MOST_UNSEEN = 0.05  # share of a film's pixels that no training camera shows
@@ -87,7 +87,7 @@ def middle_depths(frames: Cameras, cameras: Cameras, around: Surroundings) -> Te
     """Depth of what each frame shows, (n_frames,): of the middle of an object, or else of the mean
     disparity between near and far, as LLFF has it."""
     if kind_of(cameras, around) == "object":
-        ahead = ((frames.positions - around.centre) * frames.c2w[:, :, 2]).sum(dim=-1)
+        ahead = ((frames.positions - around.center) * frames.c2w[:, :, 2]).sum(dim=-1)
         return ahead.clamp(min=frames.near)
     return 1 / (0.25 / frames.near.clamp(min=1e-6) + 0.75 / frames.far)
 
@@ -150,7 +150,7 @@ def _around(
     weights = (elevations.cos().clamp(min=1e-6).log() - (apart / NEAR_BY) ** 2 / 2).softmax(dim=1)
     elevations = weights @ elevations if elevation is None else torch.full_like(azimuths, elevation)
     places = around.positions(azimuths, elevations, weights @ radii if radius is None else radius)
-    return fly(cameras, look_at(places, around.centre, around.up), around)
+    return fly(cameras, look_at(places, around.center, around.up), around)
 
 
 def loop(cameras: Cameras, n_frames: int, tilt: float = TILTS[0], turns: int = 2) -> Cameras:
@@ -192,7 +192,7 @@ def _longest_run(cameras: Cameras) -> tuple[Cameras, Tensor]:
     depths = middle_depths(cameras, cameras, Surroundings.of(cameras))
     scale = offsets.norm(dim=-1).mean().clamp(min=ROOM * float(depths.median()))
     places = torch.cat([offsets / scale, cameras.c2w[:, :, 2]], dim=1).double()
-    order = _shorter(places, list(range(len(cameras))), nearest_neighbour_order(places))
+    order = _shorter(places, list(range(len(cameras))), nearest_neighbor_order(places))
     steps = places[order].diff(dim=0).norm(dim=-1)
     cuts = [-1, *(steps > JUMP).nonzero()[:, 0].tolist(), len(steps)]
     first, last = max(pairwise(cuts), key=lambda ends: ends[1] - ends[0])

@@ -36,13 +36,13 @@ class Surroundings:
     """How a set of cameras stands around what it looks at.
 
     Args:
-        centre: the point nearest to all optical axes, (3,), scene units.
+        center: the point nearest to all optical axes, (3,), scene units.
         up: unit vector out of the ground, (3,).
-        radius: mean distance of the cameras from the centre.
-        elevation: mean angle of the cameras above the plane through the centre, radians.
+        radius: mean distance of the cameras from the center.
+        elevation: mean angle of the cameras above the plane through the center, radians.
     """
 
-    centre: Tensor
+    center: Tensor
     up: Tensor
     radius: float
     elevation: float
@@ -54,32 +54,32 @@ class Surroundings:
         right, upward = c2w[:, :, 0], c2w[:, :, 1]
         backward = F.normalize(c2w[:, :, 2], dim=-1)
         # The weak second terms decide where the first leave it open: for one camera, or parallel
-        # ones, the centre lies in the middle of near and far, and up is up in the image.
+        # ones, the center lies in the middle of near and far, and up is up in the image.
         eye, weak = torch.eye(3, dtype=torch.float64), 1e-5
         middle = (cameras.near + cameras.far)[:, None] / 2
         across = eye - backward[:, :, None] * backward[:, None, :] + weak * eye  # (n, 3, 3)
         goals = across @ positions[:, :, None] - weak * (middle * backward)[:, :, None]
-        centre = torch.linalg.solve(across.sum(dim=0), goals.sum(dim=0)[:, 0])
+        center = torch.linalg.solve(across.sum(dim=0), goals.sum(dim=0)[:, 0])
         up = torch.linalg.eigh(right.mT @ right - weak * upward.mT @ upward).eigenvectors[:, 0]
         up = up * torch.sign((upward @ up).sum())
-        offsets = positions - centre
+        offsets = positions - center
         radii = offsets.norm(dim=-1)
         elevation = torch.asin(((offsets @ up) / radii).clamp(-1, 1)).mean()
-        return cls(centre.float(), up.float(), float(radii.mean()), float(elevation))
+        return cls(center.float(), up.float(), float(radii.mean()), float(elevation))
 
     def positions(self, azimuths: Tensor, elevations: Tensor, radii: Tensor | float) -> Tensor:
-        """Points (n, 3) around the centre; radians, azimuth counter-clockwise seen from above."""
+        """Points (n, 3) around the center; radians, azimuth counter-clockwise seen from above."""
         east, north = self._level_axes()
         level = torch.cos(azimuths)[:, None] * east + torch.sin(azimuths)[:, None] * north
         directions = (
             torch.cos(elevations)[:, None] * level + torch.sin(elevations)[:, None] * self.up
         )
-        return self.centre + torch.as_tensor(radii).reshape(-1, 1) * directions
+        return self.center + torch.as_tensor(radii).reshape(-1, 1) * directions
 
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Azimuths, elevations and radii of points (n, 3): what `positions` makes them of."""
         east, north = self._level_axes()
-        offsets = positions - self.centre
+        offsets = positions - self.center
         radii = offsets.norm(dim=-1)
         elevations = torch.asin(((offsets @ self.up) / radii).clamp(-1, 1))
         return torch.atan2(offsets @ north, offsets @ east), elevations, radii
@@ -103,7 +103,7 @@ def spiral(
     elevations = (around.elevation if elevation is None else elevation) * (1 + 0.5 * phase.sin())
     radii = (radius or around.radius) * (0.9 + 0.1 * phase.cos())
     positions = around.positions(turns * phase, elevations, radii)
-    return look_at(positions, around.centre, around.up)
+    return look_at(positions, around.center, around.up)
 
 
 FORWARD = 0.9  # length of the mean viewing direction from which on cameras face one way
@@ -125,7 +125,7 @@ def interpolate(poses: Tensor, n_frames: int) -> Tensor:
     return torch.from_numpy(np.concatenate([rotations, positions[:, :, None]], axis=2)).float()
 
 
-def nearest_neighbour_order(positions: Tensor) -> list[int]:
+def nearest_neighbor_order(positions: Tensor) -> list[int]:
     """A tour of positions (n, 3) that starts with the first and goes on to the nearest one left."""
     distances = torch.cdist(positions, positions)
     order = [0]
@@ -137,14 +137,14 @@ def nearest_neighbour_order(positions: Tensor) -> list[int]:
 
 
 def fly(cameras: Cameras, poses: Tensor, around: Surroundings) -> Cameras:
-    """The first camera at other poses (n, 3, 4); near and far follow its distance from the centre.
+    """The first camera at other poses (n, 3, 4); near and far follow its distance from the center.
 
     A camera that comes closer than it was trained sees from 1% of that distance on, never from
     behind itself.
     """
     moved = cameras.with_poses(poses)
-    reference = (cameras.positions[0] - around.centre).norm()
-    shift = (moved.positions - around.centre).norm(dim=-1) - reference
+    reference = (cameras.positions[0] - around.center).norm()
+    shift = (moved.positions - around.center).norm(dim=-1) - reference
     near = torch.maximum(moved.near + shift, 0.01 * reference)
     return replace(moved, near=near, far=torch.maximum(moved.far + shift, near + 0.01 * reference))
 

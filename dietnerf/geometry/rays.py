@@ -187,11 +187,11 @@ class Rendering:
     """What the rays see.
 
     Args:
-        rgb: colours in [0, 1], (n_rays, 3).
+        rgb: colors in [0, 1], (n_rays, 3).
         opacity: light stopped before the last sample ends, in [0, 1], (n_rays,).
         depth: sum of weights times ts, in units of `rays_d`, (n_rays,); the background adds
             nothing.
-        weights: share of each sample in its ray's colour, (n_samples,), empty where whole images
+        weights: share of each sample in its ray's color, (n_samples,), empty where whole images
             were rendered.
         samples: what the weights belong to, None where whole images were rendered.
     """
@@ -239,6 +239,6 @@ class Rendering:
         return replace(whole, weights=torch.cat([p.weights for p in parts]), samples=samples)
 
     def over(self, background: Tensor) -> Self:
-        """Blend over a background colour, (3,) or (n_rays, 3)."""
+        """Blend over a background color, (3,) or (n_rays, 3)."""
         rgb = self.rgb + (1 - self.opacity[:, None]) * background
         return replace(self, rgb=rgb)

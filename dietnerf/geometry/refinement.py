@@ -26,7 +26,7 @@ class CameraRefinement(nn.Module):
         refines_focal: learn the focal length as well.
     """
 
-    rotations: nn.Parameter  # (n, 3), axis times angle, radians, about the camera's centre
+    rotations: nn.Parameter  # (n, 3), axis times angle, radians, about the camera's center
     shifts: nn.Parameter  # (n, 3), scene units
     log_focal: nn.Parameter  # (1,)
 

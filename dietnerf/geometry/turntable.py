@@ -69,7 +69,7 @@ class Turntable:
         places = self.around.positions(
             start + turns, torch.full_like(turns, elevation), torch.full_like(turns, distance)
         )
-        poses = look_at(places, self.around.centre, self.around.up)
+        poses = look_at(places, self.around.center, self.around.up)
         return fly(self.cameras, poses, self.around)
 
     def full_turn(self, n_frames: int, elevation: float, distance: float) -> Cameras:

@@ -35,18 +35,18 @@ class AbstractViewpoints(ABC):
 
 @final
 class SphereCap(AbstractViewpoints):
-    """Cameras on a part of a sphere, or of a shell, that look at its centre.
+    """Cameras on a part of a sphere, or of a shell, that look at its center.
 
     Args:
         elevation: lowest and highest angle above the ground, degrees; without it, that of the
             training cameras.
         azimuth: range around the vertical axis, degrees.
-        radius: range of the distance from the centre, scene units; without it, that of the training
+        radius: range of the distance from the center, scene units; without it, that of the training
             cameras.
-        centre: what is looked at, scene units; without it, the point nearest to the axes of the
+        center: what is looked at, scene units; without it, the point nearest to the axes of the
             training cameras.
         spread: `area` draws evenly over the sphere, `angle` evenly over the angles, as the DietNeRF
-            authors do, which favours the pole.
+            authors do, which favors the pole.
         jitter: standard deviation of the point that is looked at, as a share of the distance.
     """
 
@@ -55,29 +55,29 @@ class SphereCap(AbstractViewpoints):
         elevation: Range | None = None,
         azimuth: Range | None = None,
         radius: Range | None = None,
-        centre: list[float] | None = None,
+        center: list[float] | None = None,
         spread: Literal["area", "angle"] = "area",
         jitter: float = 0.0,
     ) -> None:
         _check_range("elevation", elevation, -90, 90)
         _check_range("azimuth", azimuth, -math.inf, math.inf)
         _check_range("radius", radius, 0, math.inf)
-        if centre is not None and len(centre) != 3:
-            raise UserError(f"SphereCap: centre must be three numbers, got {len(centre)}")
+        if center is not None and len(center) != 3:
+            raise UserError(f"SphereCap: center must be three numbers, got {len(center)}")
         if jitter < 0:
             raise UserError(f"SphereCap: jitter must be at least 0, got {jitter}")
         self.elevation = elevation
         self.azimuth = azimuth or [-180.0, 180.0]
         self.radius = radius
-        self.centre = centre
+        self.center = center
         self.spread = spread
         self.jitter = jitter
 
     def prepare(self, cameras: Cameras) -> None:
         super().prepare(cameras)
-        if self.centre is not None:
-            self.around = replace(self.around, centre=torch.tensor(self.centre))
-        offsets = cameras.positions - self.around.centre
+        if self.center is not None:
+            self.around = replace(self.around, center=torch.tensor(self.center))
+        offsets = cameras.positions - self.around.center
         radii = offsets.norm(dim=-1)
         heights = torch.asin(((offsets @ self.around.up) / radii).clamp(-1, 1)).rad2deg()
         self._elevation = self.elevation or [float(heights.min()), float(heights.max())]
@@ -96,7 +96,7 @@ class SphereCap(AbstractViewpoints):
         radii = draw(*self._radius)
         positions = self.around.positions(azimuths, elevations, radii)
         shifts = self.jitter * radii[:, None] * torch.randn(n, 3, generator=generator)
-        return look_at(positions, self.around.centre + shifts, self.around.up)
+        return look_at(positions, self.around.center + shifts, self.around.up)
 
 
 @final

@@ -8,7 +8,7 @@ from dietnerf.losses.distortion import Distortion
 from dietnerf.losses.empty_background import EmptyBackground
 from dietnerf.losses.interlevel import Interlevel
 from dietnerf.losses.lipschitz import Lipschitz
-from dietnerf.losses.neighbour_divergence import NeighbourDivergence
+from dietnerf.losses.neighbor_divergence import NeighborDivergence
 from dietnerf.losses.occlusion import Occlusion
 from dietnerf.losses.opacity_entropy import OpacityEntropy
 from dietnerf.losses.photometric import Photometric
@@ -29,7 +29,7 @@ __all__ = [
     "Interlevel",
     "Lipschitz",
     "Moment",
-    "NeighbourDivergence",
+    "NeighborDivergence",
     "Occlusion",
     "OpacityEntropy",
     "Photometric",

@@ -87,11 +87,11 @@ class Step:
     """One bundle of training rays with its rendering.
 
     Args:
-        index: number of optimisation steps taken so far.
+        index: number of optimization steps taken so far.
         rays: (n_rays).
-        target: colours that were photographed, (n_rays, 3).
-        background: the colour behind each ray, (n_rays, 3).
-        rendering: colours of the field, (n_rays).
+        target: colors that were photographed, (n_rays, 3).
+        background: the color behind each ray, (n_rays, 3).
+        rendering: colors of the field, (n_rays).
         coarse: the rendering that guided its samples, if there was one.
         alpha: how opaque the photographed pixels are, (n_rays,) in [0, 1], if that is known.
     """
@@ -121,9 +121,9 @@ class Moment:
     """The scene as it is in one step of training.
 
     Args:
-        index: number of optimisation steps taken so far.
+        index: number of optimization steps taken so far.
         field, sampler: the scene.
-        background: the colour behind it, (3,), on the device of the field.
+        background: the color behind it, (3,), on the device of the field.
         generator: on the CPU, of this loss in this step on this process alone.
     """
 

@@ -18,7 +18,7 @@ class DensitySmoothness(AbstractSceneLoss):
     """Total variation at random points: how much the share of light that is stopped in a short way
     changes over that way, the mean over points of its absolute value.
 
-    A hash grid's fine levels have no neighbourhood in which a table could be smoothed, so what is
+    A hash grid's fine levels have no neighborhood in which a table could be smoothed, so what is
     compared is the field itself. Differences are of 1 - exp(-sigma * way), not of sigma: inside of
     a solid any density will do.
 

@@ -16,7 +16,7 @@ from dietnerf.renderer import render_rays
 
 @final
 class DepthSmoothness(AbstractSceneLoss):
-    """Squared differences of depth between neighbouring pixels in small patches of views that
+    """Squared differences of depth between neighboring pixels in small patches of views that
     nobody photographed (RegNeRF, Niemeyer et al. 2022, section 4.1, eq. 4), the mean over pixels.
 
     Depths are relative to the way from near to far, and differences count by how much light both

@@ -10,20 +10,20 @@ from torch.nn import functional as F
 from dietnerf.data.scene import Scene
 from dietnerf.losses.base import AbstractRayLoss, Step
 
-NEAR = 0.1  # by how much a channel may differ for a colour to be almost the background's
+NEAR = 0.1  # by how much a channel may differ for a color to be almost the background's
 PATCH = 5  # pixels along each side that must all be so: outlines, which are mixed, are narrower
 MOST = 0.02  # of what a photograph shows may be such a surface
 
 
 @final
 class EmptyBackground(AbstractRayLoss):
-    """Mean squared opacity of the rays whose photograph shows exactly the colour that is behind the
+    """Mean squared opacity of the rays whose photograph shows exactly the color that is behind the
     scene.
 
     A white cloud before a white background costs the photometric loss nothing, and hides what is
     behind it from other views. This takes no transparency from the photographs, but it would take
-    an object's own spots of that very colour for holes. So it does not count at all, and says so,
-    where a photograph shows surfaces of almost that colour: a white plate that the sun makes as
+    an object's own spots of that very color for holes. So it does not count at all, and says so,
+    where a photograph shows surfaces of almost that color: a white plate that the sun makes as
     white as what is behind it.
 
     Args:
@@ -47,8 +47,8 @@ class EmptyBackground(AbstractRayLoss):
         if self.is_fooled:
             warnings.warn(
                 f"EmptyBackground does not count: {shares[largest]:.0%} of what "
-                f"{scene.names[largest]} shows is almost of the background's colour, so that spots "
-                "of exactly that colour may be part of it",
+                f"{scene.names[largest]} shows is almost of the background's color, so that spots "
+                "of exactly that color may be part of it",
                 stacklevel=2,
             )
 
@@ -65,7 +65,7 @@ class EmptyBackground(AbstractRayLoss):
 
 def _almost_background(image: Tensor, background: Tensor, tolerance: float) -> float:
     """The share of what an image (height, width, 3) shows before the background that is a surface
-    of almost its colour."""
+    of almost its color."""
     difference = (image - background).abs().amax(dim=-1)
     is_shown = difference > tolerance
     is_far = (difference > NEAR).float()[None, None]

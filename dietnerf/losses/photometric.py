@@ -1,4 +1,4 @@
-"""The rendered colours should be the photographed ones."""
+"""The rendered colors should be the photographed ones."""
 
 from typing import Any, final
 
@@ -10,7 +10,7 @@ from dietnerf.losses.base import AbstractRayLoss, Step
 
 @final
 class Photometric(AbstractRayLoss):
-    """Mean squared error of the fine and the coarse colours (NeRF, section 5.3, eq. 6).
+    """Mean squared error of the fine and the coarse colors (NeRF, section 5.3, eq. 6).
 
     Args:
         weight: factor in the sum of all losses.

@@ -13,7 +13,7 @@ from dietnerf.losses.base import AbstractRayLoss, Step
 
 @final
 class Reprojection(AbstractRayLoss):
-    """Difference between a training ray's colour and what other photographs show at its expected
+    """Difference between a training ray's color and what other photographs show at its expected
     depth, a mean over rays and channels: depth without depth supervision (as ICO-GS, 2025, and
     FrugalNeRF, Lin et al. 2025).
 

@@ -165,10 +165,10 @@ class SemanticConsistency(AbstractSceneLoss):
             targets = torch.cat([self.encoder(_batch(part)) for part in parts])
         return targets, [_thumbnail(part, self.resolution) for part in parts]
 
-    def _judge(self, colours: Tensor, targets: Tensor, seed: int) -> Tensor:
-        """The loss of colours (n_views * resolution^2, 3, or 6 with a coarse rendering)."""
+    def _judge(self, colors: Tensor, targets: Tensor, seed: int) -> Tensor:
+        """The loss of colors (n_views * resolution^2, 3, or 6 with a coarse rendering)."""
         shape = (self.n_views, self.resolution, self.resolution, -1, 3)
-        images = colours.float().clamp(0, 1).view(shape).permute(3, 0, 4, 1, 2).flatten(0, 1)
+        images = colors.float().clamp(0, 1).view(shape).permute(3, 0, 4, 1, 2).flatten(0, 1)
         self.shown = images[: self.n_views].detach().permute(0, 2, 3, 1).flatten(0, 1)
         if self.augmentation is not None:
             with torch.random.fork_rng(devices=[]):

@@ -15,7 +15,7 @@ class Silhouette(AbstractRayLoss):
     """Mean squared error of the opacity of training rays, against the alpha of the photographs.
 
     This is more supervision than the paper has; random backgrounds tell the same, but only by way
-    of colours.
+    of colors.
 
     Args:
         weight: factor in the sum of all losses.

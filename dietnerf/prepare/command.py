@@ -191,7 +191,7 @@ def advice(missing: list[str], traces: dict[str, Trace]) -> list[str]:
     if min(trace.n_partners for trace in found) < FEW_PARTNERS:
         sentences.append(
             "They have too little in common with the others: take more photos in between, at most "
-            "20 degrees apart, so that neighbours show two thirds of the same."
+            "20 degrees apart, so that neighbors show two thirds of the same."
         )
     if not sentences:
         sentences.append(

@@ -36,7 +36,7 @@ def write_blender(scene: Scene, root: Path, split: str) -> None:
     cameras = scene.cameras
     middle = torch.tensor([cameras.width / 2, cameras.height / 2])
     is_plain = cameras.lenses is None and bool((cameras.focal == cameras.focal[0, 0]).all())
-    if not (is_plain and torch.allclose(cameras.centre, middle.expand_as(cameras.centre))):
+    if not (is_plain and torch.allclose(cameras.center, middle.expand_as(cameras.center))):
         raise UserError("the Blender format knows one focal length for all views: use another")
     frames = []
     for i in range(len(scene)):
@@ -88,7 +88,7 @@ def write_llff(scene: Scene, root: Path, folder: str = "images") -> None:
     cameras = scene.cameras
     middle = torch.tensor([cameras.width / 2, cameras.height / 2])
     is_square = torch.allclose(cameras.focal[:, 0], cameras.focal[:, 1])
-    if cameras.lenses is not None or not is_square or not torch.allclose(cameras.centre, middle):
+    if cameras.lenses is not None or not is_square or not torch.allclose(cameras.center, middle):
         raise UserError("the LLFF format knows pinhole cameras with square pixels: use another")
     rows = []
     for i in range(len(scene)):
@@ -138,7 +138,7 @@ def write_colmap(
 
 def _colmap_camera(cameras: Cameras, index: int) -> tuple[str, list[float]]:
     """The simplest model of COLMAP that says a camera, and its parameters."""
-    pinhole = [*cameras.focal[index].tolist(), *cameras.centre[index].tolist()]
+    pinhole = [*cameras.focal[index].tolist(), *cameras.center[index].tolist()]
     lens = _lens(cameras, index)
     if not any(lens.values()) and not _is_fisheye(cameras, index):
         return "PINHOLE", pinhole
@@ -206,7 +206,7 @@ def _frame_camera(scene: Scene, index: int) -> dict[str, Any]:
     height, width = _own(scene, scene.images, index).shape[:2]
     values: dict[str, Any] = {"w": width, "h": height}
     values |= dict(zip(("fl_x", "fl_y"), cameras.focal[index].tolist(), strict=True))
-    values |= dict(zip(("cx", "cy"), cameras.centre[index].tolist(), strict=True))
+    values |= dict(zip(("cx", "cy"), cameras.center[index].tolist(), strict=True))
     values |= {"near": float(cameras.near[index]), "far": float(cameras.far[index])}
     lens, is_fisheye = _lens(cameras, index), _is_fisheye(cameras, index)
     names = COEFFICIENTS[:6]

@@ -78,7 +78,7 @@ def view_cameras(width: int) -> Cameras:
     return Cameras(
         c2w=torch.cat([turns, torch.zeros(n, 3, 1)], dim=2),
         focal=torch.full((n, 2), side / 2 / math.tan(ANGLE / 2)),
-        centre=torch.full((n, 2), side / 2),
+        center=torch.full((n, 2), side / 2),
         near=torch.zeros(n),
         far=torch.ones(n),
         width=side,

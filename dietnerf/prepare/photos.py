@@ -22,7 +22,7 @@ from dietnerf.prepare.progress import tracked
 
 JPEG = (".jpg", ".jpeg", *HEIC_SUFFIXES)  # copied as JPEG, anything else as PNG
 LONGEST = 200  # bytes of a copy's name, which gets further endings
-FULL_FRAME = math.hypot(36, 24)  # the diagonal that "35 mm equivalent" refers to, millimetres
+FULL_FRAME = math.hypot(36, 24)  # the diagonal that "35 mm equivalent" refers to, millimeters
 MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # of EXIF's FocalPlaneResolutionUnit
 PLAUSIBLE = (0.2, 20.0)  # focal length over the longer side of the picture
 

@@ -51,7 +51,7 @@ class Structure:
         c2w: their poses, camera to world, OpenGL axes, (n, 4, 4).
         lenses: one for each.
         points: (m, 3).
-        colours: of the points, uint8, (m, 3).
+        colors: of the points, uint8, (m, 3).
         depths: for each photograph the distances along its axis of the points in it.
         error: mean distance between points and where they are seen, pixels of what was matched.
         traces: of all photographs, by name.
@@ -61,7 +61,7 @@ class Structure:
     c2w: np.ndarray
     lenses: list[Lens]
     points: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     depths: list[np.ndarray]
     error: float
     traces: dict[str, Trace]

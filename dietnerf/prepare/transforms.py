@@ -30,14 +30,14 @@ def upright(structure: Structure) -> Structure:
     east = np.cross(np.eye(3)[np.abs(up).argmin()], up)
     east /= np.linalg.norm(east)
     turn = np.stack([east, np.cross(up, east), up])  # rows: where x, y and z come from
-    centre = around.centre.double().numpy()
+    center = around.center.double().numpy()
     c2w = structure.c2w.copy()
     c2w[:, :3, :3] = turn @ c2w[:, :3, :3]
-    c2w[:, :3, 3] = scale * (c2w[:, :3, 3] - centre) @ turn.T
+    c2w[:, :3, 3] = scale * (c2w[:, :3, 3] - center) @ turn.T
     return replace(
         structure,
         c2w=c2w,
-        points=scale * (structure.points - centre) @ turn.T,
+        points=scale * (structure.points - center) @ turn.T,
         depths=[scale * depths for depths in structure.depths],
     )
 
@@ -64,7 +64,7 @@ def cameras_of(structure: Structure) -> Cameras:
     return Cameras(
         c2w=torch.from_numpy(structure.c2w[:, :3]).float(),
         focal=torch.tensor([share(lens.fl_x, lens.fl_y, lens) for lens in lenses]),
-        centre=torch.tensor([share(lens.cx, lens.cy, lens) for lens in lenses]),
+        center=torch.tensor([share(lens.cx, lens.cy, lens) for lens in lenses]),
         near=near,
         far=far,
         width=width,
@@ -104,16 +104,16 @@ def _lens(lens: Lens) -> dict[str, Any]:
 
 
 def _write_points(structure: Structure, path: Path) -> None:
-    """The points with their colours as PLY text."""
+    """The points with their colors as PLY text."""
     header = [
         *("ply", "format ascii 1.0", f"element vertex {len(structure.points)}"),
         *(f"property float {axis}" for axis in "xyz"),
-        *(f"property uchar {colour}" for colour in ("red", "green", "blue")),
+        *(f"property uchar {color}" for color in ("red", "green", "blue")),
         "end_header",
     ]
     rows = [
-        "{:.6g} {:.6g} {:.6g} {} {} {}".format(*point, *colour)
-        for point, colour in zip(structure.points, structure.colours, strict=True)
+        "{:.6g} {:.6g} {:.6g} {} {} {}".format(*point, *color)
+        for point, color in zip(structure.points, structure.colors, strict=True)
     ]
     path.write_text("\n".join([*header, *rows]) + "\n")
 

@@ -63,8 +63,8 @@ class Importance(AbstractSampler):
     def _draw(self, ts: Tensor, weights: Tensor, generator: torch.Generator | None) -> Tensor:
         """(n_rays, n_fine) distances.
 
-        A sample stands for the interval between the middles to its neighbours, so the first and
-        the last, which have only one neighbour, are left out (as in the authors' code).
+        A sample stands for the interval between the middles to its neighbors, so the first and
+        the last, which have only one neighbor, are left out (as in the authors' code).
         """
         n_rays, n_bins = len(ts), ts.shape[1] - 2
         middles = (ts[:, 1:] + ts[:, :-1]) / 2

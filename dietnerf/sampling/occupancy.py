@@ -295,9 +295,9 @@ class Occupancy(AbstractSampler):
         corners = torch.stack([cells % n, cells // n % n, cells // n**2 % n], dim=-1)
         inside = torch.rand(corners.shape, generator=generator, device=cells.device)
         scales = 2.0**levels
-        from_centre = ((corners + inside) / n - 0.5) * scales[:, None]
+        from_center = ((corners + inside) / n - 0.5) * scales[:, None]
         low, high = self.bounds
-        points = (low + high) / 2 + from_centre * (high - low)
+        points = (low + high) / 2 + from_center * (high - low)
         steps = self.step * (scales if self.cone_angle > 0 else torch.ones_like(scales))
         thickness = field.largest_density(Samples.at(points, steps)).float() * steps
         return thickness.nan_to_num()  # one that is none would empty the whole grid

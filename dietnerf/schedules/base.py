@@ -13,7 +13,7 @@ class Progress:
     """How far a run is.
 
     Args:
-        step: optimisation steps taken so far.
+        step: optimization steps taken so far.
         n_steps: steps of the whole run.
     """
 

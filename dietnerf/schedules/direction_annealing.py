@@ -1,4 +1,4 @@
-"""Colours first, then how they depend on the view."""
+"""Colors first, then how they depend on the view."""
 
 from typing import final
 
@@ -12,7 +12,7 @@ from dietnerf.schedules.base import AbstractSchedule, Progress, checked_share
 
 @final
 class DirectionAnnealing(AbstractSchedule):
-    """Colours may depend on the view direction coarsely at first, or for good.
+    """Colors may depend on the view direction coarsely at first, or for good.
 
     Args:
         n_bands: how many bands of spherical harmonics, or octaves, count at first.

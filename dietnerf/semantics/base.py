@@ -11,7 +11,7 @@ class AbstractImageEncoder(ABC):
     """Turns images into unit vectors that are near each other where the images show the same. To
     add one, write one file with one final subclass.
 
-    No module: its weights are fixed, and belong into no checkpoint and no optimiser. They are
+    No module: its weights are fixed, and belong into no checkpoint and no optimizer. They are
     loaded before training, not when the object is made, so that a scene renders without them.
     """
 

@@ -42,7 +42,7 @@ class OpenCLIP(AbstractImageEncoder):
         dtype: precision of the tower.
         records_tower: on a GPU, record forward and backward of the tower for each size of batch and
             replay them (CUDA graphs), instead of starting their kernels one by one.
-        mean, std: of the colours, red, green, blue; without them, what belongs to the weights.
+        mean, std: of the colors, red, green, blue; without them, what belongs to the weights.
         model_config: a JSON file that describes `model`, where open_clip does not.
     """
 

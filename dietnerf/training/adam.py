@@ -18,7 +18,7 @@ class SkippingAdam(torch.optim.Optimizer):
     those that are not contiguous go through a copy.
 
     Args:
-        params: parameters or groups of them, as for any optimiser.
+        params: parameters or groups of them, as for any optimizer.
         lr: learning rate.
         betas: decays of the first and the second moment, in [0, 1).
         eps: what is added to the root; instant-ngp's, so small because a hash table's gradients

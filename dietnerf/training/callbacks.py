@@ -145,7 +145,7 @@ class Stopwatch(Callback):
 
 class ValidationPictures(Callback):
     """Shows, in TensorBoard or another logger that takes pictures, the first validation view beside
-    its photograph, depth and opacity, how the colours of its rays are shared out over samples, and
+    its photograph, depth and opacity, how the colors of its rays are shared out over samples, and
     what the losses of the scene last looked at."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -189,7 +189,7 @@ def log_picture(trainer: pl.Trainer, name: str, pixels: Tensor) -> None:
 
 @torch.no_grad()
 def weights_along_rays(system: DietNeRF, view: View) -> Tensor:
-    """Shares that single samples have in the colours of a view's rays, on the CPU, of those above
+    """Shares that single samples have in the colors of a view's rays, on the CPU, of those above
     1/1000: near one where surfaces are hard, small where all is fog."""
     n_pixels = view.cameras.width * view.cameras.height
     pixels = torch.linspace(0, n_pixels - 1, min(n_pixels, HISTOGRAM_RAYS)).long()

@@ -52,7 +52,7 @@ class SceneDataModule(pl.LightningDataModule):
             of Goyal et al. 2017).
         one_image_per_step: draw all rays of a step from one photograph, as the paper does, not from
             all.
-        background: what stands behind transparent pixels. `random` draws a colour for each ray and
+        background: what stands behind transparent pixels. `random` draws a color for each ray and
             so teaches the field which pixels are transparent (with alpha that is more supervision
             than the paper has), and that photographs without alpha are opaque everywhere;
             validation and test are then on white. `auto` is white for photographs with alpha and

@@ -27,7 +27,7 @@ BLANK = 1e-3  # mean opacity, or mean transparency, of rays that all see the sam
 FIRST_LOOK = 100  # step from which on a picture that is blank is worth a word
 OPAQUE, AT_NEAR = 0.95, 1.05  # mean opacity, and share of rays; depth of what is at near, by that
 IF_IT_STAYS = "if it stays so, check the reader's near and far, and the poses, with `report`"
-FLAT, VARIED = 1e-5, 1e-3  # variance of colours that are one, and that are not
+FLAT, VARIED = 1e-5, 1e-3  # variance of colors that are one, and that are not
 
 
 class Setback(Exception):
@@ -188,7 +188,7 @@ class Guard(Callback):
 
 
 def is_collapsed(stats: RayStats) -> bool:
-    """Whether rays see nothing anywhere, or one wall of one colour, where photographs show more."""
+    """Whether rays see nothing anywhere, or one wall of one color, where photographs show more."""
     return is_empty(stats) or is_wall(stats)
 
 
@@ -199,7 +199,7 @@ def is_empty(stats: RayStats) -> bool:
 
 
 def is_wall(stats: RayStats) -> bool:
-    """Whether rays see one wall of one colour, where photographs show several."""
+    """Whether rays see one wall of one color, where photographs show several."""
     is_flat = (stats.rgb.var(dim=0).mean() < FLAT) & (stats.target.var(dim=0).mean() > VARIED)
     return bool((1 - stats.opacity.mean() < BLANK) & is_flat)
 

@@ -143,7 +143,7 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     _check_options(content, path)
     if subcommand == "fit" and "optimizer_states" not in content:
         raise UserError(
-            f"{path} came from the hub, without the optimiser's state, so training cannot go on "
+            f"{path} came from the hub, without the optimizer's state, so training cannot go on "
             "from it; train again with its config.yaml and another --run"
         )
     if subcommand == "fit":

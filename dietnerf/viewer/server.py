@@ -26,7 +26,7 @@ from dietnerf.viewer.views import field_of_view, pyramid_depth, quaternion, seen
 from dietnerf.viewer.watcher import Watcher
 
 STILL = 0.5  # seconds of the finest picture: whoever moves has to wait for it
-SHOWN: dict[str, Mode] = {"colour": "rgb", "depth": "depth", "opacity": "opacity"}
+SHOWN: dict[str, Mode] = {"color": "rgb", "depth": "depth", "opacity": "opacity"}
 BEYOND = 1.05  # the photograph of a drawn camera that one stands in
 FARTHEST = 160.0  # depth that viser can say
 BLUE = (43, 98, 184)
@@ -35,14 +35,14 @@ BLUE = (43, 98, 184)
 class Viewer:
     """A viser server that shows a field.
 
-    Nothing is rendered but by `paint`, in its caller's thread: it never meets an optimiser's step.
+    Nothing is rendered but by `paint`, in its caller's thread: it never meets an optimizer's step.
     Nothing that a browser does reaches that thread as an exception.
 
     Args:
         field: what is seen.
         sampler: where it is asked.
         cameras: the training cameras, drawn as pyramids; a click on one goes there.
-        background: colour behind the scene, (3,), on the device of the field.
+        background: color behind the scene, (3,), on the device of the field.
         run: folder that a camera path is written into.
         photos: of the cameras, drawn in their pyramids, (n, h, w, 3), 8 bit; or None.
         host, port: where browsers find it.
@@ -154,7 +154,7 @@ class Viewer:
         scene, first, radius = self.server.scene, self.cameras.c2w[0], self.around.radius
         scene.set_up_direction(self.around.up.numpy())
         start = self.server.initial_camera
-        distance = float((first[:, 3] - self.around.centre).norm())
+        distance = float((first[:, 3] - self.around.center).norm())
         start.position = first[:, 3].double().numpy()
         start.look_at = (first[:, 3] - distance * first[:, 2]).double().numpy()
         start.up = self.around.up.double().numpy()
@@ -192,7 +192,7 @@ class Viewer:
         gui = self.server.gui
         gui.configure_theme(show_logo=False, show_share_button=False)
         gui.set_panel_label("dietnerf")
-        self._choice = "colour"
+        self._choice = "color"
         self._shown = gui.add_dropdown("Show", tuple(SHOWN))
         self._shown.on_update(self.notices.catch(self._choose))
         cameras = gui.add_checkbox("Training cameras", True)

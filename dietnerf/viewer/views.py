@@ -56,7 +56,7 @@ def seen_by(camera: Any, train: Cameras, around: Surroundings) -> Cameras:
     return replace(
         moved,
         focal=torch.full((1, 2), focal),
-        centre=torch.tensor([[width / 2, height / 2]]),
+        center=torch.tensor([[width / 2, height / 2]]),
         width=width,
         height=height,
         distortion=None,

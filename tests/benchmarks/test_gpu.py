@@ -86,7 +86,7 @@ def test_time_to_quality_is_refused_without_validation_views(tmp_path: Path):
     assert done.stderr.startswith(f"error: --lego: {lego} has no transforms_val.json, whose views")
 
 
-def test_bytes_of_the_optimiser_are_those_of_entries_that_are_seen(monkeypatch):
+def test_bytes_of_the_optimizer_are_those_of_entries_that_are_seen(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import op_cases
 

@@ -24,7 +24,7 @@ def test_reads_back_what_was_written(folder, small_scene):
     assert torch.equal(scene.images, small_scene.images)
     torch.testing.assert_close(scene.cameras.c2w, small_scene.cameras.c2w)
     torch.testing.assert_close(scene.cameras.focal, small_scene.cameras.focal)
-    assert torch.equal(scene.cameras.centre, small_scene.cameras.centre)
+    assert torch.equal(scene.cameras.center, small_scene.cameras.center)
     assert scene.names == ("r_0", "r_1", "r_2", "r_3")
     assert scene.view_ids.tolist() == [0, 1, 2, 3]
 
@@ -38,7 +38,7 @@ def test_cameras_are_those_of_read(folder):
     reader = Blender(str(folder), downscale=2.4, pixel_centers=False)
     alone, read = reader.cameras("train"), reader.read("train").cameras
     assert (alone.width, alone.height) == (read.width, read.height) == (5, 5)
-    for name in ("c2w", "focal", "centre", "near", "far"):
+    for name in ("c2w", "focal", "center", "near", "far"):
         assert torch.equal(getattr(alone, name), getattr(read, name))
 
 
@@ -56,7 +56,7 @@ def test_premultiplied_downscale_blends_as_the_full_image_does(folder, small_sce
     background = torch.tensor([0.2, 0.5, 1.0])
     full = small_scene.image(0, background).permute(2, 0, 1)
     expected = torch.nn.functional.avg_pool2d(full, 2).permute(1, 2, 0)
-    # Colour and alpha are each rounded to 8 bit once.
+    # Color and alpha are each rounded to 8 bit once.
     torch.testing.assert_close(scene.image(0, background), expected, atol=1.01 / 255, rtol=0)
 
 

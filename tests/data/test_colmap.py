@@ -74,7 +74,7 @@ def test_all_camera_models(root, line, focal, lens, is_fisheye):
     path.write_text("\n".join([*lines[:2], f"2 {line}", *lines[3:]]))
     cameras = read(root).cameras
     assert cameras.focal[1].tolist() == focal
-    assert cameras.centre[1].tolist() == [6, 5]
+    assert cameras.center[1].tolist() == [6, 5]
     if not lens:
         assert cameras.distortion is None
         return

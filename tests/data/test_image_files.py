@@ -80,7 +80,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, *, content: bytes = b"", before: bytes = b"") -> bytes:
-    """A grey PNG; without content nothing is there but what its header says."""
+    """A gray PNG; without content nothing is there but what its header says."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     content = content or zlib.compress(b"\0" * 100)
     return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", content) + chunk(b"IEND", b"")
@@ -100,7 +100,7 @@ def tiff(tags: list[tuple[int, int]], content: bytes = b"") -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + directory + content
 
 
-def grey_tiff(width: int, height: int, content: bytes, *more: tuple[int, int]) -> bytes:
+def gray_tiff(width: int, height: int, content: bytes, *more: tuple[int, int]) -> bytes:
     tags = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 277: 1, **dict(more)}
     return tiff(sorted(tags.items()), content)
 
@@ -108,12 +108,12 @@ def grey_tiff(width: int, height: int, content: bytes, *more: tuple[int, int]) -
 def tiled_tiff(side: int, tile: int) -> bytes:
     content = zlib.compress(bytes(tile * tile))
     places = ((322, tile), (323, tile), (324, -1), (325, len(content)))
-    return grey_tiff(side, side, content, *places)
+    return gray_tiff(side, side, content, *places)
 
 
 def striped_tiff(side: int) -> bytes:
     content = zlib.compress(b"\0" * 100)
-    return grey_tiff(side, side, content, (273, -1), (278, side), (279, len(content)))
+    return gray_tiff(side, side, content, (273, -1), (278, side), (279, len(content)))
 
 
 def jpeg_of_scans(n: int) -> bytes:

@@ -27,7 +27,7 @@ def test_whole_factors_are_average_pooling():
     torch.testing.assert_close(resize_area(image, width=6, height=3), pooled)
 
 
-def test_other_factors_share_pixels_between_neighbours():
+def test_other_factors_share_pixels_between_neighbors():
     row = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
     # New pixels are 2.5 old ones wide: (1 + 2 + 3/2) / 2.5 and (3/2 + 4 + 5) / 2.5.
     expected = torch.tensor([1.8, 4.2]).reshape(1, 2, 1)
@@ -45,7 +45,7 @@ def test_resize_keeps_constants_and_the_mean(width, height):
     torch.testing.assert_close(means, image.mean(dim=(0, 1)))
 
 
-def test_straight_alpha_takes_in_hidden_colours_and_premultiplied_does_not():
+def test_straight_alpha_takes_in_hidden_colors_and_premultiplied_does_not():
     red, clear_black = [200, 0, 0, 255], [0, 0, 0, 0]
     image = torch.tensor([[red, clear_black], [red, clear_black]], dtype=torch.uint8)
     straight = shrink(image, 1, 1, "straight")
@@ -58,7 +58,7 @@ def test_straight_alpha_takes_in_hidden_colours_and_premultiplied_does_not():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
-def test_every_kind_of_image_becomes_8_bit_colour(tmp_path, mode):
+def test_every_kind_of_image_becomes_8_bit_color(tmp_path, mode):
     path = tmp_path / ("photo.jpg" if mode == "CMYK" else "photo.png")
     Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(path)
     image = read_image(path)
@@ -87,7 +87,7 @@ def test_float_and_animated_images_are_refused(tmp_path):
     iio.imwrite(tmp_path / "light.tiff", np.zeros((2, 2), dtype=np.float32))
     with pytest.raises(UserError, match=r"light.tiff holds float32 pixels: export it with 8 bits"):
         read_image(tmp_path / "light.tiff")
-    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (2, 2), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(UserError, match=r"moving.gif is an animation: export the frame that is"):
         read_image(tmp_path / "moving.gif")

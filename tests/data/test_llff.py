@@ -43,7 +43,7 @@ def test_the_nearest_bound_comes_to_lie_at_one_by_bd_factor(root):
     torch.testing.assert_close(cameras.far, torch.full((5,), 3 / 0.75))
 
 
-def test_the_mean_camera_is_recentred(root):
+def test_the_mean_camera_is_recentered(root):
     cameras = LLFF(str(root), 1, hold_every=0).cameras("train")
     torch.testing.assert_close(cameras.positions.mean(dim=0), torch.zeros(3), atol=1e-6, rtol=0)
     mean = cameras.c2w[:, :, 2].mean(dim=0)

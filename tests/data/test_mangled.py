@@ -151,7 +151,7 @@ def test_photos(kind, scene, tmp_path_factory, data):
         original.write_bytes(broken)
         readers = {
             "transforms": lambda: Transforms(str(root), **AS_IT_IS),
-            "llff": lambda: LLFF(str(root), 1, 0, recentre=False, bd_factor=None),
+            "llff": lambda: LLFF(str(root), 1, 0, recenter=False, bd_factor=None),
             "bin": lambda: COLMAP(str(root), **AS_IT_IS),
         }
         found = read(readers[kind], scene)

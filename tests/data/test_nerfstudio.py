@@ -55,7 +55,7 @@ def test_intrinsics_may_stand_at_the_top_or_follow_from_an_angle(root):
     edit(root, lambda c: c.update(fl_x=None, w=None, h=None, cx=None, camera_angle_x=angle))
     found = read(root).cameras
     torch.testing.assert_close(found.focal, expected.focal)
-    assert torch.equal(found.centre, expected.centre)
+    assert torch.equal(found.center, expected.center)
 
 
 def test_a_smaller_copy_of_the_photos_scales_the_intrinsics(root):
@@ -176,7 +176,7 @@ def test_a_mask_of_instant_ngp_says_what_does_not_count(root):
     assert torch.equal(masks[1], torch.from_numpy(dynamic == 0))
 
 
-def test_depth_maps_in_millimetres(root):
+def test_depth_maps_in_millimeters(root):
     edit(root, lambda c: c.pop("integer_depth_scale") and None)
     steps = torch.from_numpy(iio.imread(root / "depths/train_0.png").astype(np.float32))
     torch.testing.assert_close(read(root).depths[0], steps * 1e-3)
@@ -187,7 +187,7 @@ def test_depth_maps_in_millimetres(root):
 
 @pytest.mark.parametrize("scale", [False, True])
 def test_depth_maps_of_floats_are_in_units_of_the_file(root, small_scene, scale):
-    """Where integers are millimetres, and whatever integer_depth_scale says of those."""
+    """Where integers are millimeters, and whatever integer_depth_scale says of those."""
     np.save(root / "depths/train_0.npy", small_scene.depths[0].numpy())
     edit(root, lambda c: c["frames"][0].update(depth_file_path="depths/train_0.npy"))
     scene = read(root, scale=scale)

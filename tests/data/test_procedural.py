@@ -97,7 +97,7 @@ def test_everything_lies_within_the_promised_radius(scene: str):
 
 
 def test_two_views_agree_on_points_that_both_see(views):
-    """What view 0 sees has the same colour where view 1 sees it too."""
+    """What view 0 sees has the same color where view 1 sees it too."""
     cameras = views.cameras
     rays = cameras.image_rays(0)
     rgba, depth = trace(rays, toy_scene())
@@ -111,12 +111,12 @@ def test_two_views_agree_on_points_that_both_see(views):
         0.2 < is_visible.float().mean() < 0.95
     )  # some are hidden, the arch and the tower see to it
     difference = (other_rgba - rgba[depth > 0]).abs().amax(dim=-1)[is_visible]
-    # Equal but for highlights, and for points on the very edge of a colour or shadow.
+    # Equal but for highlights, and for points on the very edge of a color or shadow.
     assert (difference < 0.02).float().mean() > 0.9
     # The pinhole model agrees: the point falls into a pixel whose stored depth is near.
     in_camera = (points - cameras.positions[1]) @ cameras.c2w[1, :, :3]
-    x = cameras.focal[1, 0] * in_camera[:, 0] / -in_camera[:, 2] + cameras.centre[1, 0]
-    y = -cameras.focal[1, 1] * in_camera[:, 1] / -in_camera[:, 2] + cameras.centre[1, 1]
+    x = cameras.focal[1, 0] * in_camera[:, 0] / -in_camera[:, 2] + cameras.center[1, 0]
+    y = -cameras.focal[1, 1] * in_camera[:, 1] / -in_camera[:, 2] + cameras.center[1, 1]
     stored = views.depths[1][y.long().clamp(0, 63), x.long().clamp(0, 63)]
     error = (stored + in_camera[:, 2]).abs()[is_visible]
     assert error.median() < 0.02
@@ -139,7 +139,7 @@ def test_pictures_have_soft_edges_and_straight_alpha(views):
     alpha = views.images[..., 3]
     partial = (alpha > 0) & (alpha < 255)
     assert partial.float().mean() > 0.01
-    # Straight colours do not darken towards a transparent edge.
+    # Straight colors do not darken towards a transparent edge.
     edge, inside = views.images[partial][:, :3].float(), views.images[alpha == 255][:, :3].float()
     assert edge.mean() > 0.6 * inside.mean()
     assert (views.images[alpha == 0] == 0).all()

@@ -205,10 +205,10 @@ def test_a_shifted_principal_point_beside_the_angle_counts(scene, tmp_path):
     plain = json.loads(path.read_text())
     path.write_text(json.dumps({**plain, **size, "fl_x": 66.0, "cx": 34, "cy": 18, "k1": 0.0}))
     cameras = Blender(str(tmp_path)).cameras("train")
-    assert cameras.centre.tolist() == [[17.0, 9.0]] * 8
+    assert cameras.center.tolist() == [[17.0, 9.0]] * 8
     assert cameras.focal.tolist() == [[33.0, 33.0]] * 8
     halved = Blender(str(tmp_path), downscale=2).cameras("train")
-    assert halved.centre.tolist() == [[8.5, 4.5]] * 8
+    assert halved.center.tolist() == [[8.5, 4.5]] * 8
 
 
 @pytest.mark.parametrize(

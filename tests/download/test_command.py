@@ -81,7 +81,7 @@ def test_a_data_set_comes_whole_with_its_terms_and_the_next_command(host: Host, 
     bring(tmp_path)
     check_duck(tmp_path)
     said = capsys.readouterr().out
-    place = [said.index(word) for word in ("licence: CC0", "size:", "SHA-256", "fit --scene")]
+    place = [said.index(word) for word in ("license: CC0", "size:", "SHA-256", "fit --scene")]
     assert place == sorted(place)
     assert hashlib.sha256(TOYS).hexdigest() in said and "no checksum is published" in said
     assert f"fit --scene {tmp_path}/toys/duck" in said

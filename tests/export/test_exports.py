@@ -22,15 +22,15 @@ from tests.export.test_mesh import SIDES, SOLID, looking_at_origin, system_of
 from tests.helpers import Ball, refused
 
 
-def test_points_lie_on_the_ball_in_its_colour():
+def test_points_lie_on_the_ball_in_its_color():
     cameras = looking_at_origin(SIDES)
-    points, colours = seen_points(system_of(Ball(sigma=SOLID)), cameras)
+    points, colors = seen_points(system_of(Ball(sigma=SOLID)), cameras)
     radii = points.norm(dim=-1)
     assert len(points) > 300
     assert (radii - 1).abs().max() < 0.06  # three steps of 5.2 / 256
     for axis in range(3):
         assert points[:, axis].min() < -0.9 and points[:, axis].max() > 0.9
-    assert (colours.int() - torch.tensor([204, 0, 0])).abs().max() <= 3
+    assert (colors.int() - torch.tensor([204, 0, 0])).abs().max() <= 3
 
 
 @pytest.mark.parametrize("ending", ["png", "exr", "npy"])

@@ -53,9 +53,9 @@ class Two(Ball):
 
 
 class Rainbow(Ball):
-    """A ball of other colours everywhere, and black but at its surface."""
+    """A ball of other colors everywhere, and black but at its surface."""
 
-    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+    def color(self, features: Tensor, samples: Samples) -> Tensor:
         is_near = abs(samples.positions.norm(dim=-1, keepdim=True) - self.radius) < 0.05
         return (samples.positions + 1.5) / 3 * is_near
 
@@ -90,14 +90,14 @@ def off_the_ball(mesh: trimesh.Trimesh) -> np.ndarray:
     return abs(np.linalg.norm(mesh.vertices, axis=1) - 1)
 
 
-def test_a_ball_is_a_closed_ball_of_its_colour():
+def test_a_ball_is_a_closed_ball_of_its_color():
     mesh = extract(system_of(Ball(sigma=SOLID)), resolution=64)
     assert mesh.is_watertight
     assert mesh.is_winding_consistent
     assert np.quantile(off_the_ball(mesh), 0.98) < 3 / 64  # a cell
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.06)  # positive: normals look out
-    colours = mesh.visual.vertex_colors[:, :3].astype(int)
-    assert abs(colours - [204, 0, 0]).max() <= 3
+    colors = mesh.visual.vertex_colors[:, :3].astype(int)
+    assert abs(colors - [204, 0, 0]).max() <= 3
 
 
 def test_a_hollow_that_nobody_sees_is_filled():
@@ -131,10 +131,10 @@ def test_fewer_triangles_on_request():
     assert np.quantile(off_the_ball(mesh), 0.9) < 3 / 64
 
 
-def test_fewer_triangles_have_colours_of_the_many():
+def test_fewer_triangles_have_colors_of_the_many():
     system = system_of(Rainbow(sigma=SOLID))
     many, few = (
-        {tuple(colour) for colour in extract(system, resolution=64, n_faces=n).visual.vertex_colors}
+        {tuple(color) for color in extract(system, resolution=64, n_faces=n).visual.vertex_colors}
         for n in (None, 60)
     )
     assert few <= many

@@ -74,7 +74,7 @@ def test_in_training_each_ray_goes_to_one_member():
 def test_the_composed_path_asks_the_same_members(is_training: bool):
     made, where = ensemble().train(is_training), samples()
     sigmas, features = made.density(where)
-    rgbs = made.colour(features, where)
+    rgbs = made.color(features, where)
     assert sigmas.shape == (len(where),) and rgbs.shape == (len(where), 3)
     if is_training:
         torch.testing.assert_close(

@@ -49,9 +49,9 @@ def at(points: Tensor) -> Samples:
     return Samples.dense(rays, zero[:, None])
 
 
-def colours(of: HashGrid, where: Samples) -> tuple[Tensor, Tensor]:
+def colors(of: HashGrid, where: Samples) -> tuple[Tensor, Tensor]:
     sigmas, features = of.density(where)
-    return sigmas, of.colour(features, where)
+    return sigmas, of.color(features, where)
 
 
 def test_sizes_of_the_levels():
@@ -67,33 +67,33 @@ def test_one_level():
     assert level_rows(1, 15, 16, 512)[0, 0] == 16
 
 
-def test_it_fits_a_coloured_ball():
+def test_it_fits_a_colored_ball():
     made = field()
-    optimiser = torch.optim.Adam(made.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
     losses = []
     for step in range(60):
         where = samples(seed=step % 4)
         points = where.positions
         wanted_sigmas = 8.0 * torch.sigmoid(20 * (0.8 - points.norm(dim=1)))
         wanted_rgbs = (0.5 + 0.4 * points / 2).clamp(0, 1)
-        sigmas, rgbs = colours(made, where)
+        sigmas, rgbs = colors(made, where)
         is_in_box = points.abs().amax(dim=1) < 1.5
         loss = (sigmas - wanted_sigmas).square().mean() / 8
         loss = loss + (rgbs - wanted_rgbs).square()[is_in_box].mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-4:]) < 0.1 * sum(losses[:4])
 
 
-def test_colours_are_colours_and_depend_on_the_direction():
+def test_colors_are_colors_and_depend_on_the_direction():
     made, where = ready(), samples()
-    sigmas, rgbs = colours(made, where)
+    sigmas, rgbs = colors(made, where)
     assert (sigmas >= 0).all() and ((rgbs >= 0) & (rgbs <= 1)).all()
     turned = replace(where, rays=replace(where.rays, rays_d=-where.rays.rays_d))
     _, features = made.density(where)
-    assert not torch.allclose(made.colour(features, turned), rgbs)
+    assert not torch.allclose(made.color(features, turned), rgbs)
 
 
 def test_levels_of_weight_zero_are_not_seen():
@@ -131,11 +131,11 @@ def test_contraction_keeps_all_of_space_and_does_not_jump():
     far = torch.randn(1000, 3).double() * torch.logspace(-2, 6, 1000)[:, None]
     unit, is_outside = unit_cube(far, box, True)
     assert (unit > 0).all() and (unit < 1).all() and not is_outside.any()
-    centre, half = box.mean(dim=0), (box[1] - box[0]) / 2
+    center, half = box.mean(dim=0), (box[1] - box[0]) / 2
     direction = F.normalize(torch.randn(50, 3).double(), p=torch.inf, dim=1)
-    on_side = unit_cube(centre + half * direction, box, True)[0]
+    on_side = unit_cube(center + half * direction, box, True)[0]
     torch.testing.assert_close(on_side, 0.5 + 0.25 * direction)
-    just_out = unit_cube(centre + 1.000001 * half * direction, box, True)[0]
+    just_out = unit_cube(center + 1.000001 * half * direction, box, True)[0]
     torch.testing.assert_close(just_out, on_side, atol=1e-6, rtol=0)
 
 
@@ -213,12 +213,12 @@ def test_the_fused_and_the_composed_path_are_one_field(is_half: bool):
 @pytest.mark.parametrize(
     ("options", "n_bytes", "is_fused"),
     [
-        ({"width": 64, "colour_layers": 2}, 101376, True),
-        ({"width": 64, "colour_layers": 2}, 49152, False),
+        ({"width": 64, "color_layers": 2}, 101376, True),
+        ({"width": 64, "color_layers": 2}, 49152, False),
         ({"width": 64, "n_levels": 16, "n_features": 8}, 101376, False),
         ({"width": 64, "n_levels": 16, "n_features": 8}, 232448, True),
         ({"width": 128}, 232448, False),
-        ({"colour_layers": 6}, 232448, False),
+        ({"color_layers": 6}, 232448, False),
     ],
     ids=str,
 )
@@ -265,7 +265,7 @@ def test_a_huge_density_is_finite_and_comes_down():
         ({"finest_resolution": 8}, "finest_resolution not smaller nor above 2^20, got 16 and 8"),
         ({"width": 24}, "HashGrid: width must be a multiple of 16 up to 4096, got 24"),
         ({"n_geometry_features": 16}, "must be one less than a multiple of 16 up to 4096, got 16"),
-        ({"colour_layers": 0}, "HashGrid: colour_layers must be 1 to 16, got 0"),
+        ({"color_layers": 0}, "HashGrid: color_layers must be 1 to 16, got 0"),
         ({"sh_degree": 5}, "SphericalHarmonics: degree must be 1 to 4, got 5"),
         ({"bounds": [0.0, 1.0]}, "HashGrid: bounds must be 6 numbers, got 2"),
     ],

@@ -19,17 +19,17 @@ def test_paper_size():
 def test_simplified_nerf_is_the_same_from_everywhere():
     field = MLP(width=16, position_octaves=6, direction_octaves=None)
     placed = samples()
-    rgbs = field.colour(field.density(placed)[1], placed)
+    rgbs = field.color(field.density(placed)[1], placed)
     assert rgbs.shape == (32, 3)
     assert field.encode_direction is None
 
 
 @pytest.mark.parametrize("activation", ["softplus", "relu"])
-def test_density_is_never_negative_and_colours_are_colours(activation):
+def test_density_is_never_negative_and_colors_are_colors(activation):
     field = MLP(width=16, density_activation=activation)
     placed = samples()
     sigmas, features = field.density(placed)
-    rgbs = field.colour(features, placed)
+    rgbs = field.color(features, placed)
     assert sigmas.shape == (32,) and (sigmas >= 0).all()
     assert ((rgbs >= 0) & (rgbs <= 1)).all()
 

@@ -7,7 +7,7 @@ from dietnerf.geometry.alignment import (
     Similarity,
     focus,
     guessed_range,
-    recentred,
+    recentered,
     spherified,
     unit_box,
     upright,
@@ -24,7 +24,7 @@ def poses(n=8, seed=0):
     return moved @ c2w, moved[:3, 3]
 
 
-@pytest.mark.parametrize("align", [recentred, upright, spherified])
+@pytest.mark.parametrize("align", [recentered, upright, spherified])
 def test_a_motion_keeps_rotations_and_distances(align):
     c2w, _ = poses()
     similarity = align(c2w)
@@ -48,8 +48,8 @@ def test_upright_scenes_have_z_up_again():
 
 
 def test_the_focus_is_what_all_look_at():
-    c2w, centre = poses()
-    torch.testing.assert_close(focus(c2w), centre, atol=1e-2, rtol=0)
+    c2w, center = poses()
+    torch.testing.assert_close(focus(c2w), center, atol=1e-2, rtol=0)
     near, far = guessed_range(c2w)
     assert (near < 2).all() and (far > 6).all()
 
@@ -81,7 +81,7 @@ def looking(backwards, places=None):
     ids=["one", "opposite", "parallel", "panorama", "outward"],
 )
 def test_degenerate_captures_get_finite_frames_and_bounds(c2w):
-    for align in (recentred, upright, spherified):
+    for align in (recentered, upright, spherified):
         similarity = align(c2w)
         assert similarity.poses(c2w).isfinite().all() and 0 < similarity.scale < 100
     near, far = guessed_range(c2w)

@@ -21,8 +21,8 @@ def cameras_at(positions: list[list[float]], targets: list[list[float]]) -> Came
     ]
     n = len(poses)
     near, far = torch.full((n,), 2.0), torch.full((n,), 6.0)
-    focal, centre = torch.full((n, 2), 50 / math.tan(0.69 / 2)), torch.full((n, 2), 50.0)
-    return Cameras(torch.cat(poses), focal, centre, near, far, 100, 100)
+    focal, center = torch.full((n, 2), 50 / math.tan(0.69 / 2)), torch.full((n, 2), 50.0)
+    return Cameras(torch.cat(poses), focal, center, near, far, 100, 100)
 
 
 def test_one_camera_gives_its_frustum():
@@ -71,7 +71,7 @@ def test_cameras_that_see_nothing_in_common_give_a_box_around_both():
 
 def test_non_square_frames_and_moved_principal_points():
     camera = cameras_at([[4.0, 0, 0]], [[0.0, 0, 0]])
-    wide = replace(camera, width=300, centre=torch.tensor([[250.0, 50.0]]))
+    wide = replace(camera, width=300, center=torch.tensor([[250.0, 50.0]]))
     bounds = bounds_of(wide)
     # Columns 0 to 300 around 250: y from -(250 / 50) to 50 / 50 of the half width at far.
     side = 6 * math.tan(0.69 / 2)

@@ -8,14 +8,14 @@ from dietnerf.data import Procedural
 from dietnerf.geometry.cameras import Cameras
 
 
-def camera(width=6, height=4, focal=5.0, centre=(3.0, 2.0), c2w=None):
+def camera(width=6, height=4, focal=5.0, center=(3.0, 2.0), c2w=None):
     """Two cameras at (1, 2, 3) that look along -z, or with another pose."""
     if c2w is None:
         c2w = torch.cat([torch.eye(3), torch.tensor([[1.0], [2.0], [3.0]])], dim=1)
     return Cameras(
         c2w=c2w.expand(2, 3, 4),
         focal=torch.full((2, 2), focal),
-        centre=torch.tensor(centre).expand(2, 2),
+        center=torch.tensor(center).expand(2, 2),
         near=torch.tensor([2.0, 2.5]),
         far=torch.tensor([6.0, 6.5]),
         width=width,
@@ -24,7 +24,7 @@ def camera(width=6, height=4, focal=5.0, centre=(3.0, 2.0), c2w=None):
 
 
 def test_the_middle_ray_looks_along_minus_z():
-    cameras = camera(width=5, height=3, centre=(2.5, 1.5))
+    cameras = camera(width=5, height=3, center=(2.5, 1.5))
     rays = cameras.rays(torch.tensor([1]), torch.tensor([2]), torch.tensor([1]))
     assert rays.rays_o.tolist() == [[1.0, 2.0, 3.0]]
     assert rays.rays_d.tolist() == [[0.0, 0.0, -1.0]]
@@ -58,7 +58,7 @@ def test_t_is_the_distance_along_the_camera_axis():
 
 def test_half_a_pixel_of_principal_point_is_the_authors_convention():
     width, height, focal = 6, 4, 5.0
-    cameras = camera(width, height, focal, centre=(width / 2 + 0.5, height / 2 + 0.5))
+    cameras = camera(width, height, focal, center=(width / 2 + 0.5, height / 2 + 0.5))
     rays_d = cameras.image_rays(0).rays_d.reshape(height, width, 3)
     for row in range(height):
         for column in range(width):
@@ -69,7 +69,7 @@ def test_half_a_pixel_of_principal_point_is_the_authors_convention():
 def test_resized_cameras_see_the_same_corners():
     cameras = camera()
     small = cameras.resized(3, 2)
-    # The middle of 2x2 large pixels is the centre of a small one.
+    # The middle of 2x2 large pixels is the center of a small one.
     large_d = cameras.image_rays(0).rays_d.reshape(2, 2, 3, 2, 3).mean(dim=(1, 3))
     torch.testing.assert_close(small.image_rays(0).rays_d.reshape(2, 3, 3), large_d)
 
@@ -86,18 +86,18 @@ def test_indexing_keeps_a_batch():
 
 
 def test_frame_of_another_shape_keeps_square_pixels_and_the_vertical_view():
-    framed = camera(8, 8, centre=(4.0, 4.0)).framed(32, 16)
+    framed = camera(8, 8, center=(4.0, 4.0)).framed(32, 16)
     assert framed.focal[0, 0] == framed.focal[0, 1]
     first, edge = torch.tensor([0]), torch.tensor([-0.5])
     top = framed.rays(first, torch.tensor([15.5]), edge)
-    expected = camera(8, 8, centre=(4.0, 4.0)).rays(first, torch.tensor([3.5]), edge)
+    expected = camera(8, 8, center=(4.0, 4.0)).rays(first, torch.tensor([3.5]), edge)
     torch.testing.assert_close(top.rays_d, expected.rays_d)
 
 
 def test_rays_stay_in_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
-        rays = camera(8, 8, centre=(4.0, 4.0)).image_rays(0)
-    assert torch.equal(rays.rays_d, camera(8, 8, centre=(4.0, 4.0)).image_rays(0).rays_d)
+        rays = camera(8, 8, center=(4.0, 4.0)).image_rays(0)
+    assert torch.equal(rays.rays_d, camera(8, 8, center=(4.0, 4.0)).image_rays(0).rays_d)
 
 
 def test_points_are_seen_where_their_rays_come_from():

@@ -27,8 +27,8 @@ def ring(azimuths_deg: list[float], elevation_deg: float = 30.0, radius: float =
 def cameras_of(poses: Tensor) -> Cameras:
     n = len(poses)
     near, far = torch.full((n,), 2.0), torch.full((n,), 6.0)
-    focal, centre = torch.full((n, 2), 50 / math.tan(0.69 / 2)), torch.full((n, 2), 50.0)
-    return Cameras(poses, focal, centre, near, far, 100, 100)
+    focal, center = torch.full((n, 2), 50 / math.tan(0.69 / 2)), torch.full((n, 2), 50.0)
+    return Cameras(poses, focal, center, near, far, 100, 100)
 
 
 @pytest.mark.parametrize("n", [4, 8, 12])

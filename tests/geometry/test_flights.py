@@ -117,7 +117,7 @@ def test_an_orbit_comes_round_as_high_and_far_as_the_cameras_are():
         nearest = int((azimuths - own[0][i]).abs().argmin())
         assert float(radii[nearest]) == pytest.approx(float(own[2][k]), rel=0.12)
     assert elevations.max() - elevations.min() > math.radians(20)
-    to_center = torch.nn.functional.normalize(around.centre - frames.positions, dim=-1)
+    to_center = torch.nn.functional.normalize(around.center - frames.positions, dim=-1)
     torch.testing.assert_close(-frames.c2w[:, :, 2], to_center, atol=1e-4, rtol=0)
 
 
@@ -144,7 +144,7 @@ def test_height_and_distance_can_be_chosen():
 )
 def test_the_arc_is_the_longest_without_a_wide_gap(azimuths, begin, extent):
     cameras = ring(azimuths)
-    around = replace(Surroundings.of(cameras), centre=torch.zeros(3), up=UP)
+    around = replace(Surroundings.of(cameras), center=torch.zeros(3), up=UP)
     found, length = covered_arc(cameras, around)
     assert math.degrees(length) == pytest.approx(extent, abs=0.1)
     if begin is not None:

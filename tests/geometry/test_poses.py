@@ -10,16 +10,16 @@ from dietnerf.geometry.poses import (
     fly,
     interpolate,
     look_at,
-    nearest_neighbour_order,
+    nearest_neighbor_order,
     spiral,
 )
 
-CENTRE = torch.tensor([0.3, -0.2, 0.5])
+CENTER = torch.tensor([0.3, -0.2, 0.5])
 UP = torch.nn.functional.normalize(torch.tensor([0.1, 0.2, 1.0]), dim=0)
 
 
 def around(elevation: float = 0.4, radius: float = 3.0) -> Surroundings:
-    return Surroundings(CENTRE, UP, radius, elevation)
+    return Surroundings(CENTER, UP, radius, elevation)
 
 
 def cameras(poses: torch.Tensor) -> Cameras:
@@ -54,26 +54,26 @@ def ring(around: Surroundings, n: int) -> torch.Tensor:
     azimuths = torch.arange(n) * (2 * math.pi / n)
     elevations = torch.full((n,), around.elevation)
     places = around.positions(azimuths, elevations, around.radius)
-    return look_at(places, around.centre, around.up)
+    return look_at(places, around.center, around.up)
 
 
-def test_a_spiral_looks_at_the_centre():
+def test_a_spiral_looks_at_the_center():
     poses = spiral(around(), 12)
     assert_rigid(poses)
-    to_centre = torch.nn.functional.normalize(CENTRE - poses[:, :, 3], dim=-1)
-    torch.testing.assert_close(-poses[:, :, 2], to_centre, atol=1e-5, rtol=0)
+    to_center = torch.nn.functional.normalize(CENTER - poses[:, :, 3], dim=-1)
+    torch.testing.assert_close(-poses[:, :, 2], to_center, atol=1e-5, rtol=0)
 
 
 def test_surroundings_are_recovered_from_cameras():
     found = Surroundings.of(cameras(spiral(around(), 9)))
-    torch.testing.assert_close(found.centre, CENTRE, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.center, CENTER, atol=1e-3, rtol=0)
     torch.testing.assert_close(found.up, UP, atol=1e-3, rtol=0)
     assert 2.4 < found.radius < 3.0 and 0.2 < found.elevation < 0.6
 
 
 def test_surroundings_of_one_camera_are_in_the_middle_of_its_range():
     found = Surroundings.of(cameras(ring(around(radius=4.0), 1)))
-    torch.testing.assert_close(found.centre, CENTRE, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.center, CENTER, atol=1e-3, rtol=0)
 
 
 def test_interpolation_goes_through_its_poses():
@@ -84,7 +84,7 @@ def test_interpolation_goes_through_its_poses():
 
 
 def test_tour_goes_to_the_nearest():
-    assert nearest_neighbour_order(torch.tensor([[0.0], [5.0], [1.0], [4.0]])) == [0, 2, 3, 1]
+    assert nearest_neighbor_order(torch.tensor([[0.0], [5.0], [1.0], [4.0]])) == [0, 2, 3, 1]
 
 
 def test_near_and_far_follow_the_distance():

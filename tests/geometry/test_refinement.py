@@ -20,7 +20,7 @@ def ring(n: int) -> Cameras:
     return Cameras(
         c2w=look_at(positions, torch.zeros(3), UP),
         focal=torch.full((n, 2), 50.0),
-        centre=torch.full((n, 2), 20.0),
+        center=torch.full((n, 2), 20.0),
         near=torch.full((n,), 2.0),
         far=torch.full((n,), 6.0),
         width=40,

@@ -40,7 +40,7 @@ def uniform_error(values: torch.Tensor, low: float, high: float) -> float:
 
 
 def test_even_over_the_area_of_the_cap():
-    cap = SphereCap(elevation=[10, 80], radius=[3, 5], centre=[0, 0, 0])
+    cap = SphereCap(elevation=[10, 80], radius=[3, 5], center=[0, 0, 0])
     azimuths, elevations, radii = spherical(drawn(cap))
     sines = [math.sin(math.radians(e)) for e in (10, 80)]
     assert uniform_error(torch.sin(elevations.deg2rad()), *sines) < 0.03
@@ -49,7 +49,7 @@ def test_even_over_the_area_of_the_cap():
 
 
 def test_even_over_the_angle_as_the_paper():
-    cap = SphereCap(elevation=[0, 90], radius=[4, 4], centre=[0, 0, 0], spread="angle")
+    cap = SphereCap(elevation=[0, 90], radius=[4, 4], center=[0, 0, 0], spread="angle")
     _, elevations, radii = spherical(drawn(cap))
     assert uniform_error(elevations, 0, 90) < 0.03
     torch.testing.assert_close(radii, torch.full((N,), 4.0))
@@ -57,13 +57,13 @@ def test_even_over_the_angle_as_the_paper():
 
 def test_radius_and_angles_are_independent():
     """In the JAX port all three followed from one number: poses lay on a curve."""
-    cap = SphereCap(elevation=[0, 90], radius=[2, 6], centre=[0, 0, 0], spread="angle")
+    cap = SphereCap(elevation=[0, 90], radius=[2, 6], center=[0, 0, 0], spread="angle")
     found = torch.corrcoef(torch.stack(spherical(drawn(cap))))
     assert (found - torch.eye(3)).abs().max() < 0.05
 
 
-def test_cameras_look_at_the_centre_upright():
-    cameras = drawn(SphereCap(centre=[0.1, 0.2, 0.3]), 50)
+def test_cameras_look_at_the_center_upright():
+    cameras = drawn(SphereCap(center=[0.1, 0.2, 0.3]), 50)
     towards = torch.nn.functional.normalize(torch.tensor([0.1, 0.2, 0.3]) - cameras.positions)
     torch.testing.assert_close(-cameras.c2w[:, :, 2], towards, atol=1e-5, rtol=0)
     assert (cameras.c2w[:, 2, 1] >= 0).all() and cameras.c2w[:, 2, 0].abs().max() < 1e-5
@@ -85,8 +85,8 @@ def test_without_ranges_those_of_the_training_cameras():
 
 
 def test_near_and_far_follow_the_radius():
-    """A fixed near cut away everything in front of the centre when a camera came close."""
-    cameras = drawn(SphereCap(radius=[2, 6], centre=[0, 0, 0]), 100)
+    """A fixed near cut away everything in front of the center when a camera came close."""
+    cameras = drawn(SphereCap(radius=[2, 6], center=[0, 0, 0]), 100)
     radii = cameras.positions.norm(dim=-1)
     torch.testing.assert_close(cameras.far, radii + 2, atol=1e-4, rtol=0)
     assert (cameras.near <= (radii - 2).clamp(min=0.05) + 1e-4).all() and (cameras.near > 0).all()
@@ -126,7 +126,7 @@ def test_between_two_cameras():
         ({"elevation": [0, 100]}, "elevation must be two numbers"),
         ({"radius": [4, 3]}, "radius must be two numbers"),
         ({"azimuth": [1]}, "azimuth must be two numbers"),
-        ({"centre": [0, 0]}, "centre must be three numbers"),
+        ({"center": [0, 0]}, "center must be three numbers"),
         ({"jitter": -1}, "jitter must be at least 0"),
     ],
 )

@@ -124,7 +124,7 @@ def test_a_silhouette_needs_alpha(scene: Scene):
         Silhouette().prepare(without, WHITE, torch.device("cpu"))
 
 
-def test_true_depth_shows_the_same_colour_in_another_photograph(scene: Scene):
+def test_true_depth_shows_the_same_color_in_another_photograph(scene: Scene):
     loss = Reprojection()
     loss.prepare(scene, WHITE, torch.device("cpu"))
     true, wrong = loss(at_depth(scene, 1.0)), loss(at_depth(scene, 0.9))

@@ -17,13 +17,13 @@ from dietnerf.losses import (
     DepthSmoothness,
     Lipschitz,
     Moment,
-    NeighbourDivergence,
+    NeighborDivergence,
 )
 from dietnerf.sampling import Occupancy, Stratified
 from tests.helpers import Ball
 
 CPU, WHITE = torch.device("cpu"), torch.ones(3)
-LOSSES = [DepthSmoothness, DensitySmoothness, NeighbourDivergence]
+LOSSES = [DepthSmoothness, DensitySmoothness, NeighborDivergence]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ class Fog(AbstractField):
         sigmas = speckles if self.is_speckled else torch.ones_like(speckles)
         return self.amount * sigmas, samples.positions
 
-    def colour(self, features: Tensor, samples: Samples) -> Tensor:
+    def color(self, features: Tensor, samples: Samples) -> Tensor:
         return torch.full_like(features, 0.5)
 
 
@@ -90,7 +90,7 @@ def test_no_sample_is_no_reason_to_stop(scene: Scene):
     sampler.occupied.zero_()
     assert float(value(DensitySmoothness(), scene, field, sampler)) == 0
     assert float(value(DepthSmoothness(), scene, field, sampler)) == 0
-    assert float(value(NeighbourDivergence(), scene, field, sampler)) == 0
+    assert float(value(NeighborDivergence(), scene, field, sampler)) == 0
 
 
 def test_lipschitz_is_the_product_of_the_bounds(scene: Scene):
@@ -98,7 +98,7 @@ def test_lipschitz_is_the_product_of_the_bounds(scene: Scene):
     found = value(Lipschitz(), scene, field)
     products = [
         torch.stack([layer.weight.abs().sum(dim=1).max() for layer in net]).prod()
-        for net in (field.density_net, field.colour_net)
+        for net in (field.density_net, field.color_net)
     ]
     torch.testing.assert_close(found, sum(products))  # at first the weights are as large as allowed
     found.backward()
@@ -115,7 +115,7 @@ def test_lipschitz_needs_bounded_networks():
     [
         (lambda: DepthSmoothness(patch=1), "patch 1"),
         (lambda: DensitySmoothness(way=0.0), "way 0.0"),
-        (lambda: NeighbourDivergence(n_rays=0), "n_rays is 0"),
+        (lambda: NeighborDivergence(n_rays=0), "n_rays is 0"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message: str):

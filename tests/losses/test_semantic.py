@@ -21,8 +21,8 @@ from tests.helpers import Ball, tiny_tower
 CPU, WHITE = torch.device("cpu"), torch.ones(3)
 
 
-class Colours(AbstractImageEncoder):
-    """Knows the mean colour of an image, and what it was shown."""
+class Colors(AbstractImageEncoder):
+    """Knows the mean color of an image, and what it was shown."""
 
     def __init__(self) -> None:
         self.seen: list[Tensor] = []
@@ -60,7 +60,7 @@ def small_mlp() -> MLP:
 
 
 def test_gradient_is_the_finite_difference(scene: Scene, tower):
-    """Of a ball's brightness, through compositing, resize, normalisation and the tower."""
+    """Of a ball's brightness, through compositing, resize, normalization and the tower."""
     loss, ball = prepared(scene, OpenCLIP(**tower)), Ball(sigma=2.0)
     now = moment(ball, Stratified(16))
 
@@ -102,7 +102,7 @@ def test_with_jitter_both_passes_see_the_same_samples(scene: Scene, monkeypatch)
             seen.append(samples.ts)
             return samples, coarse
 
-    prepared(scene, Colours(), resolution=6)(moment(Ball(), Watching(8))).backward()
+    prepared(scene, Colors(), resolution=6)(moment(Ball(), Watching(8))).backward()
     n = len(seen) // 2
     assert n > 1
     for first, second in zip(seen[:n], seen[n:], strict=True):
@@ -111,7 +111,7 @@ def test_with_jitter_both_passes_see_the_same_samples(scene: Scene, monkeypatch)
 
 
 def test_coarse_and_fine_are_both_judged(scene: Scene):
-    encoder = Colours()
+    encoder = Colors()
     loss = prepared(scene, encoder)
     sampler = Importance(small_mlp(), n_coarse=8, n_fine=8)
     both = loss(moment(small_mlp(), sampler))
@@ -121,7 +121,7 @@ def test_coarse_and_fine_are_both_judged(scene: Scene):
 
 
 def test_value_is_one_minus_the_cosine_to_the_photograph(scene: Scene):
-    encoder, ball = Colours(), Ball()
+    encoder, ball = Colors(), Ball()
     loss = prepared(scene, encoder, target="mean")
     value = loss(moment(ball, Stratified(16)))
     targets = [scene.image(i, WHITE).mean(dim=(0, 1)) - 0.5 for i in range(4)]
@@ -135,7 +135,7 @@ def test_value_is_one_minus_the_cosine_to_the_photograph(scene: Scene):
 
 def test_what_is_rendered_is_the_view_from_there(scene: Scene):
     """At the photographs' own cameras the rendering lies over the photograph, pixel by pixel."""
-    ball, encoder = Ball(), Colours()
+    ball, encoder = Ball(), Colors()
     loss = prepared(scene, encoder, resolution=24)
     loss.viewpoints.poses = lambda n, generator: scene.cameras.c2w[:1]
     loss(moment(ball, Stratified(64)))
@@ -148,7 +148,7 @@ def test_what_is_rendered_is_the_view_from_there(scene: Scene):
 
 
 def test_crop_is_a_part_of_the_view_and_of_the_photograph(scene: Scene):
-    encoder = Colours()
+    encoder = Colors()
     loss = prepared(scene, encoder, crop=0.5, resolution=12, crop_target=True)
     loss.viewpoints.poses = lambda n, generator: scene.cameras.c2w[:1]
     corners = set()
@@ -167,7 +167,7 @@ def test_crop_is_a_part_of_the_view_and_of_the_photograph(scene: Scene):
 
 
 def test_each_photograph_in_turn(scene: Scene):
-    loss = prepared(scene, Colours(), target="in_turn", every=3)
+    loss = prepared(scene, Colors(), target="in_turn", every=3)
     field = moment(Ball(), Stratified(4))
     targets = [loss._targets(replace(field, index=3 * i), [])[0] for i in range(8)]
     ids = [int((loss.embeddings - target).abs().sum(dim=1).argmin()) for target in targets]
@@ -175,7 +175,7 @@ def test_each_photograph_in_turn(scene: Scene):
 
 
 def test_augmented_views_differ_and_repeat(scene: Scene):
-    encoder = Colours()
+    encoder = Colors()
     plain, changed = prepared(scene, encoder), prepared(scene, encoder, augment=True)
     global_state = torch.get_rng_state()
     views = [loss(moment(Ball(), Stratified(8))) and encoder.seen[-1] for loss in (plain, changed)]
@@ -186,11 +186,11 @@ def test_augmented_views_differ_and_repeat(scene: Scene):
 
 
 def test_weight_follows_its_schedule():
-    loss = SemanticConsistency(Colours(), weight=1.0, every=10, start=20, stop=60, final_weight=0.0)
+    loss = SemanticConsistency(Colors(), weight=1.0, every=10, start=20, stop=60, final_weight=0.0)
     weights = {step: loss.weight_at(step, 100) for step in (0, 10, 20, 25, 30, 40, 50, 60, 70)}
     expected = {20: 1.0, 30: 0.75, 40: 0.5, 50: 0.25}
     assert weights == {step: expected.get(step, 0.0) for step in weights}
-    assert SemanticConsistency(Colours(), weight=0.3).weight_at(90, 100) == 0.3
+    assert SemanticConsistency(Colors(), weight=0.3).weight_at(90, 100) == 0.3
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_weight_follows_its_schedule():
 )
 def test_settings_that_mean_nothing(options, sentence):
     with pytest.raises(UserError, match=sentence):
-        SemanticConsistency(Colours(), **options)
+        SemanticConsistency(Colors(), **options)
 
 
 def test_the_term_alone_raises_the_cosine_of_views_that_it_never_saw(scene: Scene, tower):

@@ -27,11 +27,11 @@ from tests.prepare.shots import cameras_around, take
 FOCAL = 400 / 2 / np.tan(0.6911112 / 2)  # of the generated scenes, pixels
 
 
-def grey(folder: Path, n: int) -> Path:
+def gray(folder: Path, n: int) -> Path:
     """Photographs on which nothing stands out."""
     folder.mkdir()
     for i in range(n):
-        iio.imwrite(folder / f"grey_{i}.png", np.full((60, 80, 3), 120 + i, np.uint8))
+        iio.imwrite(folder / f"gray_{i}.png", np.full((60, 80, 3), 120 + i, np.uint8))
     return folder
 
 
@@ -109,9 +109,9 @@ def test_a_scene_is_not_written_over(scene: Path, capsys):
 def test_photos_without_a_pattern(tmp_path: Path, capsys):
     pytest.importorskip("pycolmap")
     (tmp_path / "scene").mkdir()
-    sentence = refused(capsys, main, grey(tmp_path / "photos", 4), tmp_path / "scene")
+    sentence = refused(capsys, main, gray(tmp_path / "photos", 4), tmp_path / "scene")
     assert "only 0 of 4 photos could be placed, and a scene needs 3" in sentence
-    assert "grey_2.png (0 features, shares enough of them with 0 photos)" in sentence
+    assert "gray_2.png (0 features, shares enough of them with 0 photos)" in sentence
     assert "newspaper" in sentence and "20 degrees" in sentence
     assert list((tmp_path / "scene").iterdir()) == []
 
@@ -126,14 +126,14 @@ def test_what_was_placed_is_said(scene: Path, tmp_path: Path, capsys):
 
 def test_too_few_photos(tmp_path: Path, capsys):
     pytest.importorskip("pycolmap")
-    sentence = refused(capsys, main, grey(tmp_path / "photos", 2), tmp_path / "scene")
+    sentence = refused(capsys, main, gray(tmp_path / "photos", 2), tmp_path / "scene")
     assert "has 2 photos; a scene needs at least 3" in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_without_pycolmap(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycolmap", None)
-    sentence = refused(capsys, main, grey(tmp_path / "photos", 3), tmp_path / "scene")
+    sentence = refused(capsys, main, gray(tmp_path / "photos", 3), tmp_path / "scene")
     assert "needs pycolmap: `pip install 'dietnerf[prepare]'`" in sentence
 
 
@@ -163,7 +163,7 @@ def test_colmap_may_end_its_process(tmp_path: Path, capsys, monkeypatch):
     """So it does where its database has no room."""
     pytest.importorskip("pycolmap")
     monkeypatch.setattr(module, "extract", end_at_once)
-    sentence = refused(capsys, main, grey(tmp_path / "photos", 3), tmp_path / "scene")
+    sentence = refused(capsys, main, gray(tmp_path / "photos", 3), tmp_path / "scene")
     assert "COLMAP failed (" in sentence and "MB are free" in sentence
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "scene.partial"}
 

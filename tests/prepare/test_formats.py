@@ -27,7 +27,7 @@ def with_lens(scene: Scene, coefficients: list[float], is_fisheye: bool = False)
     cameras = replace(
         scene.cameras,
         focal=scene.cameras.focal * torch.tensor([1.0, 1.02]) * strength,
-        centre=scene.cameras.centre + torch.tensor([0.7, -0.4]),
+        center=scene.cameras.center + torch.tensor([0.7, -0.4]),
         distortion=strength * torch.tensor(coefficients),
         is_fisheye=torch.full((n,), is_fisheye),
     )
@@ -53,7 +53,7 @@ def test_blender(scene: Scene, tmp_path):
 
 def test_llff(scene: Scene, tmp_path):
     write_llff(scene, tmp_path)
-    reader = LLFF(str(tmp_path), 1, 0, recentre=False, bd_factor=None, near=2.0)
+    reader = LLFF(str(tmp_path), 1, 0, recenter=False, bd_factor=None, near=2.0)
     check_rays(reader.read("train"), scene)
 
 

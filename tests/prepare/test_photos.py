@@ -17,7 +17,7 @@ Base, IFD = ExifTags.Base, ExifTags.IFD
 
 
 def picture(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
-    """Smooth enough for JPEG, other corners in other colours."""
+    """Smooth enough for JPEG, other corners in other colors."""
     corners = np.random.default_rng(seed).integers(0, 255, (2, 2, 3), dtype=np.uint8)
     return Image.fromarray(corners).resize((width, height), Image.Resampling.BILINEAR)
 
@@ -61,7 +61,7 @@ def test_copies_are_upright(orientation: int, tmp_path: Path):
         ({}, None),
         ({"FocalLengthIn35mmFilm": 36}, 36 / math.hypot(36, 24) * math.hypot(3000, 2000)),
         ({"FocalLength": 50.0}, None),
-        # 100 pixels a millimetre, which are 2540 an inch and 1000 a centimetre; half size.
+        # 100 pixels a millimeter, which are 2540 an inch and 1000 a centimeter; half size.
         ({"FocalLength": 50.0, "FocalPlaneXResolution": 2540.0, "ExifImageWidth": 6000}, 2500.0),
         ({"FocalLength": 50.0, "FocalPlaneXResolution": 1000.0,
           "FocalPlaneResolutionUnit": 3}, 5000.0),
@@ -78,7 +78,7 @@ def test_focal_length_in_pixels(details: dict[str, object], focal: float | None)
 def test_unusual_pictures_become_usual_ones(tmp_path: Path):
     plain = picture()
     plain.convert("P").save(tmp_path / "palette.png")
-    plain.convert("L").save(tmp_path / "grey.jpg")
+    plain.convert("L").save(tmp_path / "gray.jpg")
     plain.convert("CMYK").save(tmp_path / "cmyk.jpg")
     Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(tmp_path / "deep.png")
     plain.save(tmp_path / "wrong.jpg", format="PNG")

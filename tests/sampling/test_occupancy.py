@@ -97,13 +97,13 @@ def test_emptied_cells_come_back_and_cleared_ones_go(device: str):
     assert len(sampler.sample(inward_rays(50).to(device), field, None)[0]) == 0
     field.radius = 1.0
     train(sampler, field, range(64, 64 + 16 * 600))
-    centres = (torch.arange(16) + 0.5) / 16 * 3 - 1.5
-    is_inside = torch.cartesian_prod(centres, centres, centres).norm(dim=-1) < 0.8
+    centers = (torch.arange(16) + 0.5) / 16 * 3 - 1.5
+    is_inside = torch.cartesian_prod(centers, centers, centers).norm(dim=-1) < 0.8
     # A cell is missed by 600 draws of one in 128 in a case of a hundred.
     assert unpacked(sampler)[is_inside].float().mean() > 0.95
     field.radius = 0.5
     train(sampler, field, range(64, 64 + 16 * 800))
-    is_outside = torch.cartesian_prod(centres, centres, centres).norm(dim=-1) > 0.7
+    is_outside = torch.cartesian_prod(centers, centers, centers).norm(dim=-1) > 0.7
     assert unpacked(sampler)[is_outside].sum() == 0
 
 

@@ -1,4 +1,4 @@
-"""SkippingAdam as an optimiser: against torch's, over groups, reloads, schedules and Lightning."""
+"""SkippingAdam as an optimizer: against torch's, over groups, reloads, schedules and Lightning."""
 
 import copy
 import io

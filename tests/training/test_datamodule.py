@@ -29,8 +29,8 @@ def draw(
     return source.draw(n_rays, step_generator("rays", step, rank, source.storage), fraction)
 
 
-def test_colours_belong_to_their_rays(device: str):
-    """Every ray's colour is found in the photographs at the pixel that the ray goes through."""
+def test_colors_belong_to_their_rays(device: str):
+    """Every ray's color is found in the photographs at the pixel that the ray goes through."""
     data = module()
     scene, batch = data.scenes["train"], draw(data, device=device)
     assert batch.rgb.device.type == device

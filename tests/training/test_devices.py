@@ -64,7 +64,7 @@ main()
 """
 SOMETIMES = (
     *("Reprojection", "Distortion", "RayEntropy", "OpacityEntropy", "Occlusion", "EmptyBackground"),
-    *("DensitySmoothness", "DepthSmoothness", "NeighbourDivergence", "Lipschitz"),
+    *("DensitySmoothness", "DepthSmoothness", "NeighborDivergence", "Lipschitz"),
 )
 AVERAGE = {"decay": 0.9, "update_every_n_steps": 1, "use_buffers": False}
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]

@@ -66,7 +66,7 @@ def test_every_loss_is_logged(run: Path, everything: Path):
     tags = EventAccumulator(str(run)).Reload().Tags()["scalars"]
     for loss in ("distortion", "ray_entropy", "opacity_entropy", "silhouette", "empty_background"):
         assert f"train/{loss}" in tags
-    for loss in ("depth_smoothness", "density_smoothness", "neighbour_divergence", "lipschitz"):
+    for loss in ("depth_smoothness", "density_smoothness", "neighbor_divergence", "lipschitz"):
         assert f"train/{loss}_weighted" in tags
 
 

@@ -51,7 +51,7 @@ def refined() -> dict[str, Any]:
     ]
     return {
         "field": ensemble,
-        "losses": losses("Photometric", "DensitySmoothness", "NeighbourDivergence"),
+        "losses": losses("Photometric", "DensitySmoothness", "NeighborDivergence"),
         "schedules": schedules,
         "refinement": {"class_path": "CameraRefinement", "init_args": {"refines_focal": True}},
     }

@@ -62,7 +62,7 @@ def test_a_step_without_numbers_is_skipped_and_counted(optimizer: str, tmp_path,
 
 
 def test_where_the_device_is_not_waited_for_the_gradient_is_none(tmp_path, monkeypatch):
-    """What runs on a GPU, on a CPU: the same for an optimiser that skips what has no gradient."""
+    """What runs on a GPU, on a CPU: the same for an optimizer that skips what has no gradient."""
     monkeypatch.setattr(guard, "ASKED", ())
     spoil(monkeypatch, lambda _, step: step in (4, 5, 6, 7))
     fit(tmp_path / "run")
@@ -136,15 +136,15 @@ def test_a_collapsed_field_begins_anew_once(tmp_path, monkeypatch, capsys):
     assert "seed_everything: 8" in (run / "config.yaml").read_text()
 
 
-GREYS = torch.linspace(0, 1, 100)[:, None].expand(100, 3)
+GRAYS = torch.linspace(0, 1, 100)[:, None].expand(100, 3)
 WHITE = torch.ones(100, 3)
 PICTURES = {
-    "nothing where something is": (0.0, WHITE, GREYS, True),
+    "nothing where something is": (0.0, WHITE, GRAYS, True),
     "nothing where nothing is": (0.0, WHITE, WHITE, False),
-    "a white wall where something is": (1.0, WHITE, GREYS, True),
+    "a white wall where something is": (1.0, WHITE, GRAYS, True),
     "a wall where a wall is": (1.0, WHITE, WHITE, False),
-    "an opaque room": (1.0, GREYS, GREYS, False),
-    "fog": (0.5, WHITE, GREYS, False),
+    "an opaque room": (1.0, GRAYS, GRAYS, False),
+    "fog": (0.5, WHITE, GRAYS, False),
 }
 
 
@@ -157,7 +157,7 @@ def test_what_counts_as_collapsed(picture: str):
 
 
 def test_fog_right_before_the_cameras_is_a_fault():
-    fog = RayStats(torch.full((100,), 0.99), GREYS, GREYS, WHITE, torch.full((100,), 1.01))
+    fog = RayStats(torch.full((100,), 0.99), GRAYS, GRAYS, WHITE, torch.full((100,), 1.01))
     assert "right before the cameras (mean opacity 0.9900, median depth 1.01" in fault_of(fog)
 
 

@@ -116,8 +116,8 @@ def test_a_control_takes_no_other_value(viewer: Viewer, browser: ClientConnectio
     browser.send(hostile.update(controls(viewer)["Show"], value="depth"))
     assert is_shown_a_picture(viewer, browser)
     wait_for(lambda: viewer._shown.value == "depth")
-    browser.send(hostile.update(controls(viewer)["Show"], value="colour"))
-    wait_for(lambda: viewer._shown.value == "colour")
+    browser.send(hostile.update(controls(viewer)["Show"], value="color"))
+    wait_for(lambda: viewer._shown.value == "color")
 
 
 def test_a_choice_that_is_none_is_taken_back(viewer: Viewer, browser: ClientConnection):
@@ -125,7 +125,7 @@ def test_a_choice_that_is_none_is_taken_back(viewer: Viewer, browser: ClientConn
     wait_for(lambda: viewer.is_watched)
     browser.send(hostile.update(controls(viewer)["Show"], value="nope"))
     wait_for(lambda: "nope" in str(viewer._shown.value) or viewer._shown.update_timestamp)
-    wait_for(lambda: viewer._shown.value == "colour")
+    wait_for(lambda: viewer._shown.value == "color")
     assert is_shown_a_picture(viewer, browser)
 
 

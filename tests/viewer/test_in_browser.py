@@ -143,8 +143,8 @@ def show_cameras(driver: Driver, viewer: Viewer) -> None:
     for frustum in viewer._frusta:
         frustum.visible = True
     (watcher,) = viewer._watchers.values()
-    centre = viewer.around.centre.numpy()
-    watcher.client.camera.position = centre + 1.7 * (watcher.client.camera.position - centre)
+    center = viewer.around.center.numpy()
+    watcher.client.camera.position = center + 1.7 * (watcher.client.camera.position - center)
     settled(viewer)
     keep_screenshot(driver, "viewer")
 

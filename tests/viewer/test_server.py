@@ -40,7 +40,7 @@ def test_a_camera_goes_to_the_browser_and_back(shown_run: Path):
     back = seen_by(Client(cameras, 64, 64).camera, cameras, around)
     torch.testing.assert_close(back.c2w, cameras.c2w[:1], atol=1e-6, rtol=0)
     torch.testing.assert_close(back.focal, cameras.focal[:1], atol=1e-4, rtol=0)
-    torch.testing.assert_close(back.centre, cameras.centre[:1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(back.center, cameras.center[:1], atol=1e-4, rtol=0)
     torch.testing.assert_close(back.near, cameras.near[:1], atol=1e-5, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""Neighbouring rays should see the same surface."""
+"""Neighboring rays should see the same surface."""
 
 from dataclasses import replace
 from typing import Any, final
@@ -16,7 +16,7 @@ TINY = 1e-10
 
 
 @final
-class NeighbourDivergence(AbstractSceneLoss):
+class NeighborDivergence(AbstractSceneLoss):
     """Kullback-Leibler divergence, in nats, of where a training ray's light is stopped from where
     it is on a ray close by (InfoNeRF, Kim et al. 2022, section 3.3, eq. 10).
 
@@ -42,7 +42,7 @@ class NeighbourDivergence(AbstractSceneLoss):
         super().__init__(weight, **when)
         if n_rays < 1 or not pixels > 0:
             raise UserError(
-                f"NeighbourDivergence: n_rays is {n_rays}, pixels {pixels}; they must be at least "
+                f"NeighborDivergence: n_rays is {n_rays}, pixels {pixels}; they must be at least "
                 "1 and above 0"
             )
         self.n_rays = n_rays
