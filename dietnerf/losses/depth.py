@@ -1,5 +1,6 @@
 """Distances that are known should be those of the scene."""
 
+import warnings
 from typing import Any, final
 
 import torch
@@ -26,11 +27,18 @@ class Depth(AbstractSceneLoss):
         n_rays: pixels in a step.
         tolerance: difference, as a share of the way from near to far, below which it counts by its
             square.
+        is_optional: where no training photo has a known distance, count for nothing, with a
+            warning; otherwise that is refused.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
     def __init__(
-        self, weight: float = 0.1, n_rays: int = 256, tolerance: float = 0.01, **when: Any
+        self,
+        weight: float = 0.1,
+        n_rays: int = 256,
+        tolerance: float = 0.01,
+        is_optional: bool = False,
+        **when: Any,
     ) -> None:
         super().__init__(weight, **when)
         if n_rays < 1 or not tolerance > 0:
@@ -40,18 +48,22 @@ class Depth(AbstractSceneLoss):
             )
         self.n_rays = n_rays
         self.tolerance = tolerance
+        self.is_optional = is_optional
 
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
-        known = torch.zeros(0) if scene.depths is None else scene.depths > 0
+        depths = torch.zeros(scene.images.shape[:3]) if scene.depths is None else scene.depths
+        known = depths > 0
         if scene.masks is not None:
             known = known & scene.masks
         self.places = known.nonzero()  # (n_known, 3): image, row, column
-        if scene.depths is None or not len(self.places):
-            raise UserError(
-                "the loss Depth needs depth maps or sparse points, which the training photos "
-                "lack: leave it out"
-            )
-        self.depths = scene.depths[known]
+        if not len(self.places):
+            needs = "depth maps or sparse points, which the training photos lack"
+            if not self.is_optional:
+                raise UserError(f"the loss Depth needs {needs}: leave it out")
+            warnings.warn(f"the loss Depth needs {needs}: it counts for nothing", stacklevel=2)
+            self.stop = self.start
+            return
+        self.depths = depths[known]
         self.cameras = scene.cameras
 
     def forward(self, moment: Moment) -> Tensor:

@@ -162,6 +162,14 @@ def test_depth_is_asked_for_only_where_it_is_known_and_counts(scene: Scene):
         Depth(n_rays=0)
 
 
+@pytest.mark.parametrize("masks", [None, torch.ones(4, 32, 32, dtype=torch.bool)])
+def test_an_optional_depth_counts_for_nothing_where_none_is_known(masks, scene: Scene):
+    loss = Depth(is_optional=True)
+    with pytest.warns(UserWarning, match="which the training photos lack: it counts for nothing"):
+        loss.prepare(replace(scene, depths=None, masks=masks), WHITE, CPU)
+    assert {loss.weight_at(step, 100) for step in range(100)} == {0.0}
+
+
 def scene_of(cameras: Cameras) -> Scene:
     images = torch.zeros(4, 32, 32, 3, dtype=torch.uint8)
     return Scene(images, cameras, torch.arange(4), ("a", "b", "c", "d"))
