@@ -16,7 +16,7 @@ from common import TUNED, median_ratio, report, serve, take_turns
 from torch import Tensor
 
 from dietnerf.ops import composite
-from dietnerf.training.process import keep_freed_memory
+from dietnerf.training.runtime import keep_freed_memory
 
 N_RAYS = 16_384
 N_PER_RAY = 64

@@ -35,7 +35,7 @@ from common import ROOT, has_lego, report, synchronize
 from torch import Tensor
 
 from dietnerf.data.ray_sampling import RayBatch
-from dietnerf.losses import Step
+from dietnerf.losses import RayLossInput
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import render_rays
 from dietnerf.training.cli import main as dietnerf
@@ -104,7 +104,7 @@ class Windows(pl.Callback):
         found = {"rounds": self.rounds, "memory": [self.memory, peak_memory()]}
         (Path(trainer.default_root_dir) / RESULTS).write_text(json.dumps(found))
 
-    def _count(self, loss: Any, args: tuple[Step], value: Tensor) -> None:
+    def _count(self, loss: Any, args: tuple[RayLossInput], value: Tensor) -> None:
         rendering = args[0].rendering
         self.n_marched.append(rendering.samples.n_sampled)
         self.n_counted.append(rendering.weights.detach().count_nonzero())
@@ -159,7 +159,7 @@ def bare_step(
         rendering, coarse = render_rays(
             batch.rays, system.field, system.sampler, batch.background, next(draws), capacity
         )
-        made = Step(step, batch.rays, batch.rgb, batch.background, rendering, coarse)
+        made = RayLossInput(step, batch.rays, batch.rgb, batch.background, rendering, coarse)
         loss = torch.stack([loss.weight * loss(made) for loss in system.losses]).sum()
     optimizer.zero_grad()
     if scaler is None:

@@ -21,7 +21,7 @@ from statistics import median
 from common import ROOT, has_lego, median_ratio, report, seconds_in_turns
 
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
-from dietnerf.training.process import prepare_process
+from dietnerf.training.runtime import prepare_process
 
 SIZE = 200
 SIZES = (SIZE, 100, 400, 800, 1600)

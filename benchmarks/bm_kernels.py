@@ -32,7 +32,7 @@ from op_cases import (
     render_hash_grid_kernels,
 )
 
-from dietnerf.training.process import keep_freed_memory
+from dietnerf.training.runtime import keep_freed_memory
 
 N_RAYS = 2048
 COPIED = 2**25  # numbers: 128 MB, far more than a cache holds

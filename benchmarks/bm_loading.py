@@ -51,7 +51,7 @@ def read(root: str, downscale: str) -> None:
     """Print seconds for the listing and for the pixels, bytes of the photos, and what the process
     took before and at its peak."""
     from dietnerf.data import Transforms
-    from dietnerf.training.process import prepare_process
+    from dietnerf.training.runtime import prepare_process
 
     prepare_process()
     before, started = psutil.Process().memory_info().rss, time.perf_counter()

@@ -31,12 +31,12 @@ from common import ROOT, has_lego, median_ratio, report, seconds_in_turns
 from torch import Tensor
 
 from dietnerf.fields import MLP
-from dietnerf.losses import Moment, SemanticConsistency, Step
+from dietnerf.losses import RayLossInput, SceneContext, SemanticConsistency
 from dietnerf.renderer import render_rays
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.sampling import Importance, Occupancy
 from dietnerf.semantics import AbstractImageEncoder, OpenCLIP
-from dietnerf.training.process import prepare_process
+from dietnerf.training.runtime import prepare_process
 from dietnerf.training.system import DietNeRF
 
 CPU = torch.device("cpu")
@@ -99,9 +99,9 @@ class Bench:
         self.generator = torch.Generator().manual_seed(0)
         self.n_rays = 2048
 
-    def moment(self, field: Any = None, sampler: Any = None) -> Moment:
+    def context(self, field: Any = None, sampler: Any = None) -> SceneContext:
         field, sampler = field or self.system.field, sampler or self.system.sampler
-        return Moment(0, field, sampler, self.background, self.generator)
+        return SceneContext(0, field, sampler, self.background, self.generator)
 
     def plain_step(self, n_samples: int = 32_768) -> None:
         """As many random rays as have about `n_samples` samples."""
@@ -116,7 +116,7 @@ class Bench:
         )
         self.n_rays = max(1, round(self.n_rays * n_samples / max(len(rendering.weights), 1)))
         zeros = torch.zeros_like(rays.rays_o)
-        made = Step(0, rays, zeros, zeros, rendering, coarse)
+        made = RayLossInput(0, rays, zeros, zeros, rendering, coarse)
         system.ray_losses[0](made).backward()
         system.zero_grad()
 
@@ -131,9 +131,9 @@ class Bench:
         return loss
 
 
-def step_of(loss: SemanticConsistency, moment: Moment) -> None:
-    loss(moment).backward()
-    for module in (moment.field, moment.sampler):
+def step_of(loss: SemanticConsistency, context: SceneContext) -> None:
+    loss(context).backward()
+    for module in (context.field, context.sampler):
         module.zero_grad()
 
 
@@ -152,7 +152,7 @@ def print_memory(run: Path, resolution: int) -> None:
     for _ in range(30):
         bench.plain_step()
         if resolution > 0:
-            step_of(loss, bench.moment())
+            step_of(loss, bench.context())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -161,8 +161,8 @@ def mlp_seconds(bench: Bench) -> dict[str, float]:
     loss = bench.semantic_loss(MeanColor(), resolution=56)
     grid = bench.system.sampler
     assert isinstance(grid, Occupancy)
-    coarse = bench.moment(MLP(), Importance(MLP(), 64, 128))
-    occupancy = bench.moment(MLP(), grid)
+    coarse = bench.context(MLP(), Importance(MLP(), 64, 128))
+    occupancy = bench.context(MLP(), grid)
     networks = [authors.Network(), authors.Network()]
     rays = loss.viewpoints.draw(1, bench.generator).windowed(0, 0, 200, 56).image_rays(0)
 
@@ -207,8 +207,8 @@ def main() -> None:
         image = torch.rand(1, 3, 224, 224, requires_grad=True)
         sides = {
             "plain": bench.plain_step,
-            "vit": lambda: step_of(vit, bench.moment()),
-            "small": lambda: step_of(small, bench.moment()),
+            "vit": lambda: step_of(vit, bench.context()),
+            "small": lambda: step_of(small, bench.context()),
             "vit_alone": lambda: vit.encoder(image).sum().backward(),
             "small_alone": lambda: small.encoder(image).sum().backward(),
         }

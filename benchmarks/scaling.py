@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from dietnerf.renderer import render_rays
 from dietnerf.training.adam import SkippingAdam
-from dietnerf.training.process import keep_freed_memory
+from dietnerf.training.runtime import keep_freed_memory
 
 N_RAYS = 2048
 N_STEPS = 384

@@ -25,7 +25,7 @@ import torch
 import yaml
 from common import ROOT, has_lego
 
-from dietnerf.losses import Moment, SemanticConsistency
+from dietnerf.losses import SceneContext, SemanticConsistency
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.semantics import OpenCLIP
 
@@ -67,7 +67,7 @@ def unseen_cosine(run: Path, encoder: OpenCLIP) -> float:
         generator = torch.Generator().manual_seed(UNSEEN_SEED)
         cosines = []
         for _ in range(N_UNSEEN):
-            moment = Moment(0, system.field, system.sampler, background, generator)
+            moment = SceneContext(0, system.field, system.sampler, background, generator)
             cosines.append(1 - float(loss(moment)))
     return mean(cosines)
 

@@ -66,7 +66,7 @@ def sum_in_chunks(
     return gradients.attached_to(torch.stack(losses).sum()), torch.stack(all_stats).sum(dim=0)
 
 
-def judge_in_chunks(
+def deferred_backprop(
     render: Callable[[Chunk], Tensor],
     chunks: Sequence[Chunk],
     loss_of: Callable[[Tensor], Tensor],
@@ -107,7 +107,7 @@ def judge_in_chunks(
 
 
 class _Gradients:
-    """Gradients of parameters, gathered part by part."""
+    """Gradients of parameters, all_gather part by part."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = parameters

@@ -7,8 +7,8 @@ import difflib
 import sys
 from importlib import import_module
 
+from dietnerf.commands import COMMANDS, overview
 from dietnerf.errors import UserError, exit_on_user_error
-from dietnerf.helps import COMMANDS, overview
 from dietnerf.option_names import check_command, check_training, missing
 
 ALSO = {"look": "report"}  # names that commands had before

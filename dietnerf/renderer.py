@@ -14,7 +14,7 @@ from dietnerf.geometry.rays import Rays, Rendering
 from dietnerf.sampling.base import AbstractSampler
 
 
-def picture_precision(device: torch.device) -> AbstractContextManager[object]:
+def inference_autocast(device: torch.device) -> AbstractContextManager[object]:
     """What pictures of 8 bits need: on a GPU half precision, in which the fast field goes from rays
     to pixels in one kernel."""
     if device.type != "cuda":

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dietnerf.chunks import judge_in_chunks, sum_in_chunks
+from dietnerf.chunks import deferred_backprop, sum_in_chunks
 
 
 def gradients(n_chunks: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor | None]]:
@@ -51,7 +51,7 @@ def judged(n_chunks: int, scale: float = 1.0, is_half: bool = False):
     if n_chunks == 0:  # what it is to be the same as
         loss = loss_of(render(places))
     else:
-        loss = judge_in_chunks(render, places.chunk(n_chunks), loss_of, module)
+        loss = deferred_backprop(render, places.chunk(n_chunks), loss_of, module)
     (0.5 * loss).backward()
     return loss.detach(), [p.grad for p in module.parameters()]
 
@@ -76,6 +76,8 @@ def test_tiny_gradients_of_an_image_survive_half_precision(n_chunks: int):
 def test_without_gradients_there_is_the_value(n_chunks: int):
     module, places = nn.Linear(3, 3), torch.randn(12, 3)
     with torch.no_grad():
-        loss = judge_in_chunks(module, places.chunk(n_chunks), lambda x: x.square().mean(), module)
+        loss = deferred_backprop(
+            module, places.chunk(n_chunks), lambda x: x.square().mean(), module
+        )
         torch.testing.assert_close(loss, module(places).square().mean())
     assert not loss.requires_grad

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dietnerf import helps, main
-from dietnerf.helps import COMMANDS
+from dietnerf import commands, main
+from dietnerf.commands import COMMANDS
 from dietnerf.option_names import check_command, check_training
 from tests.helpers import refused
 
@@ -92,14 +92,14 @@ def test_every_command_gets_its_words(monkeypatch: pytest.MonkeyPatch):
     main.main(["render", "runs/x", "--frames", "3"])
     main.main(["render", "--help", "all"])
     assert called == [
-        (helps.TRAINING, ["fit", "--config", "quickstart"]),
-        (helps.TRAINING, ["look", "--run", "x"]),
+        (commands.TRAINING, ["fit", "--config", "quickstart"]),
+        (commands.TRAINING, ["look", "--run", "x"]),
         ("dietnerf.export.render", ["runs/x", "--frames", "3"]),
         ("dietnerf.export.render", ["--help"]),
     ]
     monkeypatch.setattr(sys, "argv", ["dietnerf", "report", "--scene", "x"])
     main.main()
-    assert called[-1] == (helps.TRAINING, None) and sys.argv[1:] == ["look", "--scene", "x"]
+    assert called[-1] == (commands.TRAINING, None) and sys.argv[1:] == ["look", "--scene", "x"]
 
 
 def test_options_of_classes_are_left_to_the_parser():

@@ -7,7 +7,7 @@ from dietnerf.errors import UserError
 from dietnerf.fields import base
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
-from dietnerf.renderer import picture_precision, render_image, render_rays
+from dietnerf.renderer import inference_autocast, render_image, render_rays
 from dietnerf.sampling import Stratified
 from tests.conftest import needs_cuda
 from tests.helpers import Ball, inward_rays
@@ -119,12 +119,12 @@ def test_constant_density_stops_the_light_that_physics_says():
 
 
 def test_pictures_on_a_cpu_are_as_exact_as_training():
-    with picture_precision(torch.device("cpu")):
+    with inference_autocast(torch.device("cpu")):
         assert not torch.is_autocast_enabled("cpu")
 
 
 @needs_cuda
 def test_pictures_on_cuda_are_in_half_precision():
-    with picture_precision(torch.device("cuda")):
+    with inference_autocast(torch.device("cuda")):
         assert torch.is_autocast_enabled("cuda")
         assert torch.get_autocast_dtype("cuda") == torch.float16

@@ -7,21 +7,21 @@ from dietnerf.data.nerfstudio import Transforms
 from dietnerf.data.procedural import Procedural
 from dietnerf.data.scene import AbstractReader, Capture, Scene, Split, require_alpha
 from dietnerf.data.views import (
-    AbstractViews,
+    AbstractViewSelector,
     AllViews,
     EvenViews,
     ExplicitViews,
     FarthestViews,
     FirstViews,
     OneSideViews,
-    SeededViews,
+    RandomViews,
 )
 
 __all__ = [
     "COLMAP",
     "LLFF",
     "AbstractReader",
-    "AbstractViews",
+    "AbstractViewSelector",
     "AllViews",
     "Blender",
     "Capture",
@@ -31,8 +31,8 @@ __all__ = [
     "FirstViews",
     "OneSideViews",
     "Procedural",
+    "RandomViews",
     "Scene",
-    "SeededViews",
     "Split",
     "Transforms",
     "require_alpha",

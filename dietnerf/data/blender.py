@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.blender_listing import Frame, check_files, common_camera, read_listing
+from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import (
     exists,
 )
 from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, shrink
 from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
-from dietnerf.data.nearby import find_folder
-from dietnerf.data.problems import Problems
+from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import blender_range
-from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
+from dietnerf.data.scene import AbstractReader, DatasetIndex, Scene, Split, view_names
 from dietnerf.data.shots import Intrinsics, check_range, warn_off_center
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
@@ -66,7 +66,7 @@ class Blender(AbstractReader):
         self.pixel_centers = pixel_centers
         self.test_every = test_every
 
-    def listing(self, split: Split) -> Listing | None:
+    def listing(self, split: Split) -> DatasetIndex | None:
         """The views of a split in the order of its JSON list; None where there is no such list."""
         if self.is_auto:
             self.downscale, self.is_auto = self._fitting(), False
@@ -92,7 +92,7 @@ class Blender(AbstractReader):
             )
 
         n_bytes = cameras.width * cameras.height * header.n_channels
-        return Listing(cameras, ids, names, n_bytes, load)
+        return DatasetIndex(cameras, ids, names, n_bytes, load)
 
     def _fitting(self) -> float:
         """The downscale that suits the training views."""
@@ -109,7 +109,7 @@ class Blender(AbstractReader):
         content, frames = read_listing(listing)
         if split == "test":
             frames = self._thin_out(frames, listing)
-        problems = Problems(self.folder)
+        problems = ErrorCollector(self.folder)
         check_files(frames, self.folder, problems)
         problems.stop()
         return content, frames
@@ -129,7 +129,7 @@ class Blender(AbstractReader):
 
     def _common_header(self, frames: list[Frame]) -> Header:
         """Size and channels that all files have."""
-        problems = Problems(self.folder)
+        problems = ErrorCollector(self.folder)
         first: Header | None = None
         for frame in frames:
             with problems.caught():
@@ -161,7 +161,7 @@ class Blender(AbstractReader):
                 image = shrink(image, width, height, self.resize_alpha)
             images[i] = image
 
-        problems = Problems(self.folder)
+        problems = ErrorCollector(self.folder)
         in_parallel(read, len(frames), problems, header.width * header.height)
         problems.stop()
         return images

@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
+from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, entry, exists, find_image, read_object
 from dietnerf.data.images import Header
 from dietnerf.data.intrinsics import read_intrinsics
-from dietnerf.data.nearby import file_instead, instead
-from dietnerf.data.problems import Problems
+from dietnerf.data.path_suggestions import file_instead, instead
 from dietnerf.data.shots import Intrinsics
 from dietnerf.errors import UserError
 from dietnerf.geometry.poses import rigid
@@ -66,7 +66,7 @@ def common_camera(
 def read_listing(listing: Path) -> tuple[dict[str, Any], list[Frame]]:
     """The content and the frames of one checked `transforms_*.json`."""
     content = read_object(listing)
-    problems = Problems(listing)
+    problems = ErrorCollector(listing)
     frames = []
     with problems.caught():
         if content.get("fl_x") is None:
@@ -107,7 +107,7 @@ def _read_frame(content: Any, position: int, listing: Path) -> Frame:
     return Frame(position, path, rigid(matrix, f"{where} ({name})"))
 
 
-def check_files(frames: list[Frame], folder: Path, problems: Problems) -> None:
+def check_files(frames: list[Frame], folder: Path, problems: ErrorCollector) -> None:
     """Note which images do not exist, or lie outside of the scene's folder."""
     missing = [frame.path for frame in frames if not exists(frame.path)]
     if missing:

@@ -16,10 +16,10 @@ from dietnerf.data.colmap_model import (
     read_model,
     rotation,
 )
+from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, exists, find_image
 from dietnerf.data.loading import Downscale
-from dietnerf.data.nearby import find_folder
-from dietnerf.data.problems import Problems
+from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import range_of_points
 from dietnerf.data.scene import Split
 from dietnerf.data.shots import (
@@ -99,7 +99,7 @@ class COLMAP(AbstractShotReader):
         self.orient, self.scale = orient, scale
         self.near, self.far = near, far
 
-    def shots(self, split: Split, problems: Problems) -> list[Shot] | None:
+    def shots(self, split: Split, problems: ErrorCollector) -> list[Shot] | None:
         folder, model = _largest_model(self.folder)
         photos = photo_folder(self.folder, self.downscale)
         shots, missing, seen = [], [], set[Path]()

@@ -7,8 +7,8 @@ from dietnerf.data.blender import Blender
 from dietnerf.data.colmap import COLMAP
 from dietnerf.data.files import IMAGE_SUFFIXES, exists, read_object
 from dietnerf.data.llff import LLFF
-from dietnerf.data.nearby import places_of
 from dietnerf.data.nerfstudio import Transforms
+from dietnerf.data.path_suggestions import places_of
 from dietnerf.data.scene import AbstractReader
 from dietnerf.errors import UserError
 

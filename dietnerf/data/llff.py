@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.arrays import read_array
+from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import check_stays, list_images
 from dietnerf.data.loading import Downscale
-from dietnerf.data.nearby import find_folder
-from dietnerf.data.problems import Problems
+from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.scene import Split
 from dietnerf.data.shots import (
     Intrinsics,
@@ -76,7 +76,7 @@ class LLFF(AbstractShotReader):
         self.spherify = spherify
         self.near, self.far = near, far
 
-    def shots(self, split: Split, problems: Problems) -> list[Shot] | None:
+    def shots(self, split: Split, problems: ErrorCollector) -> list[Shot] | None:
         listing = self.folder / "poses_bounds.npy"
         rows = read_rows(listing)
         paths = list_images(photo_folder(self.folder, self.downscale))

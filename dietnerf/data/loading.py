@@ -11,8 +11,8 @@ from typing import Literal
 import psutil
 import torch
 
-from dietnerf.data.problems import Problems
-from dietnerf.data.scene import Listing
+from dietnerf.data.error_collector import ErrorCollector
+from dietnerf.data.scene import DatasetIndex
 from dietnerf.errors import UserError
 
 Downscale = float | Literal["auto"]
@@ -48,7 +48,7 @@ def auto_downscale(
     return math.ceil(max(least - ROUNDED, side / AUTO_SIDE, math.sqrt(n_bytes / AUTO_BYTES)))
 
 
-def check_memory(chosen: Sequence[tuple[Listing, list[int]]]) -> None:
+def check_memory(chosen: Sequence[tuple[DatasetIndex, list[int]]]) -> None:
     """Refuse to read more views than there is memory for.
 
     Args:
@@ -71,7 +71,9 @@ def check_memory(chosen: Sequence[tuple[Listing, list[int]]]) -> None:
     )
 
 
-def in_parallel(read: Callable[[int], None], n: int, problems: Problems, n_pixels: int = 0) -> None:
+def in_parallel(
+    read: Callable[[int], None], n: int, problems: ErrorCollector, n_pixels: int = 0
+) -> None:
     """read(0) to read(n - 1) in several threads; their mistakes go to `problems` in this order.
 
     Args:

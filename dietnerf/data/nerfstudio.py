@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import (
     check_stays,
     entry,
@@ -20,9 +21,8 @@ from dietnerf.data.files import (
 )
 from dietnerf.data.intrinsics import read_intrinsics
 from dietnerf.data.loading import Downscale
-from dietnerf.data.nearby import file_instead, find_folder, instead
+from dietnerf.data.path_suggestions import file_instead, find_folder, instead
 from dietnerf.data.ply import read_points
-from dietnerf.data.problems import Problems
 from dietnerf.data.ranges import NgpBox, ranged
 from dietnerf.data.scene import SPLITS, Split
 from dietnerf.data.shots import (
@@ -89,7 +89,7 @@ class Transforms(AbstractShotReader):
         self.near, self.far = near, far
         self.depth_unit = depth_unit
 
-    def shots(self, split: Split, problems: Problems) -> list[Shot] | None:
+    def shots(self, split: Split, problems: ErrorCollector) -> list[Shot] | None:
         splits = self._splits(problems)
         shots = splits.get(split)
         if shots is None:
@@ -103,7 +103,7 @@ class Transforms(AbstractShotReader):
         start = sum(len(splits[other]) for other in list(splits)[: list(splits).index(split)])
         return self._moved(everything)[start : start + len(shots)]
 
-    def _splits(self, problems: Problems) -> dict[Split, list[Shot]]:
+    def _splits(self, problems: ErrorCollector) -> dict[Split, list[Shot]]:
         whole = self.folder / "transforms.json"
         if not exists(whole):
             listings = {split: self.folder / f"transforms_{split}.json" for split in SPLITS}
@@ -120,7 +120,7 @@ class Transforms(AbstractShotReader):
         parts = {s: held_out(by_name, self.hold_every, s) for s in SPLITS} if shots else {}
         return {split: part for split, part in parts.items() if part is not None}
 
-    def _read_listing(self, listing: Path, problems: Problems) -> list[Shot]:
+    def _read_listing(self, listing: Path, problems: ErrorCollector) -> list[Shot]:
         content = read_object(listing)
         frames = entry(content, "frames", (list,), listing)
         if not frames:
@@ -227,7 +227,7 @@ def _sparse_points(content: dict[str, Any], folder: Path) -> Tensor | None:
 
 
 def _named_splits(
-    content: dict[str, Any], shots: list[Shot], listing: Path, problems: Problems
+    content: dict[str, Any], shots: list[Shot], listing: Path, problems: ErrorCollector
 ) -> dict[Split, list[Shot]]:
     """The splits that `train_filenames` and so on name; what none of them names is for training
     where that one is missing."""

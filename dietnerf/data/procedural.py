@@ -11,7 +11,7 @@ from torch.nn.functional import max_pool2d, normalize
 
 from dietnerf.data.blocks import blocks_scene
 from dietnerf.data.mosaic import mosaic_scene
-from dietnerf.data.scene import SPLITS, AbstractReader, Listing, Scene, Split
+from dietnerf.data.scene import SPLITS, AbstractReader, DatasetIndex, Scene, Split
 from dietnerf.data.solids import Solid, dot, first_hit
 from dietnerf.data.stills import chrome_scene, clay_scene, porcelain_scene, wires_scene
 from dietnerf.data.toy import SUN, toy_scene
@@ -77,7 +77,7 @@ class Procedural(AbstractReader):
         self.n_views: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         self.seed = seed
 
-    def listing(self, split: Split) -> Listing:
+    def listing(self, split: Split) -> DatasetIndex:
         """The views of one split; their pictures have alpha, and depth along the axis at pixel
         centers."""
         cameras = self.cameras(split)
@@ -91,7 +91,7 @@ class Procedural(AbstractReader):
             images, depths = (torch.cat(part) for part in zip(*parts, strict=True))
             return Scene(images, cameras[keep], ids[keep], tuple(names[i] for i in keep), depths)
 
-        return Listing(cameras, ids, names, 8 * self.resolution**2, load)
+        return DatasetIndex(cameras, ids, names, 8 * self.resolution**2, load)
 
     def cameras(self, split: Split) -> Cameras:
         """The cameras of one split, without its pictures."""

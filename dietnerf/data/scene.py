@@ -107,7 +107,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Listing:
+class DatasetIndex:
     """The views of a split, before their pixels are read.
 
     Args:
@@ -157,7 +157,7 @@ class AbstractReader(ABC):
     downscale: float = 1.0
 
     @abstractmethod
-    def listing(self, split: Split) -> Listing | None:
+    def listing(self, split: Split) -> DatasetIndex | None:
         """The views of a split, or None where the capture has no such split.
 
         Raises:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.files import is_folder
-from dietnerf.data.nearby import file_instead, instead
+from dietnerf.data.path_suggestions import file_instead, instead
 from dietnerf.data.scene import Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, guessed_range

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.images import is_stored_sideways, read_header, read_image, shrink
 from dietnerf.data.loading import (
     Downscale,
@@ -16,8 +17,7 @@ from dietnerf.data.loading import (
     in_parallel,
 )
 from dietnerf.data.maps import checked_size, read_depth, read_mask
-from dietnerf.data.problems import Problems
-from dietnerf.data.scene import AbstractReader, Listing, Scene, Split, view_names
+from dietnerf.data.scene import AbstractReader, DatasetIndex, Scene, Split, view_names
 from dietnerf.data.shots import Intrinsics, Shot, warn_off_center
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
@@ -44,14 +44,14 @@ class AbstractShotReader(AbstractReader):
     folder: Path
 
     @abstractmethod
-    def shots(self, split: Split, problems: Problems) -> list[Shot] | None:
+    def shots(self, split: Split, problems: ErrorCollector) -> list[Shot] | None:
         """The photographs of a split that nothing is wrong with so far, or None where there is no
         such split."""
 
-    def listing(self, split: Split) -> Listing | None:
+    def listing(self, split: Split) -> DatasetIndex | None:
         if self.is_auto:
             self.downscale, self.is_auto = self._fitting(), False
-        problems = Problems(self.folder)
+        problems = ErrorCollector(self.folder)
         shots = self.shots(split, problems)
         sized = self._sizes(shots or [], problems)
         problems.stop()
@@ -62,7 +62,7 @@ class AbstractShotReader(AbstractReader):
 
     def _fitting(self) -> float:
         """The downscale that suits the training photographs."""
-        problems = Problems(self.folder)
+        problems = ErrorCollector(self.folder)
         shots = self.shots("train", problems) or []
         full, n_channels, least = [], 3, 1.0
         for shot in shots:
@@ -74,7 +74,7 @@ class AbstractShotReader(AbstractReader):
         problems.stop()
         return auto_downscale(full, n_channels, least)
 
-    def _sizes(self, shots: list[Shot], problems: Problems) -> list[tuple[Shot, "Size"]]:
+    def _sizes(self, shots: list[Shot], problems: ErrorCollector) -> list[tuple[Shot, "Size"]]:
         sized = []
         for shot in shots:
             with problems.caught():
@@ -172,9 +172,9 @@ class _Stack:
         self.has_depths = any(shot.depth is not None or shot.points is not None for shot in shots)
         self.within_lenses: dict[tuple[Intrinsics, Size], Tensor | None] = {}
 
-    def listing(self) -> Listing:
+    def listing(self) -> DatasetIndex:
         n_bytes = self.n_channels + self.has_masks + 4 * self.has_depths
-        return Listing(
+        return DatasetIndex(
             cameras=self.cameras,
             view_ids=torch.arange(len(self.sized)),
             names=self.names,
@@ -204,7 +204,7 @@ class _Stack:
             if masks is not None:
                 self._mark(masks[i], keep[i])
 
-        problems = Problems(self.folder)
+        problems = ErrorCollector(self.folder)
         for i in keep:
             self._within_lens(i)  # once for all photographs of one camera, and not in threads
         largest = max((self.sized[i][1].n_stored for i in keep), default=0)

@@ -12,7 +12,7 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
 
-class AbstractViews(ABC):
+class AbstractViewSelector(ABC):
     """Chooses views. To add a rule, write one final subclass."""
 
     @abstractmethod
@@ -29,7 +29,7 @@ class AbstractViews(ABC):
 
 
 @final
-class AllViews(AbstractViews):
+class AllViews(AbstractViewSelector):
     """Every view."""
 
     def choose(self, cameras: Cameras, view_ids: Tensor) -> list[int]:
@@ -37,7 +37,7 @@ class AllViews(AbstractViews):
 
 
 @final
-class FirstViews(AbstractViews):
+class FirstViews(AbstractViewSelector):
     """The first n."""
 
     def __init__(self, n: int) -> None:
@@ -49,7 +49,7 @@ class FirstViews(AbstractViews):
 
 
 @final
-class EvenViews(AbstractViews):
+class EvenViews(AbstractViewSelector):
     """n evenly spaced views, the first and the last among them: the few-view protocol of the LLFF
     scenes (RegNeRF, Niemeyer et al. 2022)."""
 
@@ -62,7 +62,7 @@ class EvenViews(AbstractViews):
 
 
 @final
-class SeededViews(AbstractViews):
+class RandomViews(AbstractViewSelector):
     """n views drawn as in DietNeRF: seed NumPy, then `np.random.choice(all, n, replace=False)`.
 
     Seed 0 gives the paper's 8 of 100 views in all eight Blender scenes: 26, 86, 2, 55, 75, 93, 16,
@@ -82,7 +82,7 @@ class SeededViews(AbstractViews):
 
 
 @final
-class ExplicitViews(AbstractViews):
+class ExplicitViews(AbstractViewSelector):
     """The views of the given numbers.
 
     DietNeRF's experiment with one unseen side of lego uses 2, 5, 8, 9, 10, 16, 34, 35, 40, 52, 53,
@@ -109,7 +109,7 @@ class ExplicitViews(AbstractViews):
 
 
 @final
-class FarthestViews(AbstractViews):
+class FarthestViews(AbstractViewSelector):
     """n cameras far from one another: each next one is the farthest from those before it.
 
     Args:
@@ -138,7 +138,7 @@ class FarthestViews(AbstractViews):
 
 
 @final
-class OneSideViews(AbstractViews):
+class OneSideViews(AbstractViewSelector):
     """n views from one side of the scene, so that the other side stays unseen.
 
     Args:

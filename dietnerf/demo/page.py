@@ -31,8 +31,8 @@ from dietnerf.demo.scenes import (
 from dietnerf.errors import UserError, printable
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.turntable import Bounds
-from dietnerf.pictures import Mode
-from dietnerf.training.process import prepare_process
+from dietnerf.training.runtime import prepare_process
+from dietnerf.visualize import Mode
 
 SHOWN: dict[str, Mode] = {"color": "rgb", "depth": "depth", "opacity": "opacity"}
 SIZES = (100, 200, 400, 800)  # rows

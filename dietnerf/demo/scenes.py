@@ -19,11 +19,11 @@ from dietnerf.export.film import write_film
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.turntable import Turntable
-from dietnerf.pictures import Mode, depth_range, picture
-from dietnerf.preview import Preview, shrunk
-from dietnerf.renderer import picture_precision
+from dietnerf.progressive import Preview, shrunk
+from dietnerf.renderer import inference_autocast
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
 from dietnerf.runs.results import Results, is_own_file, read_results
+from dietnerf.visualize import Mode, depth_range, picture
 
 HUB = "hf:"
 MODES: tuple[Mode, ...] = ("rgb", "depth", "opacity")
@@ -138,7 +138,7 @@ class LoadedScene:
 
     def render(self, cameras: Cameras, index: int) -> Rendering:
         """One whole image."""
-        with picture_precision(self.model.device):
+        with inference_autocast(self.model.device):
             return self.model.render_rays_of(cameras, index, self.background)
 
     def camera(self, view: View) -> Cameras:

@@ -4,7 +4,7 @@ from dietnerf.arguments import Parser
 from dietnerf.errors import exit_on_user_error, leaving_on_signals
 from dietnerf.export import cameras, depth, mesh, points, pull, push
 from dietnerf.export.paths import check_device
-from dietnerf.training.process import prepare_process
+from dietnerf.training.runtime import prepare_process
 
 COMMANDS = {
     "mesh": mesh,

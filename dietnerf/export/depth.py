@@ -25,9 +25,9 @@ from dietnerf.export.paths import (
 )
 from dietnerf.files import replace_file, write_file
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.pictures import surface_depth
 from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.scene_model import SceneModel
+from dietnerf.visualize import surface_depth
 
 LARGEST = 2**16 - 1
 OPAQUE = 0.5  # opacity below which a pixel has no depth

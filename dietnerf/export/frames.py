@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.pictures import Mode, depth_range, picture
-from dietnerf.renderer import picture_precision
+from dietnerf.renderer import inference_autocast
 from dietnerf.runs.checkpoints import load_scene
 from dietnerf.scene_model import SceneModel
-from dietnerf.training.process import prepare_process
+from dietnerf.training.runtime import prepare_process
+from dietnerf.visualize import Mode, depth_range, picture
 from dietnerf.workers import CONTEXT, workers
 
 Pictures = dict[str, Tensor]  # of each mode, 8 bit, (height, width, 3), on the CPU
@@ -60,7 +60,7 @@ class Film:
         """The pictures of one scene, then those of one beside it, and the seconds they took."""
         start, pictures = time.perf_counter(), {}
         for scene, prefix in zip(scenes, PREFIXES, strict=False):
-            with picture_precision(scene.device):
+            with inference_autocast(scene.device):
                 rendering = scene.render_rays_of(self.cameras, index, self.background)
             for mode in self.modes:
                 shown = picture(rendering, mode, self.cameras.height, self.depths)

@@ -26,9 +26,9 @@ from dietnerf.export.surface import (
 from dietnerf.files import write_file
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Samples
-from dietnerf.pictures import to_uint8
 from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.scene_model import SceneModel
+from dietnerf.visualize import to_uint8
 
 FORMATS = (".ply", ".obj", ".glb")
 FINEST = 1024  # cells along the longest side: 4 GB

@@ -15,8 +15,8 @@ from dietnerf.data.files import read_object
 from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
 from dietnerf.files import check_file, check_links, check_writable, remove_parts
+from dietnerf.geometry.camera_paths import default_flight, loop, orbit, sway, swing, walk
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.flights import default_flight, loop, orbit, sway, swing, walk
 from dietnerf.geometry.poses import (
     Surroundings,
     face_one_way,

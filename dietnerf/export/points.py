@@ -20,9 +20,9 @@ from dietnerf.export.paths import (
 )
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.pictures import surface_depth, to_uint8
 from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.scene_model import SceneModel
+from dietnerf.visualize import surface_depth, to_uint8
 
 FORMATS = (".ply", ".glb")
 SOLID = 0.9  # opacity from which on a pixel counts

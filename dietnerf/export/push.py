@@ -18,7 +18,7 @@ from dietnerf.export.card import model_card
 from dietnerf.export.paths import results_folder
 from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.runs.hub import UNREACHABLE, repository_of
-from dietnerf.runs.published import CONFIG, read_config, write_published
+from dietnerf.runs.hub_format import CONFIG, read_config, write_published
 from dietnerf.runs.results import METRICS, is_own_file, read_results
 from dietnerf.training.allowlist import config_of_run
 

@@ -23,10 +23,10 @@ from dietnerf.export.paths import (
 )
 from dietnerf.export.sight import Unseen
 from dietnerf.files import remove_parts
+from dietnerf.geometry.camera_paths import MOST_UNSEEN
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.flights import MOST_UNSEEN
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
-from dietnerf.training.process import prepare_process
+from dietnerf.training.runtime import prepare_process
 
 LARGEST_GIF = 400  # pixels along the longer side, above which an MP4 is much smaller
 MOST_ROWS = 720  # of a film whose size was not chosen

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.unseen import coarse, sees_same_face, spread_out
-from dietnerf.pictures import surface_depth
 from dietnerf.scene_model import SceneModel
+from dietnerf.visualize import surface_depth
 
 LARGEST = 400  # pixels along the longer side of the pictures
 OPAQUE = 0.5  # from which opacity on a pixel shows a surface

@@ -43,12 +43,12 @@ class AbstractField(nn.Module, ABC):
         """The box (2, 3) that the field is laid out for, or None where it has none."""
         return None
 
-    def tables(self) -> list[nn.Parameter]:
+    def grid_parameters(self) -> list[nn.Parameter]:
         """Parameters that stand for places in the scene, each for its own: what `table_decay` of
         the system draws to zero."""
         return []
 
-    def details(self) -> list[Details]:
+    def frequency_bands(self) -> list[Details]:
         """The levels of detail of its encodings of positions, as far as they can be weighted."""
         return []
 
@@ -72,7 +72,7 @@ class AbstractField(nn.Module, ABC):
             features: (n_samples, n_features).
         """
 
-    def largest_density(self, samples: Samples) -> Tensor:
+    def occupancy_density(self, samples: Samples) -> Tensor:
         """Density as an occupancy grid should know it, (n_samples,)."""
         return self.density(samples)[0]
 

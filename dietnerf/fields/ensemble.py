@@ -47,11 +47,11 @@ class Ensemble(AbstractField):
     def bounds(self) -> Tensor | None:
         return self.fields[0].bounds
 
-    def tables(self) -> list[nn.Parameter]:
-        return [table for member in self.fields for table in member.tables()]
+    def grid_parameters(self) -> list[nn.Parameter]:
+        return [table for member in self.fields for table in member.grid_parameters()]
 
-    def details(self) -> list[Details]:
-        return [details for member in self.fields for details in member.details()]
+    def frequency_bands(self) -> list[Details]:
+        return [details for member in self.fields for details in member.frequency_bands()]
 
     def direction_details(self) -> list[Details]:
         return [details for member in self.fields for details in member.direction_details()]
@@ -74,8 +74,8 @@ class Ensemble(AbstractField):
         )
         return Rendering(rgb, opacity, depth, weights, samples)
 
-    def largest_density(self, samples: Samples) -> Tensor:
-        sigmas = [member.largest_density(samples) for member in self.fields]
+    def occupancy_density(self, samples: Samples) -> Tensor:
+        sigmas = [member.occupancy_density(samples) for member in self.fields]
         return torch.stack(sigmas).amax(dim=0)
 
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:

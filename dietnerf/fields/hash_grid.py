@@ -107,10 +107,10 @@ class HashGrid(AbstractField):
     def bounds(self) -> Tensor | None:
         return self.box
 
-    def tables(self) -> list[nn.Parameter]:
+    def grid_parameters(self) -> list[nn.Parameter]:
         return [self.table]
 
-    def details(self) -> list[Details]:
+    def frequency_bands(self) -> list[Details]:
         sizes = 1 / self.levels[:, 0].float()
         # In space beyond the box the unit cube is twice as large.
         return [Details(self.level_weights, 2 * sizes if self.is_unbounded else sizes)]

@@ -75,7 +75,7 @@ class MLP(AbstractField):
                 nn.init.xavier_uniform_(module.weight, gain)
                 nn.init.zeros_(module.bias)
 
-    def details(self) -> list[Details]:
+    def frequency_bands(self) -> list[Details]:
         return [_octaves(self.encode_position)]
 
     def direction_details(self) -> list[Details]:

@@ -87,10 +87,10 @@ class TriPlanes(AbstractField):
     def bounds(self) -> Tensor | None:
         return self.box
 
-    def tables(self) -> list[nn.Parameter]:
+    def grid_parameters(self) -> list[nn.Parameter]:
         return list(self.planes)
 
-    def details(self) -> list[Details]:
+    def frequency_bands(self) -> list[Details]:
         sizes = [1 / r for r in self.resolutions]
         return [Details(self.level_weights, torch.tensor(sizes, device=self.level_weights.device))]
 

@@ -1,6 +1,12 @@
 """Losses."""
 
-from dietnerf.losses.base import AbstractLoss, AbstractRayLoss, AbstractSceneLoss, Moment, Step
+from dietnerf.losses.base import (
+    AbstractLoss,
+    AbstractRayLoss,
+    AbstractRegularizer,
+    RayLossInput,
+    SceneContext,
+)
 from dietnerf.losses.density_smoothness import DensitySmoothness
 from dietnerf.losses.depth import Depth
 from dietnerf.losses.depth_smoothness import DepthSmoothness
@@ -20,7 +26,7 @@ from dietnerf.losses.silhouette import Silhouette
 __all__ = [
     "AbstractLoss",
     "AbstractRayLoss",
-    "AbstractSceneLoss",
+    "AbstractRegularizer",
     "DensitySmoothness",
     "Depth",
     "DepthSmoothness",
@@ -28,14 +34,14 @@ __all__ = [
     "EmptyBackground",
     "Interlevel",
     "Lipschitz",
-    "Moment",
     "NeighborDivergence",
     "Occlusion",
     "OpacityEntropy",
     "Photometric",
     "RayEntropy",
+    "RayLossInput",
     "Reprojection",
+    "SceneContext",
     "SemanticConsistency",
     "Silhouette",
-    "Step",
 ]

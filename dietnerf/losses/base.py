@@ -83,7 +83,7 @@ class AbstractLoss(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
-class Step:
+class RayLossInput:
     """One bundle of training rays with its rendering.
 
     Args:
@@ -112,12 +112,12 @@ class AbstractRayLoss(AbstractLoss):
     """
 
     @abstractmethod
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         """The value before weighting, a scalar with gradients."""
 
 
 @dataclass(frozen=True)
-class Moment:
+class SceneContext:
     """The scene as it is in one step of training.
 
     Args:
@@ -134,7 +134,7 @@ class Moment:
     generator: torch.Generator
 
 
-class AbstractSceneLoss(AbstractLoss):
+class AbstractRegularizer(AbstractLoss):
     """Judges the scene itself, or what it shows where nobody photographed it, once a step. To add
     one, write one file with one final subclass.
 
@@ -144,9 +144,9 @@ class AbstractSceneLoss(AbstractLoss):
 
     def __init__(self, weight: float = 1.0, **when: Any) -> None:
         super().__init__(weight, **when)
-        self.shown: Tensor | None = None
+        self.debug_image: Tensor | None = None
         self.scalars: dict[str, Tensor] = {}
 
     @abstractmethod
-    def forward(self, moment: Moment) -> Tensor:
+    def forward(self, context: SceneContext) -> Tensor:
         """The value before weighting, a scalar with gradients."""

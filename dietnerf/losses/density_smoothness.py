@@ -9,12 +9,12 @@ from dietnerf.data.scene import Scene
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays, Samples
 from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
-from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 
 
 @final
-class DensitySmoothness(AbstractSceneLoss):
+class DensitySmoothness(AbstractRegularizer):
     """Total variation at random points: how much the share of light that is stopped in a short way
     changes over that way, the mean over points of its absolute value.
 
@@ -52,24 +52,26 @@ class DensitySmoothness(AbstractSceneLoss):
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
         self.viewpoints.prepare(scene.cameras)
 
-    def forward(self, moment: Moment) -> Tensor:
-        device = moment.background.device
-        cameras = self.viewpoints.draw(1, moment.generator)
+    def forward(self, context: SceneContext) -> Tensor:
+        device = context.background.device
+        cameras = self.viewpoints.draw(1, context.generator)
         zeros = torch.zeros(self.n_rays, dtype=torch.int64)
         columns, rows = (
-            torch.randint(size, (self.n_rays,), generator=moment.generator)
+            torch.randint(size, (self.n_rays,), generator=context.generator)
             for size in (cameras.width, cameras.height)
         )
         rays = cameras.rays(zeros, columns, rows).to(device)
-        jitter = moved(moment.generator, device)
+        jitter = moved(context.generator, device)
         with torch.no_grad():
-            samples, _ = moment.sampler.sample(rays, moment.field, jitter)
+            samples, _ = context.sampler.sample(rays, context.field, jitter)
         if len(samples) == 0:
-            return moment.background.new_zeros(())
+            return context.background.new_zeros(())
         way = self.way * float((rays.far - rays.near).mean())
-        turn = torch.randn(len(rays), 3, generator=moment.generator).to(device)
+        turn = torch.randn(len(rays), 3, generator=context.generator).to(device)
         shift = way * torch.nn.functional.normalize(turn, dim=1)
         shifted = Rays(rays.rays_o + shift, rays.rays_d, rays.near, rays.far)
         there = Samples(shifted, samples.ts, samples.deltas, samples.ray_offsets)
-        here, beside = (-torch.expm1(-moment.field.density(at)[0] * way) for at in (samples, there))
+        here, beside = (
+            -torch.expm1(-context.field.density(at)[0] * way) for at in (samples, there)
+        )
         return (here - beside).abs().mean()

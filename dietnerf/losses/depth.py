@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from dietnerf.data.scene import Scene
 from dietnerf.errors import UserError
-from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 from dietnerf.renderer import render_rays
 
 
 @final
-class Depth(AbstractSceneLoss):
+class Depth(AbstractRegularizer):
     """Difference of the expected depth from depth maps or sparse points, relative to the way from
     near to far, a mean over random pixels whose distance is known (DS-NeRF, Deng et al. 2022,
     section 4.1, with the absolute difference in place of the KL divergence, and a smooth corner).
@@ -66,14 +66,14 @@ class Depth(AbstractSceneLoss):
         self.depths = depths[known]
         self.cameras = scene.cameras
 
-    def forward(self, moment: Moment) -> Tensor:
-        device = moment.background.device
-        drawn = torch.randint(len(self.places), (self.n_rays,), generator=moment.generator)
+    def forward(self, context: SceneContext) -> Tensor:
+        device = context.background.device
+        drawn = torch.randint(len(self.places), (self.n_rays,), generator=context.generator)
         ids, rows, columns = self.places[drawn].unbind(-1)
         rays = self.cameras.rays(ids, columns, rows).to(device)
         known = self.depths[drawn].to(device)
-        jitter = moved(moment.generator, device)
-        rendering, _ = render_rays(rays, moment.field, moment.sampler, moment.background, jitter)
+        jitter = moved(context.generator, device)
+        rendering, _ = render_rays(rays, context.field, context.sampler, context.background, jitter)
         found = rendering.depth + (1 - rendering.opacity) * rays.far
         share = (found - known) / (rays.far - rays.near)
         self.scalars["error"] = (found.detach() - known).abs().mean()

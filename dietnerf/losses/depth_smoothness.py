@@ -9,13 +9,13 @@ from dietnerf.data.scene import Scene
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays
 from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
-from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 from dietnerf.renderer import render_rays
 
 
 @final
-class DepthSmoothness(AbstractSceneLoss):
+class DepthSmoothness(AbstractRegularizer):
     """Squared differences of depth between neighboring pixels in small patches of views that
     nobody photographed (RegNeRF, Niemeyer et al. 2022, section 4.1, eq. 4), the mean over pixels.
 
@@ -54,19 +54,19 @@ class DepthSmoothness(AbstractSceneLoss):
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
         self.viewpoints.prepare(scene.cameras)
 
-    def forward(self, moment: Moment) -> Tensor:
-        cameras = self.viewpoints.draw(self.n_patches, moment.generator)
+    def forward(self, context: SceneContext) -> Tensor:
+        cameras = self.viewpoints.draw(self.n_patches, context.generator)
         side = self.patch * self.spacing
         patches = []
         for i in range(self.n_patches):
             left, top = (
-                int(torch.randint(max(1, size - side + 1), (1,), generator=moment.generator))
+                int(torch.randint(max(1, size - side + 1), (1,), generator=context.generator))
                 for size in (cameras.width, cameras.height)
             )
             patches.append(cameras[[i]].windowed(left, top, side, self.patch).image_rays(0))
-        rays = Rays.cat(patches).to(moment.background.device)
-        jitter = moved(moment.generator, moment.background.device)
-        rendering, _ = render_rays(rays, moment.field, moment.sampler, moment.background, jitter)
+        rays = Rays.cat(patches).to(context.background.device)
+        jitter = moved(context.generator, context.background.device)
+        rendering, _ = render_rays(rays, context.field, context.sampler, context.background, jitter)
         shape = (self.n_patches, self.patch, self.patch)
         opacity = rendering.opacity.view(shape)
         depth = rendering.depth / rendering.opacity.clamp(min=1e-3)

@@ -5,7 +5,7 @@ from typing import Any, final
 from torch import Tensor
 
 from dietnerf.geometry.rays import Rendering
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 from dietnerf.ops import distortion
 
 
@@ -24,7 +24,7 @@ class Distortion(AbstractRayLoss):
     def __init__(self, weight: float = 0.01, **when: Any) -> None:
         super().__init__(weight, **when)
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         loss = _distortion(step.rendering)
         return loss if step.coarse is None else loss + _distortion(step.coarse)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.data.scene import Scene
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 NEAR = 0.1  # by how much a channel may differ for a color to be almost the background's
 PATCH = 5  # pixels along each side that must all be so: outlines, which are mixed, are narrower
@@ -55,7 +55,7 @@ class EmptyBackground(AbstractRayLoss):
     def weight_at(self, step: int, n_steps: int) -> float:
         return 0.0 if self.is_fooled else super().weight_at(step, n_steps)
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         is_empty = (step.target - step.background).abs().amax(dim=1) <= self.tolerance
         loss = (step.rendering.opacity.square() * is_empty).mean()
         if step.coarse is not None:

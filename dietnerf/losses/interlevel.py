@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.geometry.rays import Histogram
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 EPSILON = 1e-5  # the denominator's, for weights of zero
 
@@ -26,7 +26,7 @@ class Interlevel(AbstractRayLoss):
     def __init__(self, weight: float = 1.0, **when: Any) -> None:
         super().__init__(weight, **when)
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         samples = step.rendering.samples
         assert samples is not None, "training rays are rendered with their samples"
         assert samples.proposal is not None, "the system checks that the sampler proposes"

@@ -8,11 +8,11 @@ from torch import Tensor
 from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.fields.tiny_mlp import BoundedLinear
-from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.losses.base import AbstractRegularizer, SceneContext
 
 
 @final
-class Lipschitz(AbstractSceneLoss):
+class Lipschitz(AbstractRegularizer):
     """By how much a field's networks may stretch distances: the product of their layers' bounds,
     summed over networks (Liu et al. 2022, section 4, eq. 7; CombiNeRF, Bonotto et al. 2024).
 
@@ -34,8 +34,8 @@ class Lipschitz(AbstractSceneLoss):
                 "true, or take the loss out"
             )
 
-    def forward(self, moment: Moment) -> Tensor:
-        return torch.stack(_products(moment.field)).sum()
+    def forward(self, context: SceneContext) -> Tensor:
+        return torch.stack(_products(context.field)).sum()
 
 
 def _products(field: AbstractField) -> list[Tensor]:

@@ -9,14 +9,14 @@ from torch import Tensor
 from dietnerf.data.scene import Scene
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rendering
-from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 
 TINY = 1e-10
 
 
 @final
-class NeighborDivergence(AbstractSceneLoss):
+class NeighborDivergence(AbstractRegularizer):
     """Kullback-Leibler divergence, in nats, of where a training ray's light is stopped from where
     it is on a ray close by (InfoNeRF, Kim et al. 2022, section 3.3, eq. 10).
 
@@ -52,8 +52,8 @@ class NeighborDivergence(AbstractSceneLoss):
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
         self.cameras = scene.cameras
 
-    def forward(self, moment: Moment) -> Tensor:
-        device, generator = moment.background.device, moment.generator
+    def forward(self, context: SceneContext) -> Tensor:
+        device, generator = context.background.device, context.generator
 
         def draw(below: int) -> Tensor:
             return torch.randint(below, (self.n_rays,), generator=generator)
@@ -64,9 +64,9 @@ class NeighborDivergence(AbstractSceneLoss):
         shift = (2 * torch.rand(2, self.n_rays, generator=generator) - 1) * self.pixels
         rays = self.cameras.rays(ids, columns, rows).to(device)
         beside = self.cameras.rays(ids, columns + shift[0], rows + shift[1]).to(device)
-        samples, _ = moment.sampler.sample(rays, moment.field, moved(generator, device))
-        one = moment.field.render(samples)
-        other = moment.field.render(replace(samples, rays=beside))
+        samples, _ = context.sampler.sample(rays, context.field, moved(generator, device))
+        one = context.field.render(samples)
+        other = context.field.render(replace(samples, rays=beside))
         p, q = (_shares(rendering, samples.ray_indices) for rendering in (one, other))
         terms = p * ((p + TINY) / (q + TINY)).log()
         divergence = torch.zeros_like(one.opacity).index_add(0, samples.ray_indices, terms)

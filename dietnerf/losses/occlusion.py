@@ -5,7 +5,7 @@ from typing import Any, final
 from torch import Tensor
 
 from dietnerf.errors import UserError
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 
 @final
@@ -28,7 +28,7 @@ class Occlusion(AbstractRayLoss):
             raise UserError(f"Occlusion: share must be in (0, 1], got {share}")
         self.share = share
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         samples = step.rendering.samples
         assert samples is not None, "training rays are rendered with their samples"
         rays = samples.rays

@@ -4,7 +4,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 
 @final
@@ -20,6 +20,6 @@ class OpacityEntropy(AbstractRayLoss):
     def __init__(self, weight: float = 1e-3, **when: Any) -> None:
         super().__init__(weight, **when)
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         stopped = step.rendering.opacity.clamp(1e-5, 1 - 1e-5)
         return -(stopped * stopped.log() + (1 - stopped) * (1 - stopped).log()).mean()

@@ -5,7 +5,7 @@ from typing import Any, final
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 
 @final
@@ -22,7 +22,7 @@ class Photometric(AbstractRayLoss):
         super().__init__(weight, **when)
         self.coarse_weight = coarse_weight
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         loss = F.mse_loss(step.rendering.rgb, step.target)
         if step.coarse is not None:
             loss = loss + self.coarse_weight * F.mse_loss(step.coarse.rgb, step.target)

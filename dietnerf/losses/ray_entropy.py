@@ -5,7 +5,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 TINY = 1e-10
 
@@ -27,7 +27,7 @@ class RayEntropy(AbstractRayLoss):
         super().__init__(weight, **when)
         self.min_opacity = min_opacity
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         rendering = step.rendering
         assert rendering.samples is not None, "training rays are rendered with their samples"
         rays, weights = rendering.samples.ray_indices, rendering.weights

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dietnerf.data.scene import Scene
 from dietnerf.errors import UserError
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 
 @final
@@ -42,7 +42,7 @@ class Reprojection(AbstractRayLoss):
         images = torch.stack([scene.image(i, background) for i in range(len(scene))])
         self.images = images.permute(0, 3, 1, 2).contiguous().to(device)
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         rays, rendering = step.rays, step.rendering
         ts = rendering.depth / rendering.opacity.clamp(min=1e-3)
         points = rays.rays_o + ts[:, None] * rays.rays_d

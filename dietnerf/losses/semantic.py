@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dietnerf.chunks import judge_in_chunks
+from dietnerf.chunks import deferred_backprop
 from dietnerf.data.scene import Scene
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
 from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
-from dietnerf.losses.base import AbstractSceneLoss, Moment
+from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import seeded
 from dietnerf.renderer import rays_per_chunk, render_rays
 from dietnerf.semantics import AbstractImageEncoder, OpenCLIP
@@ -21,7 +21,7 @@ SAMPLES_WITH_GRAPH = 1 << 16  # at a time: what they keep is about what a traini
 
 
 @final
-class SemanticConsistency(AbstractSceneLoss):
+class SemanticConsistency(AbstractRegularizer):
     """Views that nobody photographed should mean what the photographs mean (DietNeRF, section 4).
 
     One minus the cosine between the embedding of a rendering from a random viewpoint and that of a
@@ -101,11 +101,11 @@ class SemanticConsistency(AbstractSceneLoss):
                 self.photographs.append(photograph)
         self.embeddings = torch.cat(embeddings)
 
-    def forward(self, moment: Moment) -> Tensor:
-        cameras, windows = self._look(moment.generator)
-        rays = Rays.cat([camera.image_rays(0) for camera in cameras]).to(moment.background.device)
-        targets, photographs = self._targets(moment, windows)
-        seed = int(torch.randint(2**62, (1,), generator=moment.generator))
+    def forward(self, context: SceneContext) -> Tensor:
+        cameras, windows = self._look(context.generator)
+        rays = Rays.cat([camera.image_rays(0) for camera in cameras]).to(context.background.device)
+        targets, photographs = self._targets(context, windows)
+        seed = int(torch.randint(2**62, (1,), generator=context.generator))
 
         def render(chunk: tuple[int, Rays]) -> Tensor:
             first, some = chunk
@@ -113,19 +113,21 @@ class SemanticConsistency(AbstractSceneLoss):
             if self.jitter:  # the same whenever the chunk is rendered
                 generator = seeded(seed + first, some.near.device)
             fine, coarse = render_rays(
-                some, moment.field, moment.sampler, moment.background, generator
+                some, context.field, context.sampler, context.background, generator
             )
             return fine.rgb if coarse is None else torch.cat([fine.rgb, coarse.rgb], dim=1)
 
         size = min(
-            rays_per_chunk(moment.field, moment.sampler, moment.background.device),
-            max(1, SAMPLES_WITH_GRAPH // moment.sampler.n_samples),
+            rays_per_chunk(context.field, context.sampler, context.background.device),
+            max(1, SAMPLES_WITH_GRAPH // context.sampler.n_samples),
         )
         chunks = [(i, rays[i : i + size]) for i in range(0, len(rays), size)]
-        scene = nn.ModuleList([moment.field, moment.sampler])
-        loss = judge_in_chunks(render, chunks, lambda rgb: self._judge(rgb, targets, seed), scene)
-        if photographs and self.shown is not None:
-            self.shown = torch.cat([self.shown, torch.cat(photographs).to(self.shown)], dim=1)
+        scene = nn.ModuleList([context.field, context.sampler])
+        loss = deferred_backprop(render, chunks, lambda rgb: self._judge(rgb, targets, seed), scene)
+        if photographs and self.debug_image is not None:
+            self.debug_image = torch.cat(
+                [self.debug_image, torch.cat(photographs).to(self.debug_image)], dim=1
+            )
         return loss
 
     def _look(self, generator: torch.Generator) -> tuple[list[Cameras], list[tuple[int, int, int]]]:
@@ -144,7 +146,7 @@ class SemanticConsistency(AbstractSceneLoss):
         return found, windows
 
     def _targets(
-        self, moment: Moment, windows: list[tuple[int, int, int]]
+        self, context: SceneContext, windows: list[tuple[int, int, int]]
     ) -> tuple[Tensor, list[Tensor]]:
         """What each rendering is compared with, unit vectors (n_views, n_features), and the
         photographs that they are of."""
@@ -152,9 +154,9 @@ class SemanticConsistency(AbstractSceneLoss):
             return F.normalize(self.embeddings.mean(dim=0, keepdim=True), dim=1), []
         n = len(self.embeddings)
         if self.target == "random":
-            ids = torch.randint(n, (self.n_views,), generator=moment.generator).tolist()
+            ids = torch.randint(n, (self.n_views,), generator=context.generator).tolist()
         else:
-            ids = _in_turn(moment.index // self.every * self.n_views, self.n_views, n)
+            ids = _in_turn(context.index // self.every * self.n_views, self.n_views, n)
         if not self.crop_target:
             return self.embeddings[ids], [self.thumbnails[i] for i in ids]
         parts = [
@@ -169,7 +171,7 @@ class SemanticConsistency(AbstractSceneLoss):
         """The loss of colors (n_views * resolution^2, 3, or 6 with a coarse rendering)."""
         shape = (self.n_views, self.resolution, self.resolution, -1, 3)
         images = colors.float().clamp(0, 1).view(shape).permute(3, 0, 4, 1, 2).flatten(0, 1)
-        self.shown = images[: self.n_views].detach().permute(0, 2, 3, 1).flatten(0, 1)
+        self.debug_image = images[: self.n_views].detach().permute(0, 2, 3, 1).flatten(0, 1)
         if self.augmentation is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)  # kornia takes no other

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.data.scene import Scene, require_alpha
-from dietnerf.losses.base import AbstractRayLoss, Step
+from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 
 @final
@@ -28,7 +28,7 @@ class Silhouette(AbstractRayLoss):
     def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
         require_alpha(scene, "the loss Silhouette")
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         assert step.alpha is not None, "prepare() has seen to it"
         loss = F.mse_loss(step.rendering.opacity, step.alpha)
         if step.coarse is not None:

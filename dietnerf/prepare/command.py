@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import median
 
 from dietnerf.arguments import Parser, number, path_name, typed
+from dietnerf.capture_report import look
 from dietnerf.data.files import exists, is_folder
 from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.files import check_writable, new_folder
-from dietnerf.look import look
 from dietnerf.prepare import video
 from dietnerf.prepare.kept import kept_beside, kept_work, key_of
 from dietnerf.prepare.matching import require_pycolmap

@@ -12,10 +12,10 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageOps
 
+from dietnerf.data.error_collector import N_LISTED
 from dietnerf.data.files import IMAGE_SUFFIXES, exists, is_folder, list_images
 from dietnerf.data.image_files import HEIC_SUFFIXES, check_codec, open_image
 from dietnerf.data.images import encoded, read_image
-from dietnerf.data.problems import N_LISTED
 from dietnerf.errors import UserError, printable
 from dietnerf.prepare.panorama import N_LEVEL, Choice, cut, is_panorama, view_cameras
 from dietnerf.prepare.progress import tracked

@@ -21,7 +21,7 @@ from huggingface_hub.utils import validate_repo_id
 from dietnerf.errors import UserError
 from dietnerf.files import new_folder
 from dietnerf.runs.checkpoints import SCHEME
-from dietnerf.runs.published import (
+from dietnerf.runs.hub_format import (
     CONFIG,
     WEIGHTS,
     read_config,

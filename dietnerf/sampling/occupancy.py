@@ -19,7 +19,7 @@ from dietnerf.sampling.base import AbstractSampler, draw_uniform
 # samples, but without a backward pass and only every `update_every` steps.
 SHARE_OF_ALL = 1 / 128
 OCCUPIED_EVERY = 8
-ASKED = ("cpu",)  # devices that answer at once how many are occupied
+SYNC_FREE_DEVICES = ("cpu",)  # devices that answer at once how many are occupied
 MOST_OCCUPIED = 1 / 32  # elsewhere the share of all cells that there is room for
 
 MAX_STEPS = 2**16  # march_rays counts them in float32, on up to 2^7 times the diagonal
@@ -46,7 +46,7 @@ class Occupancy(AbstractSampler):
         n_levels: levels of the grid, 1 to 8; more than 1 for scenes that go on outside the box.
         n_steps: steps across the diagonal of the box in training, where jitter averages over what
             lies between them.
-        n_still_steps: the same for pictures, which have no jitter.
+        n_eval_steps: the same for pictures, which have no jitter.
         cone_angle: by how much a step grows with the distance from the camera, in units of distance
             per unit of distance; 0 for steps of one length.
         threshold: optical thickness of a step above which a cell is occupied; the mean over all
@@ -54,10 +54,10 @@ class Occupancy(AbstractSampler):
         decay: by which the thickness fades each time that a cell is looked up.
         update_every: training steps from one update of the grid to the next after warm-up.
         warmup_steps: training steps in which each cell is looked up once, in four updates.
-        seen_by: share of the training cameras that must see a cell, which otherwise stays empty: 0
-            for any scene, more for an object in the middle of all views, around which few views
-            leave debris that the others do not see. Where no cell is seen by as many, those count
-            that most cameras see.
+        min_view_fraction: share of the training cameras that must see a cell, which otherwise stays
+            empty: 0 for any scene, more for an object in the middle of all views, around which few
+            views leave debris that the others do not see. Where no cell is seen by as many, those
+            count that most cameras see.
         bounds: the box, lowest corner and then highest, six numbers in scene units; None takes the
             field's, or else the one that the cameras see.
     """
@@ -73,13 +73,13 @@ class Occupancy(AbstractSampler):
         resolution: int = 128,
         n_levels: int = 1,
         n_steps: int = 384,
-        n_still_steps: int = 768,
+        n_eval_steps: int = 768,
         cone_angle: float = 0.0,
         threshold: float = 0.01,
         decay: float = 0.6,
         update_every: int = 8,
         warmup_steps: int = 32,
-        seen_by: float = 0.0,
+        min_view_fraction: float = 0.0,
         bounds: list[float] | None = None,
     ) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Occupancy(AbstractSampler):
             )
         if not 1 <= n_levels <= 8:
             raise UserError(f"n_levels is {n_levels}; it must be from 1 to 8")
-        for name, n in (("n_steps", n_steps), ("n_still_steps", n_still_steps)):
+        for name, n in (("n_steps", n_steps), ("n_eval_steps", n_eval_steps)):
             if not 1 <= n <= MAX_STEPS:
                 raise UserError(f"{name} is {n}; it must be from 1 to {MAX_STEPS}")
         if update_every < 1 or warmup_steps < 0:
@@ -97,8 +97,10 @@ class Occupancy(AbstractSampler):
                 f"update_every is {update_every}, warmup_steps {warmup_steps}; they must be at "
                 "least 1 and 0"
             )
-        if not 0 <= seen_by <= 1:
-            raise UserError(f"seen_by is {seen_by}; it must be a share, from 0 to 1")
+        if not 0 <= min_view_fraction <= 1:
+            raise UserError(
+                f"min_view_fraction is {min_view_fraction}; it must be a share, from 0 to 1"
+            )
         if not (cone_angle >= 0 and threshold >= 0 and 0 < decay <= 1):
             raise UserError(
                 f"cone_angle is {cone_angle}, threshold {threshold}, decay {decay}; they must be "
@@ -106,13 +108,13 @@ class Occupancy(AbstractSampler):
             )
         self.resolution = resolution
         self.n_steps = n_steps
-        self.n_still_steps = n_still_steps
+        self.n_eval_steps = n_eval_steps
         self.cone_angle = cone_angle
         self.threshold = threshold
         self.decay = decay
         self.update_every = update_every
         self.warmup_steps = warmup_steps
-        self.seen_by = seen_by
+        self.min_view_fraction = min_view_fraction
         self.chosen_bounds = None if bounds is None else _checked_box(bounds)
         n_cells = resolution**3
         self.register_buffer("bounds", torch.full((2, 3), torch.nan))
@@ -138,12 +140,12 @@ class Occupancy(AbstractSampler):
         return self._step
 
     @property
-    def _still_step(self) -> float:
-        return self.step * self.n_steps / self.n_still_steps
+    def _eval_step(self) -> float:
+        return self.step * self.n_steps / self.n_eval_steps
 
     @property
     def cells(self) -> OccupancyGrid:
-        return self._grid(self._still_step)
+        return self._grid(self._eval_step)
 
     def _grid(self, step: float) -> OccupancyGrid:
         return OccupancyGrid(self.bounds, self.occupied, self.resolution, step, self.cone_angle)
@@ -163,7 +165,7 @@ class Occupancy(AbstractSampler):
             bounds = bounds_of(cameras) if field.bounds is None else field.bounds
         self.bounds.copy_(bounds)
         self._step = None
-        if self.seen_by > 0:
+        if self.min_view_fraction > 0:
             for level in range(len(self.is_seen)):
                 self.is_seen[level] = self._seen(cameras, level)
             self.occupied.copy_(pack_bits(self._is_occupied()))
@@ -173,7 +175,7 @@ class Occupancy(AbstractSampler):
         middle, half = self.bounds.mean(dim=0), (self.bounds[1] - self.bounds[0]) / 2
         box = torch.stack([middle - 2**level * half, middle + 2**level * half])
         counts = count_views(box.cpu(), cameras, self.resolution // 2)  # blocks of 2^3 will do
-        is_seen = seen_by_enough(counts, self.seen_by, len(cameras))
+        is_seen = seen_by_enough(counts, self.min_view_fraction, len(cameras))
         for axis in range(3):
             is_seen = is_seen.repeat_interleave(2, dim=axis)
         return is_seen.permute(2, 1, 0).flatten()
@@ -186,7 +188,7 @@ class Occupancy(AbstractSampler):
         capacity: int | None = None,
     ) -> tuple[Samples, Rendering | None]:
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
-        step = self.step if jitter is not None else self._still_step
+        step = self.step if jitter is not None else self._eval_step
         capacity = None if generator is None else capacity
         ts, deltas, ray_offsets, n_wanted = self._march(rays, step, jitter, capacity)
         if generator is not None and capacity is None and len(rays) > 0:
@@ -262,7 +264,7 @@ class Occupancy(AbstractSampler):
             return torch.randint(below, (n,), generator=generator, device=device)
 
         of_all = draw(n_cells, math.ceil(SHARE_OF_ALL * n_cells))
-        if device.type not in ASKED:
+        if device.type not in SYNC_FREE_DEVICES:
             share = torch.rand(1, generator=generator, device=device)
             return torch.cat([of_all, self._occupied_or(of_all[:1], share)])
         occupied = self._is_occupied().view(-1).nonzero().squeeze(1)
@@ -299,7 +301,7 @@ class Occupancy(AbstractSampler):
         low, high = self.bounds
         points = (low + high) / 2 + from_center * (high - low)
         steps = self.step * (scales if self.cone_angle > 0 else torch.ones_like(scales))
-        thickness = field.largest_density(Samples.at(points, steps)).float() * steps
+        thickness = field.occupancy_density(Samples.at(points, steps)).float() * steps
         return thickness.nan_to_num()  # one that is none would empty the whole grid
 
 

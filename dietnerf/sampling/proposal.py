@@ -34,7 +34,7 @@ class Proposal(AbstractSampler):
 
     Args:
         n_samples: samples on each ray in training, where jitter finds what lies between them.
-        n_still_samples: the same for pictures, which have no jitter.
+        n_eval_samples: the same for pictures, which have no jitter.
         n_intervals: intervals in which the grid is queried first.
         finest_resolution: cells of the finest of the grid's three levels along each side.
         log2_table_size: a level has 2^this entries at most.
@@ -46,13 +46,13 @@ class Proposal(AbstractSampler):
     def __init__(
         self,
         n_samples: int = 24,
-        n_still_samples: int = 48,
+        n_eval_samples: int = 48,
         n_intervals: int = 64,
         finest_resolution: int = 128,
         log2_table_size: int = 18,
     ) -> None:
         super().__init__()
-        sizes = {"n_samples": n_samples, "n_still_samples": n_still_samples}
+        sizes = {"n_samples": n_samples, "n_eval_samples": n_eval_samples}
         for name, n in (sizes | {"n_intervals": n_intervals}).items():
             if not 2 <= n <= MOST_SAMPLES:
                 raise UserError(f"{name} is {n}; it must be from 2 to {MOST_SAMPLES}")
@@ -62,7 +62,7 @@ class Proposal(AbstractSampler):
                 "they must be from 16 to 1024, and from 8 to 24"
             )
         self.n_drawn = n_samples
-        self.n_still_samples = n_still_samples
+        self.n_eval_samples = n_eval_samples
         self.n_intervals = n_intervals
         levels = level_rows(3, log2_table_size, 16, finest_resolution)
         self.register_buffer("levels", levels, persistent=False)
@@ -71,7 +71,7 @@ class Proposal(AbstractSampler):
 
     @property
     def n_samples(self) -> int:
-        return max(self.n_drawn, self.n_still_samples, self.n_intervals)
+        return max(self.n_drawn, self.n_eval_samples, self.n_intervals)
 
     def prepare(self, cameras: Cameras, field: AbstractField) -> None:
         self.box.copy_(bounds_of(cameras) if field.bounds is None else field.bounds)
@@ -120,7 +120,7 @@ class Proposal(AbstractSampler):
         """Ends of as many intervals as there are samples, (n_rays, n_samples + 1), by stratified
         inverse-transform sampling."""
         n_rays, n_intervals = weights.shape
-        n_ends = 1 + (self.n_still_samples if generator is None else self.n_drawn)
+        n_ends = 1 + (self.n_eval_samples if generator is None else self.n_drawn)
         jitter = draw_uniform((n_rays, n_ends), generator, edges.device)
         share = torch.full((n_rays, n_ends), 0.5, device=edges.device) if jitter is None else jitter
         return sample_pdf(

@@ -64,5 +64,5 @@ def require_levels(field: AbstractField, name: str) -> None:
     Raises:
         UserError: it has none.
     """
-    if not field.details():
+    if not field.frequency_bands():
         raise UserError(f"{name}: {type(field).__name__} has no levels of detail to anneal")

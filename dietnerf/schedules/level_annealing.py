@@ -44,7 +44,7 @@ class LevelAnnealing(AbstractSchedule):
         require_levels(field, type(self).__name__)
 
     def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
-        found = field.details()
+        found = field.frequency_bands()
         if self.directions:
             found = [*found, *field.direction_details()]
         for details in found:

@@ -45,7 +45,7 @@ class RadiusAnnealing(AbstractSchedule):
     def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
         share = progress.within(self.until)
         sigma = self.radius / 2 ** (self.rate * math.floor(share * self.parts))
-        for details in field.details():
+        for details in field.frequency_bands():
             if share == 1:
                 details.weights.fill_(1.0)
             else:

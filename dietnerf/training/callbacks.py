@@ -20,13 +20,13 @@ import dietnerf
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics, psnr
-from dietnerf.pictures import captioned, depth_range, picture, to_uint8
 from dietnerf.renderer import render_rays
-from dietnerf.training.devices import gathered, n_processes
+from dietnerf.training.distributed import all_gather, n_processes
 from dietnerf.training.exposure import fitted_on_left
 from dietnerf.training.steps import is_logged, steps_between_logs
 from dietnerf.training.system import DietNeRF
 from dietnerf.training.view_dataset import RenderedView, View
+from dietnerf.visualize import captioned, depth_range, picture, to_uint8
 
 HISTOGRAM_RAYS = 2048  # of a view, spread over it
 
@@ -150,10 +150,10 @@ class ValidationPictures(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
-        for judge in pl_module.objective.scene_losses:
-            if judge.shown is not None:
+        for judge in pl_module.objective.regularizers:
+            if judge.debug_image is not None:
                 found = ", ".join(f"{name} {float(x):.4g}" for name, x in judge.scalars.items())
-                pixels = captioned(to_uint8(judge.shown).cpu(), found)
+                pixels = captioned(to_uint8(judge.debug_image).cpu(), found)
                 log_picture(trainer, f"train/{judge.name}", pixels)
 
     def on_validation_batch_end(
@@ -252,7 +252,7 @@ class TestResults(Callback):
             self._failure = self._failure or error
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        scored, reasons = gathered(self._scored), gathered([self.metrics.unavailable])
+        scored, reasons = all_gather(self._scored), all_gather([self.metrics.unavailable])
         if trainer.is_global_zero:
             self._write(trainer, pl_module, scored, reasons)
         if self._failure is not None:

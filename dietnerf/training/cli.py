@@ -15,6 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespa
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from dietnerf.arguments import typed
+from dietnerf.capture_report import look
 from dietnerf.errors import (
     ITEM,
     UserError,
@@ -26,7 +27,6 @@ from dietnerf.errors import (
 from dietnerf.files import UNWRITABLE, check_writable, remove_parts
 from dietnerf.history import History
 from dietnerf.locks import FolderLock
-from dietnerf.look import look
 from dietnerf.runs.checkpoints import checkpoints_of, read_checkpoint, set_aside
 from dietnerf.training import xla
 from dietnerf.training.budget import Budget
@@ -40,19 +40,17 @@ from dietnerf.training.callbacks import (
     ValidationPictures,
 )
 from dietnerf.training.datamodule import SceneDataModule
-from dietnerf.training.devices import (
+from dietnerf.training.distributed import (
     check_backend,
-    failing_together,
     is_loss_of_a_process,
     leave,
+    raise_on_all_ranks,
     register_strategies,
 )
+from dietnerf.training.divergence import NaNGuard, RestartTraining
 from dietnerf.training.first_words import say_what_is_trained_on
 from dietnerf.training.folder import KeepFolder, needs_lock
-from dietnerf.training.guard import Guard, Setback
-from dietnerf.training.live import LiveViewer
 from dietnerf.training.parser import Parser
-from dietnerf.training.process import prepare_process
 from dietnerf.training.runs import (
     LATEST,
     check_declared,
@@ -61,6 +59,7 @@ from dietnerf.training.runs import (
     complete,
     load_weights,
 )
+from dietnerf.training.runtime import prepare_process
 from dietnerf.training.saving import (
     BestCheckpoint,
     Checkpoints,
@@ -71,6 +70,7 @@ from dietnerf.training.saving import (
 )
 from dietnerf.training.system import DietNeRF
 from dietnerf.training.trainer_options import check_monitored, check_options, part_behind
+from dietnerf.training.viewer_callback import LiveViewer
 
 SEMANTIC = ".SemanticConsistency"
 AVERAGING = "WeightAveraging"
@@ -117,7 +117,7 @@ class DietNeRFCLI(LightningCLI):
     """
 
     def __init__(
-        self, *args: Any, held: ExitStack, setback: Setback | None = None, **options: Any
+        self, *args: Any, held: ExitStack, setback: RestartTraining | None = None, **options: Any
     ) -> None:
         self.held, self.setback = held, setback
         self.stop_on_signal = StopOnSignal()
@@ -170,7 +170,7 @@ class DietNeRFCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Find whatever is wrong with options and photographs, or does not suit them, before
         anything is written."""
-        with failing_together():
+        with raise_on_all_ranks():
             self._settle_options()
             with _naming_bad_options(), naming_missing_packages():
                 super().instantiate_classes()
@@ -211,7 +211,7 @@ class DietNeRFCLI(LightningCLI):
         if subcommand == "predict":
             options.return_predictions = False  # they are written, one by one
 
-    def _make_way(self, options: Namespace, setback: Setback) -> None:
+    def _make_way(self, options: Namespace, setback: RestartTraining) -> None:
         """Let the command begin where a setback says."""
         options.ckpt_path = None if setback.checkpoint is None else str(setback.checkpoint)
         if setback.checkpoint is None:
@@ -256,7 +256,7 @@ class DietNeRFCLI(LightningCLI):
         saving = [] if options.trainer.enable_checkpointing is False else _checkpoints(options)
         # First, so that its pictures do not count as training.
         watched = [LiveViewer(port=options.viewer_port)] if options.viewer else []
-        guard = Guard(options.run, self.setback)
+        guard = NaNGuard(options.run, self.setback)
         budget = [] if options.minutes is None else [Budget(options.minutes)]
         watching = [KeepFolder(self.lock), Stopwatch(), *budget, guard, self.stop_on_signal]
         return [*watched, *bar, *watching, ValidationPictures(), FinalMetrics(), *saving]
@@ -390,13 +390,13 @@ def main(args: list[str] | None = None) -> None:
         try:
             _run(args, held)
             return
-        except Setback as error:
+        except RestartTraining as error:
             setback = error
         print(setback, file=sys.stderr)
         _run(args, held, setback)
 
 
-def _run(args: list[str] | None, held: ExitStack, setback: Setback | None = None) -> None:
+def _run(args: list[str] | None, held: ExitStack, setback: RestartTraining | None = None) -> None:
     DietNeRFCLI(
         DietNeRF,
         SceneDataModule,

@@ -7,12 +7,12 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from dietnerf.data import AbstractReader, AbstractViews, AllViews, FirstViews, Scene
+from dietnerf.data import AbstractReader, AbstractViewSelector, AllViews, FirstViews, Scene
 from dietnerf.data.loading import check_memory
 from dietnerf.data.ray_sampling import RaySampling, RaySource
-from dietnerf.data.scene import Capture, Listing, Split, without_full_alpha
+from dietnerf.data.scene import Capture, DatasetIndex, Split, without_full_alpha
 from dietnerf.errors import UserError
-from dietnerf.training.devices import gathered, n_processes, own_share
+from dietnerf.training.distributed import all_gather, n_processes, own_shard
 from dietnerf.training.steps import StepRanges
 from dietnerf.training.view_dataset import View, Views
 
@@ -66,8 +66,8 @@ class SceneDataModule(pl.LightningDataModule):
     def __init__(
         self,
         reader: AbstractReader,
-        views: AbstractViews | None = None,
-        val_views: AbstractViews | None = None,
+        views: AbstractViewSelector | None = None,
+        val_views: AbstractViewSelector | None = None,
         rays_per_step: int = 1024,
         samples_per_step: int | None = None,
         batch_per_device: bool = False,
@@ -144,7 +144,7 @@ class SceneDataModule(pl.LightningDataModule):
             self.n_rays = one_of_few(fitting)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"n_rays": self.n_rays, "n_rays_of_each": gathered([self.n_rays])}
+        return {"n_rays": self.n_rays, "n_rays_of_each": all_gather([self.n_rays])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         of_each = state_dict["n_rays_of_each"]
@@ -154,7 +154,7 @@ class SceneDataModule(pl.LightningDataModule):
             )
         self.n_rays = state_dict["n_rays"]
         if len(of_each) == n_processes():  # as before, each with its own number
-            (own,) = own_share(len(of_each))
+            (own,) = own_shard(len(of_each))
             self.n_rays = of_each[own]
 
     def setup(self, stage: str) -> None:
@@ -166,7 +166,7 @@ class SceneDataModule(pl.LightningDataModule):
     def _read_train_and_val(self) -> None:
         train = self._needed("train")
         kept = self.views.choose(train.cameras, train.view_ids)
-        chosen: dict[Split, tuple[Listing, list[int]]] = {"train": (train, kept)}
+        chosen: dict[Split, tuple[DatasetIndex, list[int]]] = {"train": (train, kept)}
         val = self.reader.listing("val")
         candidates = list(range(len(val or ())))
         if val is None:
@@ -182,7 +182,7 @@ class SceneDataModule(pl.LightningDataModule):
         test = self._needed("test")
         self._read({"test": (test, list(range(len(test))))})
 
-    def _needed(self, split: Split) -> Listing:
+    def _needed(self, split: Split) -> DatasetIndex:
         listing = self.reader.listing(split)
         if listing is None:
             raise UserError(
@@ -191,7 +191,7 @@ class SceneDataModule(pl.LightningDataModule):
             )
         return listing
 
-    def _read(self, chosen: dict[Split, tuple[Listing, list[int]]]) -> None:
+    def _read(self, chosen: dict[Split, tuple[DatasetIndex, list[int]]]) -> None:
         """Read the views at the chosen positions of each split, and no others."""
         check_memory(list(chosen.values()))
         for split, (listing, keep) in chosen.items():
@@ -238,5 +238,5 @@ class SceneDataModule(pl.LightningDataModule):
 
     def _views(self, split: Split) -> DataLoader[View]:
         views = Views(self.scenes[split], self.background)
-        share = own_share(len(views)) or range(1)  # not counted, but Lightning wants to see one
+        share = own_shard(len(views)) or range(1)  # not counted, but Lightning wants to see one
         return DataLoader(Subset(views, share), batch_size=None)

@@ -17,10 +17,10 @@ from dietnerf.geometry.refinement import CameraRefinement
 from dietnerf.losses import (
     AbstractLoss,
     AbstractRayLoss,
-    AbstractSceneLoss,
+    AbstractRegularizer,
     Interlevel,
-    Moment,
-    Step,
+    RayLossInput,
+    SceneContext,
 )
 from dietnerf.randomness import step_generator
 from dietnerf.renderer import rays_per_chunk, render_rays
@@ -71,13 +71,13 @@ class Objective:
         return [loss for loss in self.losses if isinstance(loss, AbstractRayLoss)]
 
     @property
-    def scene_losses(self) -> list[AbstractSceneLoss]:
-        return [loss for loss in self.losses if isinstance(loss, AbstractSceneLoss)]
+    def regularizers(self) -> list[AbstractRegularizer]:
+        return [loss for loss in self.losses if isinstance(loss, AbstractRegularizer)]
 
     @property
     def names(self) -> list[str]:
         """Of the losses, those of rays first."""
-        return [loss.name for loss in (*self.ray_losses, *self.scene_losses)]
+        return [loss.name for loss in (*self.ray_losses, *self.regularizers)]
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is learned, each once."""
@@ -128,9 +128,9 @@ class Objective:
         """Of the losses of rays in a step of a run of `n_steps`; 0 where one does not count."""
         return [loss.weight_at(step, n_steps) for loss in self.ray_losses]
 
-    def scene_weights(self, step: int, n_steps: int) -> dict[AbstractSceneLoss, float]:
+    def scene_weights(self, step: int, n_steps: int) -> dict[AbstractRegularizer, float]:
         """Of the losses of the scene that count in a step."""
-        weights = {loss: loss.weight_at(step, n_steps) for loss in self.scene_losses}
+        weights = {loss: loss.weight_at(step, n_steps) for loss in self.regularizers}
         return {loss: weight for loss, weight in weights.items() if weight != 0}
 
     def ray_terms(
@@ -156,7 +156,9 @@ class Objective:
         )
         if self.exposure is not None:
             rendering = replace(rendering, rgb=self.exposure(rendering.rgb, batch.ids))
-        rendered = Step(step, rays, batch.rgb, batch.background, rendering, coarse, batch.alpha)
+        rendered = RayLossInput(
+            step, rays, batch.rgb, batch.background, rendering, coarse, batch.alpha
+        )
         none = batch.rgb.new_zeros(())  # of a loss that does not count in this step
         terms = [
             weight * loss(rendered) if isinstance(weight, Tensor) or weight else none
@@ -192,25 +194,27 @@ class Objective:
         return RayLosses(loss, terms, n_samples, RayStats.cat(stats) if stats else None)
 
     def of_scene(
-        self, step: int, weights: dict[AbstractSceneLoss, float], background: Tensor, rank: int
-    ) -> dict[AbstractSceneLoss, Tensor]:
+        self, step: int, weights: dict[AbstractRegularizer, float], background: Tensor, rank: int
+    ) -> dict[AbstractRegularizer, Tensor]:
         """The losses of the scene that count in a step, weighted, each a scalar with gradients."""
         terms = {}
         for loss, weight in weights.items():
             generator = step_generator(loss.name, step, rank)
-            term = weight * loss(Moment(step, self.field, self.sampler, background, generator))
+            term = weight * loss(
+                SceneContext(step, self.field, self.sampler, background, generator)
+            )
             loss.scalars |= {"weight": torch.tensor(weight), "weighted": term.detach()}
             terms[loss] = term
         return terms
 
     def scalars(
-        self, rays: RayLosses, scene: dict[AbstractSceneLoss, Tensor], n_rays: int
+        self, rays: RayLosses, scene: dict[AbstractRegularizer, Tensor], n_rays: int
     ) -> dict[str, Any]:
         """What is logged of a step, by name."""
         assert rays.n_samples is not None, "it is read in steps that are logged"
         values: dict[str, Any] = {"samples_per_ray": rays.n_samples / n_rays}
         values["loss"] = rays.loss.detach() + sum(term.detach() for term in scene.values())
         values |= {loss.name: term for loss, term in zip(self.ray_losses, rays.terms, strict=True)}
-        for loss in self.scene_losses:  # as it was when it last counted
+        for loss in self.regularizers:  # as it was when it last counted
             values |= {f"{loss.name}_{name}": value for name, value in loss.scalars.items()}
         return values | self.sampler.scalars()

@@ -22,7 +22,7 @@ def make_optimizer(
         rate: the learning rate at step 0.
         table_decay: decoupled weight decay of the field's tables.
     """
-    tables = objective.field.tables()
+    tables = objective.field.grid_parameters()
     parts: list[Any] = [objective.refinement, objective.exposure]
     corrections = [part for part in parts if part is not None]
     learned = [[p for p in part.parameters() if p.requires_grad] for part in corrections]

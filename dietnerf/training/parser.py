@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from pytorch_lightning.cli import LightningArgumentParser
 
-from dietnerf.data import AbstractReader, AbstractViews
+from dietnerf.data import AbstractReader, AbstractViewSelector
 from dietnerf.errors import UserError
 from dietnerf.fields import AbstractField
 from dietnerf.losses import AbstractLoss
@@ -17,8 +17,8 @@ from dietnerf.specs import concrete_subclasses, constructor_hints
 
 BASES: dict[str, type] = {  # of the classes that an option can be of
     "reader": AbstractReader,
-    "views": AbstractViews,
-    "val_views": AbstractViews,
+    "views": AbstractViewSelector,
+    "val_views": AbstractViewSelector,
     "field": AbstractField,
     "sampler": AbstractSampler,
     "losses": AbstractLoss,

@@ -9,7 +9,7 @@ import yaml
 
 from dietnerf.data import AllViews, EvenViews, FarthestViews
 from dietnerf.data.detect import find_reader
-from dietnerf.data.scene import AbstractReader, Listing
+from dietnerf.data.scene import AbstractReader, DatasetIndex
 from dietnerf.errors import UserError
 from dietnerf.geometry.poses import face_one_way
 from dietnerf.presets import preset_for
@@ -139,7 +139,7 @@ def _downscale(given: list[str]) -> float | str:
         raise UserError(f"--downscale is {given[-1]!r:.60}; give a number or auto") from error
 
 
-def _views(listing: Listing, n: int | None) -> dict[str, Any]:
+def _views(listing: DatasetIndex, n: int | None) -> dict[str, Any]:
     if n is None:
         return {"class_path": f"dietnerf.data.{AllViews.__name__}"}
     cls = EvenViews if face_one_way(listing.cameras) else FarthestViews

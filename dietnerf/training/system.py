@@ -21,7 +21,7 @@ from dietnerf.geometry.refinement import CameraRefinement
 from dietnerf.history import History
 from dietnerf.losses import (
     AbstractLoss,
-    AbstractSceneLoss,
+    AbstractRegularizer,
     Photometric,
 )
 from dietnerf.metrics import psnr
@@ -39,7 +39,7 @@ from dietnerf.training.cuda_graphs import (
     with_scaled_gradients,
 )
 from dietnerf.training.datamodule import SceneDataModule
-from dietnerf.training.devices import gathered
+from dietnerf.training.distributed import all_gather
 from dietnerf.training.eager import EagerRayLosses
 from dietnerf.training.exposure import ExposureCorrection
 from dietnerf.training.learning_rate import AbstractLearningRate, Exponential, Schedule
@@ -233,9 +233,9 @@ class DietNeRF(pl.LightningModule):
             optimizer.count(list(self.objective.parameters()), has_gradients=True)
         return self._graphed(progress, n_rays, fraction, updates, reads=is_last or not updates)
 
-    def _note_terms(self, of_rays: Tensor, scene: dict[AbstractSceneLoss, Tensor]) -> None:
+    def _note_terms(self, of_rays: Tensor, scene: dict[AbstractRegularizer, Tensor]) -> None:
         none = of_rays.new_zeros(())
-        of_scene = [scene.get(loss, none).detach()[None] for loss in self.objective.scene_losses]
+        of_scene = [scene.get(loss, none).detach()[None] for loss in self.objective.regularizers]
         self.terms = torch.cat([of_rays, *of_scene])
 
     def _update(self, loss: Tensor, scene_terms: list[Tensor]) -> None:
@@ -286,7 +286,7 @@ class DietNeRF(pl.LightningModule):
                 callback.on_train_batch_end(self.trainer, self, None, step, step)
 
     def _log_step(
-        self, step: int, rays: RayLosses, scene: dict[AbstractSceneLoss, Tensor], n_rays: int
+        self, step: int, rays: RayLosses, scene: dict[AbstractRegularizer, Tensor], n_rays: int
     ) -> None:
         assert rays.stats is not None
         self.ray_stats = rays.stats
@@ -323,7 +323,7 @@ class DietNeRF(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         n_views = len(self.trainer.datamodule.scenes["val"])  # type: ignore[attr-defined]
-        scores = gathered(self._scores)[:n_views]  # not of processes that had none of their own
+        scores = all_gather(self._scores)[:n_views]  # not of processes that had none of their own
         self.record({"val/psnr": torch.stack(scores).mean()}, prog_bar=True)
 
     def test_step(self, view: View, batch_idx: int) -> RenderedView:

@@ -8,7 +8,7 @@ from pytorch_lightning.cli import Namespace
 
 from dietnerf.errors import UserError
 from dietnerf.training import xla
-from dietnerf.training.devices import check_strategy
+from dietnerf.training.distributed import check_strategy
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
 TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")

@@ -8,7 +8,7 @@ import torch
 from dietnerf.arguments import Parser, number
 from dietnerf.errors import exit_on_user_error
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
-from dietnerf.training.process import prepare_process
+from dietnerf.training.runtime import prepare_process
 from dietnerf.viewer import Viewer
 
 

@@ -15,15 +15,15 @@ from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Rendering
-from dietnerf.pictures import Mode, depth_range, picture, surface_depth
-from dietnerf.preview import Preview, shrunk
-from dietnerf.renderer import picture_precision, render_image
+from dietnerf.progressive import Preview, shrunk
+from dietnerf.renderer import inference_autocast, render_image
 from dietnerf.sampling.base import AbstractSampler
 from dietnerf.viewer.camera_path import CameraPath
 from dietnerf.viewer.listening import address_of, serve_at, way_from_elsewhere
 from dietnerf.viewer.notices import Notices
-from dietnerf.viewer.views import field_of_view, pyramid_depth, quaternion, seen_by
+from dietnerf.viewer.views import field_of_view, min_view_fraction, pyramid_depth, quaternion
 from dietnerf.viewer.watcher import Watcher
+from dietnerf.visualize import Mode, depth_range, picture, surface_depth
 
 STILL = 0.5  # seconds of the finest picture: whoever moves has to wait for it
 SHOWN: dict[str, Mode] = {"color": "rgb", "depth": "depth", "opacity": "opacity"}
@@ -114,7 +114,7 @@ class Viewer:
         if watcher.is_lost or (only_moved and watcher.shrink is not None):
             return False
         wanted, version = watcher.wanted, self.version
-        cameras = seen_by(watcher.client.camera, self.cameras, self.around)
+        cameras = min_view_fraction(watcher.client.camera, self.cameras, self.around)
         shrink = watcher.next_shrink(self.preview, cameras, still_seconds, version)
         if shrink is None:
             return False
@@ -137,7 +137,7 @@ class Viewer:
         self.server.stop()
 
     def _render(self, cameras: Cameras) -> Rendering:
-        with _evaluated(self.field, self.sampler), picture_precision(self.background.device):
+        with _evaluated(self.field, self.sampler), inference_autocast(self.background.device):
             return render_image(cameras, 0, self.field, self.sampler, self.background)
 
     def _show(self, client: Any, cameras: Cameras) -> None:

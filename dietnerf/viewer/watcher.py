@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.preview import FINER, Preview
+from dietnerf.progressive import FINER, Preview
 
 MOVING = 0.05  # seconds of a picture while somebody moves
 

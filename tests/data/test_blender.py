@@ -7,7 +7,7 @@ import imageio.v3 as iio
 import pytest
 import torch
 
-from dietnerf.data import Blender, SeededViews, require_alpha
+from dietnerf.data import Blender, RandomViews, require_alpha
 from dietnerf.errors import UserError
 
 
@@ -296,7 +296,7 @@ def test_lego_follows_the_papers_protocol():
     assert test.cameras.focal[0, 0] == pytest.approx(555.5555, abs=1e-3)
     cameras = reader.cameras("train")
     assert len(cameras) == 100
-    ids = SeededViews(8, seed=0).choose(cameras, torch.arange(100))
+    ids = RandomViews(8, seed=0).choose(cameras, torch.arange(100))
     assert ids == [26, 86, 2, 55, 75, 93, 16, 73]
     # Straight averages of 2x2 pixels, the corner ones clear.
     full = torch.from_numpy(iio.imread(LEGO / "test/r_0.png")).float()

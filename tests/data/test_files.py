@@ -10,8 +10,8 @@ import pytest
 
 from dietnerf.data import LLFF, Blender, Procedural, Transforms
 from dietnerf.data.arrays import read_array
+from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import find_image, list_images, read_object
-from dietnerf.data.problems import Problems
 from dietnerf.errors import UserError
 from dietnerf.prepare.formats import write_blender, write_llff, write_transforms
 
@@ -89,7 +89,7 @@ class Sentence(str):
 
 
 def test_problems_are_collected_however_many_there_are():
-    problems = Problems(Path("scene"))
+    problems = ErrorCollector(Path("scene"))
     for i in range(3000):
         problems.add(Sentence(f"frame {i}"))
         problems.add(Sentence("frame 0"))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dietnerf.data import LLFF, Blender, FirstViews, Procedural, SeededViews, Transforms, loading
+from dietnerf.data import LLFF, Blender, FirstViews, Procedural, RandomViews, Transforms, loading
+from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.loading import auto_downscale, in_parallel
-from dietnerf.data.problems import Problems
 from dietnerf.errors import UserError
 from dietnerf.prepare.formats import write_llff, write_transforms
 from dietnerf.training.datamodule import SceneDataModule
@@ -66,11 +66,11 @@ def test_only_photos_that_are_used_are_decoded(folder, small_scene, tmp_path):
         assert path.is_file()
         cut(path)
     scene = SceneDataModule(Transforms(str(tmp_path / "scene"), hold_every=0), FirstViews(2))
-    blender = SceneDataModule(Blender(str(folder)), SeededViews(1, seed=3))
+    blender = SceneDataModule(Blender(str(folder)), RandomViews(1, seed=3))
     for data, views in ((scene, [0, 1]), (blender, [3])):
         data.val_views = FirstViews(1)
         if data is scene:
-            data.val_views = SeededViews(1, seed=0)  # of views 2 and 3 the latter
+            data.val_views = RandomViews(1, seed=0)  # of views 2 and 3 the latter
         data.setup("fit")
         assert data.scenes["train"].view_ids.tolist() == views
         assert torch.equal(data.scenes["train"].images, small_scene.images[views])
@@ -106,7 +106,7 @@ def test_mistakes_come_in_the_order_of_the_photos_and_threads_are_given_back(tmp
         if i % 2:
             raise UserError(f"photo {i}")
 
-    problems, n_threads = Problems(tmp_path), torch.get_num_threads()
+    problems, n_threads = ErrorCollector(tmp_path), torch.get_num_threads()
     in_parallel(read, 20, problems)
     assert list(problems.sentences) == [f"photo {i}" for i in range(1, 20, 2)]
     assert torch.get_num_threads() == n_threads
@@ -125,7 +125,7 @@ def test_no_more_photos_are_decoded_at_once_than_fit(n_pixels, n_threads, tmp_pa
             super().__init__(1, **options)
 
     monkeypatch.setattr(loading, "ThreadPoolExecutor", Pool)
-    in_parallel(lambda i: None, 3, Problems(tmp_path), n_pixels)
+    in_parallel(lambda i: None, 3, ErrorCollector(tmp_path), n_pixels)
     assert begun == [n_threads]
 
 

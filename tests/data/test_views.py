@@ -9,7 +9,7 @@ from dietnerf.data import (
     FirstViews,
     OneSideViews,
     Procedural,
-    SeededViews,
+    RandomViews,
 )
 from dietnerf.errors import UserError
 
@@ -23,8 +23,8 @@ def choose(views, n=100):
 
 
 def test_seed_0_gives_the_papers_views():
-    assert choose(SeededViews(8)) == [26, 86, 2, 55, 75, 93, 16, 73]
-    assert choose(SeededViews(4, seed=0)) == [26, 86, 2, 55]
+    assert choose(RandomViews(8)) == [26, 86, 2, 55, 75, 93, 16, 73]
+    assert choose(RandomViews(4, seed=0)) == [26, 86, 2, 55]
 
 
 def test_all_and_first_views_keep_the_order():
@@ -76,12 +76,12 @@ def test_one_side_views_lie_on_that_side():
     ("make", "message"),
     [
         (lambda: choose(FirstViews(101)), "n=101 views are wanted, but there are 100: ask for few"),
-        (lambda: choose(SeededViews(9), n=8), "n=9 views are wanted, but there are 8"),
+        (lambda: choose(RandomViews(9), n=8), "n=9 views are wanted, but there are 8"),
         (lambda: choose(FarthestViews(9), n=8), "n=9 views are wanted, but there are 8"),
         (lambda: choose(FarthestViews(2, first=8), n=8), "first=8 is not among the 8 views"),
         (lambda: choose(OneSideViews(9, 0, 10), n=8), "there are . within 5 degrees of 0: ask"),
         (lambda: choose(ExplicitViews([3, 8]), n=8), "names view 8, but the 8 views .* 0 to 7"),
-        (lambda: SeededViews(0), "n, the number of views, must be at least 1, got 0"),
+        (lambda: RandomViews(0), "n, the number of views, must be at least 1, got 0"),
         (lambda: ExplicitViews([2, 5, 2]), "ids names view 2 more than once"),
         (lambda: ExplicitViews([]), "ids is empty"),
         (lambda: OneSideViews(3, width_deg=0), r"width_deg must be in \(0, 360\], got 0"),

@@ -71,7 +71,7 @@ def looking_at_origin(directions: list[list[float]]) -> Cameras:
 def system_of(field: AbstractField, directions: list[list[float]] = ALL_AROUND) -> SceneModel:
     """A scene that shows a field in closed form."""
     cameras = looking_at_origin(directions)
-    sampler = Occupancy(resolution=32, n_still_steps=256, bounds=BOX)  # all cells are occupied
+    sampler = Occupancy(resolution=32, n_eval_steps=256, bounds=BOX)  # all cells are occupied
     sampler.prepare(cameras, field)
     system = SceneModel(field, sampler).eval()
     system.capture = Capture({"train": cameras}, {"train": [*range(len(cameras))]}, torch.ones(3))

@@ -19,8 +19,8 @@ from dietnerf.export import frames, render
 from dietnerf.export.paths import warn_of_another_frame
 from dietnerf.export.sight import Unseen
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.pictures import Mode
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
+from dietnerf.visualize import Mode
 from tests.export.test_mesh import SIDES, SOLID, looking_at_origin, system_of
 from tests.helpers import Ball, refused
 

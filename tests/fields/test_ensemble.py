@@ -43,7 +43,7 @@ def samples(n_rays: int = 7) -> Samples:
 def test_members_start_apart():
     made = ensemble(2)
     assert not torch.equal(made.members[0].table, made.members[1].table)
-    assert len(made.tables()) == 2
+    assert len(made.grid_parameters()) == 2
 
 
 def test_a_picture_is_the_mean():
@@ -90,7 +90,7 @@ def test_more_members_than_rays_is_fine():
 def test_a_cell_is_occupied_if_any_member_says_so():
     made, where = ensemble(), samples()
     densities = torch.stack([own.density(where)[0] for own in made.members])
-    torch.testing.assert_close(made.largest_density(where), densities.amax(dim=0))
+    torch.testing.assert_close(made.occupancy_density(where), densities.amax(dim=0))
     sampler = Occupancy(resolution=8)
     sampler.prepare(CAMERAS, made)
     sampler.update(0, made, torch.Generator().manual_seed(0))

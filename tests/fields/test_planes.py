@@ -36,12 +36,12 @@ def test_features_are_products_at_the_vertices():
 
 def test_a_level_of_weight_zero_does_not_count():
     made = field()
-    made.details()[0].weights[1] = 0
+    made.frequency_bands()[0].weights[1] = 0
     unit = torch.rand(6, 3)
     before = made._encode(unit)
     torch.nn.init.uniform_(made.planes[1])
     assert torch.equal(made._encode(unit), before)
-    assert made.details()[0].sizes.tolist() == [0.25, 0.125]
+    assert made.frequency_bands()[0].sizes.tolist() == [0.25, 0.125]
 
 
 def test_it_is_empty_outside_of_its_box():

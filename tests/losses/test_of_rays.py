@@ -16,15 +16,15 @@ from dietnerf.losses import (
     Occlusion,
     OpacityEntropy,
     RayEntropy,
+    RayLossInput,
     Reprojection,
     Silhouette,
-    Step,
 )
 
 WHITE = torch.ones(3)
 
 
-def step(weights: list[list[float]], target: Tensor | None = None) -> Step:
+def step(weights: list[list[float]], target: Tensor | None = None) -> RayLossInput:
     """Rays from near 2 to far 6 with weights in four even intervals."""
     n = len(weights)
     rays = Rays(
@@ -38,7 +38,7 @@ def step(weights: list[list[float]], target: Tensor | None = None) -> Step:
     depth = (w * samples.ts.view(n, 4)).sum(dim=1)
     rendering = Rendering(torch.zeros(n, 3), w.sum(dim=1), depth, w.flatten(), samples)
     target = torch.zeros(n, 3) if target is None else target
-    return Step(0, rays, target, torch.ones(n, 3), rendering, None)
+    return RayLossInput(0, rays, target, torch.ones(n, 3), rendering, None)
 
 
 def test_distortion_is_a_share_of_the_way():
@@ -94,7 +94,7 @@ def scene() -> Scene:
     return Procedural(resolution=64, n_train=24).read("train")
 
 
-def at_depth(scene: Scene, scale: float) -> Step:
+def at_depth(scene: Scene, scale: float) -> RayLossInput:
     """Rays of the first view that hit something, which end at `scale` times the true depth."""
     rays = scene.cameras.image_rays(0)
     depth = scene.depths[0].flatten()
@@ -103,7 +103,7 @@ def at_depth(scene: Scene, scale: float) -> Step:
     opacity = torch.ones(len(ts))
     target = scene.image(0, WHITE).view(-1, 3)[hit]
     rendering = Rendering(target, opacity, ts.requires_grad_(), ts[:0])
-    return Step(0, rays, target, torch.ones_like(target), rendering, None)
+    return RayLossInput(0, rays, target, torch.ones_like(target), rendering, None)
 
 
 def test_the_silhouette_is_where_photographs_are_opaque(scene: Scene):

@@ -16,8 +16,8 @@ from dietnerf.losses import (
     Depth,
     DepthSmoothness,
     Lipschitz,
-    Moment,
     NeighborDivergence,
+    SceneContext,
 )
 from dietnerf.sampling import Occupancy, Stratified
 from tests.helpers import Ball
@@ -51,7 +51,7 @@ class Fog(AbstractField):
 def value(loss, scene: Scene, field: AbstractField, sampler=None) -> Tensor:
     loss.prepare(scene, WHITE, CPU)
     generator = torch.Generator().manual_seed(3)
-    return loss(Moment(0, field, sampler or Stratified(48), WHITE, generator))
+    return loss(SceneContext(0, field, sampler or Stratified(48), WHITE, generator))
 
 
 @pytest.mark.parametrize("kind", LOSSES)

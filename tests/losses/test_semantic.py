@@ -12,7 +12,7 @@ from dietnerf.data import Procedural, Scene
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, HashGrid
 from dietnerf.geometry.viewpoints import SphereCap
-from dietnerf.losses import Moment, SemanticConsistency
+from dietnerf.losses import SceneContext, SemanticConsistency
 from dietnerf.losses import semantic as semantic_module
 from dietnerf.sampling import Importance, Stratified
 from dietnerf.semantics import AbstractImageEncoder, OpenCLIP
@@ -51,8 +51,8 @@ def prepared(scene: Scene, encoder: AbstractImageEncoder, **options) -> Semantic
     return loss
 
 
-def moment(field, sampler, step: int = 0, seed: int = 0) -> Moment:
-    return Moment(step, field, sampler, WHITE, torch.Generator().manual_seed(seed))
+def context(field, sampler, step: int = 0, seed: int = 0) -> SceneContext:
+    return SceneContext(step, field, sampler, WHITE, torch.Generator().manual_seed(seed))
 
 
 def small_mlp() -> MLP:
@@ -62,11 +62,11 @@ def small_mlp() -> MLP:
 def test_gradient_is_the_finite_difference(scene: Scene, tower):
     """Of a ball's brightness, through compositing, resize, normalization and the tower."""
     loss, ball = prepared(scene, OpenCLIP(**tower)), Ball(sigma=2.0)
-    now = moment(ball, Stratified(16))
+    now = context(ball, Stratified(16))
 
     def value(brightness: float) -> float:
         ball.brightness.data.fill_(brightness)
-        return float(loss(moment(ball, Stratified(16))).detach())
+        return float(loss(context(ball, Stratified(16))).detach())
 
     (found,) = torch.autograd.grad(loss(now), ball.brightness)
     step = 1e-2
@@ -85,7 +85,7 @@ def test_chunks_give_the_gradient_of_the_whole(scene: Scene, tower, monkeypatch,
         monkeypatch.setattr(semantic_module, "rays_per_chunk", lambda *args: 1 << 20)
         # With jitter each chunk draws its own.
         loss.jitter = False
-        values.append(loss(moment(field, sampler)))
+        values.append(loss(context(field, sampler)))
         gradients.append(torch.autograd.grad(values[-1], parameters))
     torch.testing.assert_close(values[0], values[1])
     for whole, parts in zip(*gradients, strict=True):
@@ -102,7 +102,7 @@ def test_with_jitter_both_passes_see_the_same_samples(scene: Scene, monkeypatch)
             seen.append(samples.ts)
             return samples, coarse
 
-    prepared(scene, Colors(), resolution=6)(moment(Ball(), Watching(8))).backward()
+    prepared(scene, Colors(), resolution=6)(context(Ball(), Watching(8))).backward()
     n = len(seen) // 2
     assert n > 1
     for first, second in zip(seen[:n], seen[n:], strict=True):
@@ -114,7 +114,7 @@ def test_coarse_and_fine_are_both_judged(scene: Scene):
     encoder = Colors()
     loss = prepared(scene, encoder)
     sampler = Importance(small_mlp(), n_coarse=8, n_fine=8)
-    both = loss(moment(small_mlp(), sampler))
+    both = loss(context(small_mlp(), sampler))
     assert len(encoder.seen[-1]) == 2
     gradients = torch.autograd.grad(both, list(sampler.parameters()))
     assert any(gradient.abs().max() > 0 for gradient in gradients)
@@ -123,14 +123,14 @@ def test_coarse_and_fine_are_both_judged(scene: Scene):
 def test_value_is_one_minus_the_cosine_to_the_photograph(scene: Scene):
     encoder, ball = Colors(), Ball()
     loss = prepared(scene, encoder, target="mean")
-    value = loss(moment(ball, Stratified(16)))
+    value = loss(context(ball, Stratified(16)))
     targets = [scene.image(i, WHITE).mean(dim=(0, 1)) - 0.5 for i in range(4)]
     target = sum(F.normalize(t, dim=0) for t in targets)
     rendered = encoder.seen[-1][0].mean(dim=(1, 2)) - 0.5
     cosine = F.cosine_similarity(rendered, target, dim=0)
     torch.testing.assert_close(value, 1 - cosine)
     torch.testing.assert_close(loss.scalars["cosine"], cosine)
-    torch.testing.assert_close(loss.shown, encoder.seen[-1][0].permute(1, 2, 0))
+    torch.testing.assert_close(loss.debug_image, encoder.seen[-1][0].permute(1, 2, 0))
 
 
 def test_what_is_rendered_is_the_view_from_there(scene: Scene):
@@ -138,11 +138,11 @@ def test_what_is_rendered_is_the_view_from_there(scene: Scene):
     ball, encoder = Ball(), Colors()
     loss = prepared(scene, encoder, resolution=24)
     loss.viewpoints.poses = lambda n, generator: scene.cameras.c2w[:1]
-    loss(moment(ball, Stratified(64)))
+    loss(context(ball, Stratified(64)))
     from dietnerf.renderer import render_image
 
     whole = render_image(scene.cameras, 0, ball, Stratified(64), WHITE).rgb.view(24, 24, 3)
-    rendered, photograph = loss.shown.split(24, dim=1)
+    rendered, photograph = loss.debug_image.split(24, dim=1)
     assert (rendered - whole).abs().mean() < 0.01 and whole.std() > 0.1
     assert any(torch.equal(photograph, scene.image(i, WHITE)) for i in range(4))
 
@@ -154,7 +154,7 @@ def test_crop_is_a_part_of_the_view_and_of_the_photograph(scene: Scene):
     corners = set()
     for seed in range(30):
         encoder.seen.clear()
-        loss(moment(Ball(), Stratified(8), seed=seed))
+        loss(context(Ball(), Stratified(8), seed=seed))
         target, rendered = encoder.seen
         assert target.shape == rendered.shape == (1, 3, 12, 12)
         for photograph in loss.photographs:
@@ -168,7 +168,7 @@ def test_crop_is_a_part_of_the_view_and_of_the_photograph(scene: Scene):
 
 def test_each_photograph_in_turn(scene: Scene):
     loss = prepared(scene, Colors(), target="in_turn", every=3)
-    field = moment(Ball(), Stratified(4))
+    field = context(Ball(), Stratified(4))
     targets = [loss._targets(replace(field, index=3 * i), [])[0] for i in range(8)]
     ids = [int((loss.embeddings - target).abs().sum(dim=1).argmin()) for target in targets]
     assert sorted(ids[:4]) == sorted(ids[4:]) == [0, 1, 2, 3]
@@ -178,8 +178,8 @@ def test_augmented_views_differ_and_repeat(scene: Scene):
     encoder = Colors()
     plain, changed = prepared(scene, encoder), prepared(scene, encoder, augment=True)
     global_state = torch.get_rng_state()
-    views = [loss(moment(Ball(), Stratified(8))) and encoder.seen[-1] for loss in (plain, changed)]
-    changed(moment(Ball(), Stratified(8)))
+    views = [loss(context(Ball(), Stratified(8))) and encoder.seen[-1] for loss in (plain, changed)]
+    changed(context(Ball(), Stratified(8)))
     assert not torch.allclose(views[0], views[1], atol=1e-3)
     assert torch.equal(views[1], encoder.seen[-1])
     assert torch.equal(global_state, torch.get_rng_state())
@@ -222,12 +222,12 @@ def test_the_term_alone_raises_the_cosine_of_views_that_it_never_saw(scene: Scen
         judge = prepared(scene, loss.encoder, viewpoints=others, target="mean", resolution=16)
         judge.n_views, judge.jitter = 8, False
         with torch.no_grad():
-            return 1 - float(judge(moment(field, sampler, seed=99)))
+            return 1 - float(judge(context(field, sampler, seed=99)))
 
     before = held_out()
     for step in range(60):
         optimizer.zero_grad()
-        loss(moment(field, sampler, seed=step)).backward()
+        loss(context(field, sampler, seed=step)).backward()
         optimizer.step()
     after = held_out()
     assert after > before + 0.3 * (1 - before)

@@ -14,7 +14,7 @@ from dietnerf.fields import HashGrid
 from dietnerf.fields.hash_grid import level_rows
 from dietnerf.ops import HashGridArgs, OccupancyGrid, trace_hash_grid
 from dietnerf.ops.trace_hash_grid import reference
-from dietnerf.renderer import picture_precision, render_image
+from dietnerf.renderer import inference_autocast, render_image
 from dietnerf.sampling import Occupancy
 from tests.helpers import inward_rays
 from tests.ops.harness import compiled
@@ -200,7 +200,7 @@ def test_pictures_are_made_by_it(
     if device == "cpu":
         monkeypatch.setattr(field, "can_trace", lambda device: True)
     field, sampler = field.to(device), sampler.to(device)
-    with picture_precision(torch.device(device)):
+    with inference_autocast(torch.device(device)):
         found = render_image(scene.cameras, 1, field, sampler, torch.ones(3, device=device))
     assert n_traced == [24 * 24]
     for name in ("rgb", "opacity", "depth"):

@@ -8,7 +8,7 @@ import torch
 from dietnerf.data.mosaic import mosaic_scene
 from dietnerf.data.procedural import Procedural, trace
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.pictures import to_uint8
+from dietnerf.visualize import to_uint8
 
 
 def cameras_around(n: int, n_round: int, resolution: int) -> Cameras:

@@ -16,11 +16,11 @@ from dietnerf.data.mosaic import _patches
 from dietnerf.data.procedural import trace
 from dietnerf.data.solids import Solid, box
 from dietnerf.geometry.rays import Rays
-from dietnerf.pictures import to_uint8
 from dietnerf.prepare import panorama
 from dietnerf.prepare.command import main
 from dietnerf.prepare.panorama import cut, is_panorama, rotations, view_cameras
 from dietnerf.prepare.photos import copy_photos
+from dietnerf.visualize import to_uint8
 from tests.helpers import refused
 from tests.prepare.test_command import pose_errors
 

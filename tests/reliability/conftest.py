@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 
-class Tally:
+class NonFiniteCounter:
     """How often each fault was tried, how often what must hold held, and the most that was lost."""
 
     def __init__(self) -> None:
@@ -32,12 +32,12 @@ class Tally:
             yield f"{fault}: {tried} tried, {self.survived[fault]} survived{lost}"
 
 
-TALLY = pytest.StashKey[Tally]()
+TALLY = pytest.StashKey[NonFiniteCounter]()
 
 
 @pytest.fixture(scope="session")
-def tally(request: pytest.FixtureRequest) -> Tally:
-    return request.config.stash.setdefault(TALLY, Tally())
+def tally(request: pytest.FixtureRequest) -> NonFiniteCounter:
+    return request.config.stash.setdefault(TALLY, NonFiniteCounter())
 
 
 def pytest_terminal_summary(

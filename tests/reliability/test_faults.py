@@ -17,7 +17,7 @@ from dietnerf.prepare.formats import write_blender
 from dietnerf.runs.checkpoints import checkpoints_of, is_whole
 from dietnerf.training import cli
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit
-from tests.reliability.conftest import Tally
+from tests.reliability.conftest import NonFiniteCounter
 from tests.reliability.legs import CONTEXT, differing, finish, start, steps_lost, what_was_trained
 
 pytestmark = pytest.mark.reliability
@@ -67,7 +67,7 @@ SIZES = [0, 1, 2, 3, 8, 64, 200, 300, 400, 500, 600, 800, 1200, 1600, 2000, 2400
 
 
 @pytest.mark.parametrize("kilobytes", SIZES)
-def test_full_disk(kilobytes: int, unbroken: Path, tmp_path: Path, tally: Tally):
+def test_full_disk(kilobytes: int, unbroken: Path, tmp_path: Path, tally: NonFiniteCounter):
     size = f"{max(kilobytes, 4)}k"
     with small_disk(tmp_path / "disk", size) as disk, tally.attempt("full disk"):
         if kilobytes < 4:  # a page is the least that a disk can have
@@ -84,7 +84,7 @@ def test_full_disk(kilobytes: int, unbroken: Path, tmp_path: Path, tally: Tally)
         assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
 
 
-def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys, tally: Tally):
+def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys, tally: NonFiniteCounter):
     with small_disk(tmp_path / "disk", "64m") as disk:
         run = disk / "run"
         shutil.copytree(unbroken, run)
@@ -102,7 +102,7 @@ def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys, tally: Tally):
         tally.lose("read-only folder", 0)
 
 
-def test_vanished_data(tmp_path: Path, tally: Tally):
+def test_vanished_data(tmp_path: Path, tally: NonFiniteCounter):
     """A run has read its photographs when it begins; one that begins or goes on needs them."""
     scene, run = tmp_path / "scene", tmp_path / "run"
     for split in ("train", "test"):
@@ -125,7 +125,7 @@ def test_vanished_data(tmp_path: Path, tally: Tally):
     tally.lose("photographs vanish", 0)
 
 
-def test_clock_jump(unbroken: Path, tmp_path: Path, tally: Tally):
+def test_clock_jump(unbroken: Path, tmp_path: Path, tally: NonFiniteCounter):
     """Back by a year in the midst of a run, and into the past again when it goes on."""
     run = tmp_path / "run"
     process = CONTEXT.Process(target=_fit_while_the_clock_jumps, args=(run,))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import SMALL_RUN
-from tests.reliability.conftest import Tally
+from tests.reliability.conftest import NonFiniteCounter
 from tests.reliability.legs import CONTEXT, differing, finish, start, steps_lost, what_was_trained
 
 pytestmark = pytest.mark.reliability
@@ -53,7 +53,9 @@ N_KILLS = 25  # of each method
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_runs_end_where_an_unbroken_one_does(method: str, tmp_path: Path, tally: Tally):
+def test_killed_runs_end_where_an_unbroken_one_does(
+    method: str, tmp_path: Path, tally: NonFiniteCounter
+):
     options = METHODS[method]
     finish(tmp_path / "first", options)  # the process that others are forked from starts as well
     began = time.perf_counter()

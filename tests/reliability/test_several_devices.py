@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.helpers import SMALL_RUN
-from tests.reliability.conftest import Tally
+from tests.reliability.conftest import NonFiniteCounter
 from tests.reliability.legs import TRAINED, differing
 
 pytestmark = pytest.mark.reliability
@@ -46,7 +46,9 @@ def read(run: Path, name: str) -> dict:
     return {key: saved[key] for key in TRAINED if key in saved}
 
 
-def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(tmp_path: Path, tally: Tally):
+def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(
+    tmp_path: Path, tally: NonFiniteCounter
+):
     for name in ("unbroken", "run"):
         run = tmp_path / name
         process = begin("train.py", "fit", *SMALL_RUN, *TWO, *LONG, "--run", str(run))
@@ -65,7 +67,7 @@ def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(tmp_path: Path, tal
         assert differing(read(run, "last"), read(tmp_path / "unbroken", "last")) == []
 
 
-def test_what_has_no_number_on_one_is_skipped_by_both(tmp_path: Path, tally: Tally):
+def test_what_has_no_number_on_one_is_skipped_by_both(tmp_path: Path, tally: NonFiniteCounter):
     script = tmp_path / "spoilt.py"
     script.write_text(SPOILT)
     with tally.attempt("no numbers on one of two processes"):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.conftest import Tally
+from tests.reliability.conftest import NonFiniteCounter
 
 pytestmark = pytest.mark.reliability
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_memory_stays_flat(tally: Tally):
+def test_memory_stays_flat(tally: NonFiniteCounter):
     words = [sys.executable, "benchmarks/soak.py", "--minutes", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with tally.attempt("a minute's soak"):

@@ -15,7 +15,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.helpers import SMALL_RUN
-from tests.reliability.conftest import Tally
+from tests.reliability.conftest import NonFiniteCounter
 from tests.reliability.legs import differing, finish, what_was_trained
 from tests.reliability.test_faults import remount, small_disk
 from tests.reliability.verbs import Ends, carried_out
@@ -67,7 +67,9 @@ def same_bits(folder: Path, expected: Path) -> bool:
     )
 
 
-def tallied(tally: Tally, fault: str, ends: Ends, allowed: Callable[[str], bool]) -> None:
+def tallied(
+    tally: NonFiniteCounter, fault: str, ends: Ends, allowed: Callable[[str], bool]
+) -> None:
     """Each verb is a try, survived if it worked or was refused where that is allowed."""
     for name, (status, said) in ends.items():
         with tally.attempt(fault):
@@ -86,7 +88,9 @@ CLOCKS = {
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
 @pytest.mark.parametrize("clock", CLOCKS)
-def test_wrong_clocks_change_nothing(clock: str, copied: Path, unharmed: Path, tally: Tally):
+def test_wrong_clocks_change_nothing(
+    clock: str, copied: Path, unharmed: Path, tally: NonFiniteCounter
+):
     folder = copied.parent
     ends = carried_out(copied, folder / "out", ["faketime", "-m", *CLOCKS[clock]])
     tallied(tally, "wrong clock, all verbs", ends, lambda name: False)
@@ -95,7 +99,7 @@ def test_wrong_clocks_change_nothing(clock: str, copied: Path, unharmed: Path, t
 
 @pytest.mark.skipif(not LIBRARIES, reason="faketime is not installed")
 def test_a_clock_that_jumps_by_a_year_to_and_fro(
-    copied: Path, unharmed: Path, tmp_path: Path, tally: Tally
+    copied: Path, unharmed: Path, tmp_path: Path, tally: NonFiniteCounter
 ):
     folder, offset, is_over = copied.parent, tmp_path / "offset", Event()
 
@@ -146,7 +150,7 @@ def digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def test_a_run_of_another_user_is_read_and_stays_as_it_is(copied: Path, tally: Tally):
+def test_a_run_of_another_user_is_read_and_stays_as_it_is(copied: Path, tally: NonFiniteCounter):
     out, before = copied.parent / "out", digest(copied)
     give(out, NOBODY)
     ends = carried_out(copied, out, as_user(NOBODY), copied.parent, HOME="/nonexistent")
@@ -157,7 +161,9 @@ def test_a_run_of_another_user_is_read_and_stays_as_it_is(copied: Path, tally: T
     assert digest(copied) == before
 
 
-def test_a_user_without_name_and_home_does_all(copied: Path, unharmed: Path, tally: Tally):
+def test_a_user_without_name_and_home_does_all(
+    copied: Path, unharmed: Path, tally: NonFiniteCounter
+):
     """As in a container that was started for a number."""
     folder = copied.parent
     give(folder, UNKNOWN)
@@ -174,7 +180,7 @@ CACHES = (
 
 
 def test_read_only_working_folder_and_caches(
-    copied: Path, unharmed: Path, tmp_path: Path, tally: Tally
+    copied: Path, unharmed: Path, tmp_path: Path, tally: NonFiniteCounter
 ):
     with small_disk(tmp_path / "disk", "1m") as disk:
         remount(disk, "ro")
@@ -184,7 +190,7 @@ def test_read_only_working_folder_and_caches(
     assert same_bits(copied.parent, unharmed)
 
 
-def test_without_a_folder_for_temporary_files(tmp_path: Path, tally: Tally):
+def test_without_a_folder_for_temporary_files(tmp_path: Path, tally: NonFiniteCounter):
     lacking = "import tempfile; tempfile._candidate_tempdir_list = lambda: []; "
     done = subprocess.run(
         [sys.executable, "-c", lacking + "import dietnerf.training.cli"],

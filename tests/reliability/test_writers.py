@@ -16,7 +16,7 @@ import pytest
 from dietnerf.export import command, render
 from dietnerf.training import cli
 from tests.helpers import fit
-from tests.reliability.conftest import Tally
+from tests.reliability.conftest import NonFiniteCounter
 from tests.reliability.legs import said_by, start_command
 from tests.reliability.test_faults import remount, small_disk
 
@@ -92,7 +92,9 @@ def words_for(words: list[str], run: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", KILLED)
-def test_killed_commands_leave_whole_files(name: str, trained: Path, tmp_path: Path, tally: Tally):
+def test_killed_commands_leave_whole_files(
+    name: str, trained: Path, tmp_path: Path, tally: NonFiniteCounter
+):
     main, words, place = KILLED[name]
     run, said = tmp_path / "run", tmp_path / "said.txt"
     shutil.copytree(trained, run)
@@ -133,7 +135,9 @@ def test_killed_commands_leave_whole_files(name: str, trained: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_full_disk_of_other_writers(name: str, trained: Path, tmp_path: Path, tally: Tally):
+def test_full_disk_of_other_writers(
+    name: str, trained: Path, tmp_path: Path, tally: NonFiniteCounter
+):
     main, words, place = FULL[name]
     said = tmp_path / "said.txt"
     with small_disk(tmp_path / "disk", "64m") as disk:

@@ -73,7 +73,7 @@ ABSURD = {
     "16 color layers": option("field", "color_layers", 16),
     "cells": option("sampler", "resolution", 1024),
     "levels of cells": option("sampler", "n_levels", 8),
-    "steps": option("sampler", "n_still_steps", 10**12),
+    "steps": option("sampler", "n_eval_steps", 10**12),
     "depth": of_mlp("depth", 10**9),
     "octaves": of_mlp("position_octaves", 10**9),
     "a wide MLP": of_mlp("width", 16384),

@@ -6,7 +6,14 @@ from dietnerf.data import Procedural
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, HashGrid
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.losses import Distortion, Occlusion, OpacityEntropy, Photometric, RayEntropy, Step
+from dietnerf.losses import (
+    Distortion,
+    Occlusion,
+    OpacityEntropy,
+    Photometric,
+    RayEntropy,
+    RayLossInput,
+)
 from dietnerf.renderer import render_rays
 from dietnerf.sampling import Occupancy, Stratified, occupancy
 from dietnerf.sampling.occupancy import pack_bits
@@ -167,7 +174,7 @@ def test_counts_the_samples_of_training_rays_only():
 def test_what_too_few_cameras_see_stays_empty(n_levels: int):
     views = Procedural(resolution=16, n_train=6).read("train").cameras
     sampler = Occupancy(
-        resolution=16, n_levels=n_levels, seen_by=1.0, bounds=[-2.0] * 3 + [2.0] * 3
+        resolution=16, n_levels=n_levels, min_view_fraction=1.0, bounds=[-2.0] * 3 + [2.0] * 3
     )
     sampler.prepare(views, Ball())
     train(sampler, Ball(radius=9.0), range(64))  # dense everywhere
@@ -192,14 +199,14 @@ def test_cameras_that_share_no_view_leave_something_to_march_through():
     turned = one.c2w * torch.tensor([-1.0, 1.0, -1.0])[:, None]
     turned[:, 2, 3] = 12.0
     both = one.with_poses(torch.cat([one.c2w, turned]))
-    sampler = Occupancy(resolution=16, seen_by=1.0)
+    sampler = Occupancy(resolution=16, min_view_fraction=1.0)
     sampler.prepare(both, Ball())
     assert sampler.is_seen.any() and not sampler.is_seen.all()
 
 
 def test_pictures_take_steps_of_their_own():
     field, rays = Ball(), inward_rays(50)
-    sampler = prepared(field, n_steps=100, n_still_steps=400)
+    sampler = prepared(field, n_steps=100, n_eval_steps=400)
     trained, _ = sampler.sample(rays, field, torch.Generator().manual_seed(0))
     still, _ = sampler.sample(rays, field, None)
     torch.testing.assert_close(trained.lengths.mean(), 4 * still.lengths.mean())
@@ -263,8 +270,8 @@ def test_more_samples_than_can_be_indexed_are_a_mistake_of_the_users(monkeypatch
         ({"resolution": 12}, "resolution is 12; it must be a multiple of 8 from 8 to 1024"),
         ({"resolution": 0}, "resolution is 0; it must be a multiple of 8 from 8 to 1024"),
         ({"n_levels": 9}, "n_levels is 9; it must be from 1 to 8"),
-        ({"seen_by": 1.5}, "seen_by is 1.5; it must be a share, from 0 to 1"),
-        ({"n_still_steps": 0}, "n_still_steps is 0; it must be from 1 to 65536"),
+        ({"min_view_fraction": 1.5}, "min_view_fraction is 1.5; it must be a share, from 0 to 1"),
+        ({"n_eval_steps": 0}, "n_eval_steps is 0; it must be from 1 to 65536"),
         ({"n_steps": 0}, "n_steps is 0; it must be from 1 to 65536"),
         ({"n_steps": 10**9}, "n_steps is 1000000000; it must be from 1 to 65536"),
         ({"update_every": 0}, "update_every is 0, warmup_steps 32; .* at least 1 and 0"),
@@ -297,7 +304,7 @@ def test_samples_of_a_fixed_number_change_nothing(
         sampler.capacity = capacity
         generator = torch.Generator(device).manual_seed(1)
         rendering, _ = render_rays(rays, field, sampler, background, generator)
-        step = Step(0, rays, target, background, rendering, None)
+        step = RayLossInput(0, rays, target, background, rendering, None)
         values = torch.stack([judge(step) for judge in judges])
         gradients = torch.autograd.grad(values.sum(), list(field.parameters()), allow_unused=True)
         found.append([values, rendering.rgb, rendering.depth, *gradients])

@@ -7,7 +7,7 @@ from torch import Tensor
 from dietnerf.errors import UserError
 from dietnerf.fields import HashGrid
 from dietnerf.geometry.rays import Histogram, Rays, Rendering, Samples
-from dietnerf.losses import Interlevel, Step
+from dietnerf.losses import Interlevel, RayLossInput
 from dietnerf.sampling import Proposal
 from tests.helpers import Ball, inward_rays
 
@@ -20,10 +20,10 @@ def made(**options: int) -> Proposal:
     return sampler
 
 
-def step(sampler: Proposal, rays: Rays, seed: int) -> Step:
+def step(sampler: Proposal, rays: Rays, seed: int) -> RayLossInput:
     samples, _ = sampler.sample(rays, Ball(), torch.Generator().manual_seed(seed))
     rendering = Ball(sigma=20.0).render(samples)
-    return Step(seed, rays, rendering.rgb, torch.ones(3), rendering, None)
+    return RayLossInput(seed, rays, rendering.rgb, torch.ones(3), rendering, None)
 
 
 def learned(n_steps: int = 60) -> Proposal:
@@ -38,7 +38,7 @@ def learned(n_steps: int = 60) -> Proposal:
 
 
 def test_intervals_touch_and_lie_between_near_and_far():
-    sampler, rays = made(n_samples=10, n_still_samples=14, n_intervals=20), inward_rays(5)
+    sampler, rays = made(n_samples=10, n_eval_samples=14, n_intervals=20), inward_rays(5)
     for n, generator in ((14, None), (10, torch.Generator().manual_seed(0))):
         samples, coarse = sampler.sample(rays, Ball(), generator)
         ts, deltas = samples.ts.view(5, n), samples.deltas.view(5, n)
@@ -83,7 +83,7 @@ def test_the_loss_trains_the_proposal_and_not_the_field():
     rays = inward_rays(4)
     samples, _ = sampler.sample(rays, field, None)
     rendering = field.render(samples)
-    Interlevel()(Step(0, rays, rendering.rgb, torch.ones(3), rendering, None)).backward()
+    Interlevel()(RayLossInput(0, rays, rendering.rgb, torch.ones(3), rendering, None)).backward()
     assert sampler.table.grad is not None and sampler.table.grad.abs().max() > 0
     assert field.table.grad is None or not field.table.grad.any()
 
@@ -96,7 +96,7 @@ def test_the_loss_in_closed_form():
     samples = Samples.between(rays, torch.tensor([[1.5, 2.5, 3.5, 4.5]]), Histogram(edges, weights))
     seen = torch.tensor([0.4, 0.6, 0.6])  # in the first interval, in both, in the second
     rendering = Rendering(torch.zeros(1, 3), seen.sum()[None], torch.zeros(1), seen, samples)
-    loss = Interlevel()(Step(0, rays, torch.zeros(1, 3), torch.ones(3), rendering, None))
+    loss = Interlevel()(RayLossInput(0, rays, torch.zeros(1, 3), torch.ones(3), rendering, None))
     torch.testing.assert_close(loss, torch.tensor((0.6 - 0.2) ** 2 / 0.6), rtol=1e-4, atol=0)
 
 

@@ -26,7 +26,7 @@ def grid() -> HashGrid:
 def weights(schedule, step: int, field=None, n_steps: int = 100) -> list[float]:
     field = field or grid()
     schedule.apply(Progress(step, n_steps), field, RAYS)
-    return field.details()[0].weights.tolist()
+    return field.frequency_bands()[0].weights.tolist()
 
 
 def test_levels_join_one_after_the_other():
@@ -51,7 +51,7 @@ def test_the_octaves_of_an_mlp_are_levels_too():
 def test_every_member_of_an_ensemble_is_annealed():
     field = Ensemble(grid, n=2)
     LevelAnnealing(until=0.5, first=1).apply(Progress(0, 10), field, RAYS)
-    assert [d.weights.tolist() for d in field.details()] == [[1, 0, 0, 0]] * 2
+    assert [d.weights.tolist() for d in field.frequency_bands()] == [[1, 0, 0, 0]] * 2
 
 
 def test_cells_smaller_than_the_ball_fade():

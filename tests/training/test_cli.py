@@ -314,7 +314,7 @@ def test_blender_folder_end_to_end(method: list[str], tmp_path: Path):
     options = ["--data.views.init_args.n", "3", "--data.reader.init_args.downscale", "1"]
     found = end_to_end(tmp_path / "scene", tmp_path, *method, *options)
     assert len(found["train_view_ids"]) == 3 and len(found["per_view"]) == 1
-    assert found["views"] == {"rule": "SeededViews", "n": 3, "seed": 0}
+    assert found["views"] == {"rule": "RandomViews", "n": 3, "seed": 0}
 
 
 def test_photos_of_unlike_size_through_a_lens_end_to_end(tmp_path: Path):

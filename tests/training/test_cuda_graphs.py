@@ -12,13 +12,13 @@ from dietnerf.data import Procedural
 from dietnerf.data.ray_sampling import RaySampling, RaySource
 from dietnerf.errors import UserError
 from dietnerf.fields import HashGrid
-from dietnerf.losses import Photometric, Step
+from dietnerf.losses import Photometric, RayLossInput
 from dietnerf.randomness import seeded
 from dietnerf.renderer import render_image
 from dietnerf.runs.checkpoints import load_scene
 from dietnerf.sampling import Stratified, occupancy
 from dietnerf.schedules.base import Progress
-from dietnerf.training import cuda_graphs, guard, steps
+from dietnerf.training import cuda_graphs, divergence, steps
 from dietnerf.training.adam import SkippingAdam
 from dietnerf.training.cli import DietNeRFCLI
 from dietnerf.training.cuda_graphs import GraphedCallable, GraphedTrainingStep
@@ -109,7 +109,7 @@ def test_steps_whose_numbers_are_not_finite_are_skipped(
     """A loss that is infinite in one of several steps taken together."""
     forward, n_calls = Photometric.forward, []
 
-    def failing(loss: Photometric, step: Step) -> torch.Tensor:
+    def failing(loss: Photometric, step: RayLossInput) -> torch.Tensor:
         n_calls.append(step.index)
         return forward(loss, step) * (torch.inf if step.index == 9 else 1)
 
@@ -167,8 +167,8 @@ def test_a_gpu_is_not_waited_for_in_steps_taken_together(
         with waits.paused():
             return call(own)
 
-    monkeypatch.setattr(guard, "ASKED", ())
-    monkeypatch.setattr(occupancy, "ASKED", ())
+    monkeypatch.setattr(divergence, "SYNC_FREE_DEVICES", ())
+    monkeypatch.setattr(occupancy, "SYNC_FREE_DEVICES", ())
     monkeypatch.setattr(SkippingAdam, "count", counted)
     monkeypatch.setattr(DietNeRF, "take_step", watched)
     monkeypatch.setattr(GraphedCallable, "__call__", called)
@@ -246,7 +246,12 @@ def test_it_learns_with_a_grid_and_few_sizes(
         *GRAPHED,
         *("--data.reader.init_args.resolution", "32", "--data.samples_per_step", "8192"),
         *("--model.field.init_args.log2_table_size", "13"),
-        *("--model.sampler.init_args.n_steps", "256", "--model.sampler.init_args.seen_by", "0"),
+        *(
+            "--model.sampler.init_args.n_steps",
+            "256",
+            "--model.sampler.init_args.min_view_fraction",
+            "0",
+        ),
         *("--model.sampler.init_args.warmup_steps", "32"),
         *("--model.sampler.init_args.update_every", "8"),
         *("--trainer.max_steps", "120", "--trainer.val_check_interval", "120"),

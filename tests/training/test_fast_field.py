@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
             *("--model.field.init_args.log2_table_size", "13"),
             *("--model.sampler.init_args.n_steps", "256"),
             *("--model.sampler.init_args.update_every", "8"),
-            *("--model.sampler.init_args.seen_by", "0"),
+            *("--model.sampler.init_args.min_view_fraction", "0"),
             *("--model.sampler.init_args.warmup_steps", "32"),
             *("--trainer.max_steps", "100"),
             *("--trainer.val_check_interval", "100"),

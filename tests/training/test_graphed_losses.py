@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dietnerf.fields import HashGrid
-from dietnerf.losses import DensitySmoothness, Moment
+from dietnerf.losses import DensitySmoothness, SceneContext
 from dietnerf.training import cuda_graphs
 from dietnerf.training.cuda_graphs import with_scaled_gradients
 from tests.helpers import fit, weights
@@ -36,7 +36,7 @@ def test_losses_of_the_scene_are_scaled_and_nothing_else_changes(
     options = [*EVEN, *GRAPHED, "--model.losses", json.dumps(losses)]
     forward, scales = DensitySmoothness.forward, []
 
-    def noting(loss: DensitySmoothness, moment: Moment) -> torch.Tensor:
+    def noting(loss: DensitySmoothness, moment: SceneContext) -> torch.Tensor:
         value = forward(loss, moment)
         value.register_hook(lambda grad: scales.append(float(grad)))
         return value

@@ -9,8 +9,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dietnerf.export import render
-from dietnerf.pictures import CAPTION_ROWS
 from dietnerf.training import cli
+from dietnerf.visualize import CAPTION_ROWS
 from tests.helpers import SMALL_RUN, tiny_tower
 
 PHOTOMETRIC = {"class_path": "dietnerf.losses.Photometric"}

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.pictures import to_uint8
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.viewer import Viewer
 from dietnerf.viewer.__main__ import open_run, parse
-from dietnerf.viewer.views import seen_by
+from dietnerf.viewer.views import min_view_fraction
+from dietnerf.visualize import to_uint8
 from tests.browser import (
     Driver,
     chromium,
@@ -81,7 +81,7 @@ def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
         seconds_to_change = time.perf_counter() - start
         settled(viewer)
         (watcher,) = viewer._watchers.values()
-        cameras = seen_by(watcher.client.camera, viewer.cameras, viewer.around)
+        cameras = min_view_fraction(watcher.client.camera, viewer.cameras, viewer.around)
         expected = below_panels(rendered(shown_run, cameras, window))
         wait_for(
             lambda: distance(below_panels(keep_screenshot(driver, "viewer")), expected) < TOLERANCE,

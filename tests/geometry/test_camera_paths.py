@@ -8,8 +8,7 @@ import pytest
 import torch
 from scipy.spatial import Delaunay
 
-from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.flights import (
+from dietnerf.geometry.camera_paths import (
     MOST_UNSEEN,
     covered_arc,
     default_flight,
@@ -20,6 +19,7 @@ from dietnerf.geometry.flights import (
     swing,
     walk,
 )
+from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings, look_at
 from dietnerf.geometry.unseen import unseen_share
 from tests.geometry.test_coverage import UP, cameras_of, ring

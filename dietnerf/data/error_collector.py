@@ -14,7 +14,7 @@ MOST = 10_000  # sentences, after which the rest is not looked for
 ENTRY = re.compile(r", (?:frame|row|image) .*?(?=: | has | shows )")
 
 
-class Problems:
+class ErrorCollector:
     """Collects the sentences of mistakes that do not hinder finding the next one.
 
     Args:

@@ -6,11 +6,11 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
+from dietnerf.capture_report import describe, look
 from dietnerf.data import Procedural
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.coverage import Coverage
 from dietnerf.geometry.poses import look_at
-from dietnerf.look import describe, look
 from dietnerf.training.cli import main
 from tests.helpers import SMALL_RUN
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from dietnerf import pictures
+from dietnerf import visualize
 from dietnerf.geometry.rays import Rendering
-from dietnerf.pictures import captioned, color_depth, depth_range, picture, surface_depth, to_uint8
+from dietnerf.visualize import captioned, color_depth, depth_range, picture, surface_depth, to_uint8
 
 
 def rendering(depths, opacities):
@@ -43,7 +43,7 @@ def test_rows_come_first():
 def test_a_large_picture_is_drawn_in_parts(mode: str, monkeypatch):
     shown = Rendering(torch.rand(60, 3), torch.rand(60), 6 * torch.rand(60), torch.empty(0))
     whole = picture(shown, mode, 6, (2.0, 6.0))
-    monkeypatch.setattr(pictures, "PIXELS_AT_ONCE", 7)
+    monkeypatch.setattr(visualize, "PIXELS_AT_ONCE", 7)
     assert torch.equal(picture(shown, mode, 6, (2.0, 6.0)), whole)
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.data.scene import Scene
-from dietnerf.pictures import to_uint8
 from dietnerf.training.steps import is_logged
 from dietnerf.training.system import DietNeRF
 from dietnerf.viewer import Viewer
 from dietnerf.viewer.progress import Progress
+from dietnerf.visualize import to_uint8
 
 SHARE = 0.12  # of the time that training takes, spent on pictures; viser's own thread takes some
 STILL = 0.3  # seconds of the finest picture

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dietnerf.errors import UserError
 from dietnerf.training.cli import main
-from dietnerf.training.devices import check_backend, gathered, own_share
+from dietnerf.training.distributed import all_gather, check_backend, own_shard
 from tests.helpers import FEW_STEPS, SMALL_FIELD, tiny_tower, weights
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ class CompareReplicas(Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         own = dict([*pl_module.named_parameters(), *pl_module.named_buffers()])
-        first, second = gathered([own])
+        first, second = all_gather([own])
         if trainer.is_global_zero:
             differing = [name for name in own if not torch.equal(first[name], second[name])]
             (Path(trainer.default_root_dir) / "differing.json").write_text(json.dumps(differing))
@@ -107,7 +107,7 @@ def call(*words: str) -> str:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run on one device and on two, each tested."""
     folder = tmp_path_factory.mktemp("runs")
-    watch = ["--trainer.callbacks+", "tests.training.test_devices.CompareReplicas"]
+    watch = ["--trainer.callbacks+", "tests.training.test_distributed.CompareReplicas"]
     call("train.py", "fit", *RUN, "--run", str(folder / "one"))
     call("train.py", "fit", *RUN, *TWO, *watch, "--run", str(folder / "two"))
     for name in ("one", "two"):
@@ -175,7 +175,7 @@ def test_losses_that_are_only_sometimes_on(tmp_path: Path):
         losses.append({"class_path": f"dietnerf.losses.{name}", "init_args": options})
     callbacks = [
         {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": AVERAGE},
-        {"class_path": "tests.training.test_devices.CompareReplicas"},
+        {"class_path": "tests.training.test_distributed.CompareReplicas"},
     ]
     run = tmp_path / "run"
     output = call(
@@ -306,8 +306,8 @@ def test_a_machine_that_cannot_see_the_data_ends_all(tmp_path: Path):
 
 
 def test_one_process_takes_everything():
-    assert list(own_share(3)) == [0, 1, 2]
-    assert gathered([1, 2]) == [1, 2]
+    assert list(own_shard(3)) == [0, 1, 2]
+    assert all_gather([1, 2]) == [1, 2]
 
 
 def can_make_networks() -> bool:

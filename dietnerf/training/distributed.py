@@ -97,7 +97,7 @@ def check_backend(strategy: Strategy) -> None:
 
 
 @contextmanager
-def failing_together() -> Iterator[None]:
+def raise_on_all_ranks() -> Iterator[None]:
     """Make the mistake that one process finds that of all, which would wait for it otherwise.
 
     Where Lightning starts the other processes, the first has been through this before; where SLURM
@@ -130,13 +130,13 @@ def n_processes() -> int:
     return dist.get_world_size() if _is_shared() else 1
 
 
-def own_share(n_items: int) -> range:
+def own_shard(n_items: int) -> range:
     """Which of `n_items` this process takes: every n-th, so that no item is taken twice."""
     return range(dist.get_rank() if _is_shared() else 0, n_items, n_processes())
 
 
-def gathered(own: list[Item]) -> list[Item]:
-    """What all processes found for their `own_share`, in the order of the items; the same on all.
+def all_gather(own: list[Item]) -> list[Item]:
+    """What all processes found for their `own_shard`, in the order of the items; the same on all.
 
     Called by all processes or none.
     """

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dietnerf.fields import HashGrid
 from dietnerf.losses import Photometric
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
-from dietnerf.training import guard
-from dietnerf.training.guard import fault_of, is_collapsed
+from dietnerf.training import divergence
+from dietnerf.training.divergence import fault_of, is_collapsed
 from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.system import DietNeRF
 from tests.helpers import fit
@@ -63,7 +63,7 @@ def test_a_step_without_numbers_is_skipped_and_counted(optimizer: str, tmp_path,
 
 def test_where_the_device_is_not_waited_for_the_gradient_is_none(tmp_path, monkeypatch):
     """What runs on a GPU, on a CPU: the same for an optimizer that skips what has no gradient."""
-    monkeypatch.setattr(guard, "ASKED", ())
+    monkeypatch.setattr(divergence, "SYNC_FREE_DEVICES", ())
     spoil(monkeypatch, lambda _, step: step in (4, 5, 6, 7))
     fit(tmp_path / "run")
     before, after = (saved(tmp_path / "run", name) for name in ("000004", "000008"))
@@ -81,9 +81,9 @@ def test_training_goes_back_and_on_at_a_lower_rate(tmp_path, monkeypatch, capsys
     fit(tmp_path / "run", "--trainer.max_steps", "40")
     assert "steps in a row, from step 10 on, were skipped" in capsys.readouterr().err
     last = saved(tmp_path / "run", "last")
-    assert last["dietnerf"]["history"]["rate_factor"] == guard.RATE_FACTOR
+    assert last["dietnerf"]["history"]["rate_factor"] == divergence.RATE_FACTOR
     rates = [group["lr"] for group in last["optimizer_states"][0]["param_groups"]]
-    assert rates == pytest.approx([guard.RATE_FACTOR * 2e-3] * len(rates))
+    assert rates == pytest.approx([divergence.RATE_FACTOR * 2e-3] * len(rates))
     assert load_scene(find_checkpoint(tmp_path / "run")).field.table.isfinite().all()
 
 
@@ -125,7 +125,7 @@ def test_a_collapsed_field_begins_anew_once(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(HashGrid, "density", dead)
     monkeypatch.setattr(HashGrid, "render", super(HashGrid, HashGrid).render)
-    monkeypatch.setattr(guard, "COLLAPSED_STEPS", 16)
+    monkeypatch.setattr(divergence, "COLLAPSED_STEPS", 16)
     run = tmp_path / "run"
     fit(run, "--seed_everything", "7", "--trainer.max_steps", "40")
     said = capsys.readouterr().err
@@ -167,6 +167,6 @@ def test_a_field_that_sees_nothing_is_warned_of_early(tmp_path, monkeypatch):
         HashGrid, "density", lambda *args: (0 * density(*args)[0], density(*args)[1])
     )
     monkeypatch.setattr(HashGrid, "render", super(HashGrid, HashGrid).render)
-    monkeypatch.setattr(guard, "FIRST_LOOK", 8)
+    monkeypatch.setattr(divergence, "FIRST_LOOK", 8)
     with pytest.warns(UserWarning, match=r"8 steps the field is empty .*0\.0000.*near and far"):
         fit(tmp_path / "run")

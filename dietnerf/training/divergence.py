@@ -19,7 +19,7 @@ from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.steps import is_logged
 from dietnerf.training.system import DietNeRF
 
-ASKED = ("cpu",)  # devices that answer at once
+SYNC_FREE_DEVICES = ("cpu",)  # devices that answer at once
 MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision takes 16 to find itself
 RATE_FACTOR = 0.25  # of the learning rate, once training has gone back
 COLLAPSED_STEPS, COLLAPSED_SHARE = 500, 0.05  # that a picture may stay blank: the longer of the two
@@ -30,7 +30,7 @@ IF_IT_STAYS = "if it stays so, check the reader's near and far, and the poses, w
 FLAT, VARIED = 1e-5, 1e-3  # variance of colors that are one, and that are not
 
 
-class Setback(Exception):
+class RestartTraining(Exception):
     """Training went wrong in a way that another attempt may mend.
 
     Args:
@@ -54,7 +54,7 @@ class Setback(Exception):
 
 
 @dataclass
-class Tally:
+class NonFiniteCounter:
     """Which steps were skipped, kept on the device, which so need not be waited for.
 
     Args:
@@ -68,7 +68,7 @@ class Tally:
     first: Tensor
 
     @classmethod
-    def of(cls, n_values: int, device: torch.device) -> "Tally":
+    def of(cls, n_values: int, device: torch.device) -> "NonFiniteCounter":
         in_a_row, total = torch.zeros(2, dtype=torch.long, device=device)
         return cls(in_a_row, total, torch.ones(n_values, dtype=torch.bool, device=device))
 
@@ -79,9 +79,9 @@ class Tally:
         self.total.add_(~is_good)
 
 
-class Guard(Callback):
-    """Skips steps whose gradient is not finite, and ends training by a `Setback` after too many of
-    them in a row, or when the picture stays blank.
+class NaNGuard(Callback):
+    """Skips steps whose gradient is not finite, and ends training by a `RestartTraining` after too
+    many of them in a row, or when the picture stays blank.
 
     On a CPU a skipped step changes nothing; elsewhere, where to ask would be to wait, its gradient
     counts as zero.
@@ -91,10 +91,10 @@ class Guard(Callback):
         setback: what ended the attempt before this one.
     """
 
-    def __init__(self, run: Path | str, setback: Setback | None = None) -> None:
+    def __init__(self, run: Path | str, setback: RestartTraining | None = None) -> None:
         self.run = Path(run)
         self.setback = setback
-        self._tally: Tally | None = None
+        self._counter: NonFiniteCounter | None = None
         self._blank_since: int | None = None
         self._has_spoken = False
 
@@ -119,10 +119,10 @@ class Guard(Callback):
         sums = torch.stack([self._zero if grad is None else grad.sum() for grad in grads])
         is_finite = torch.cat([pl_module.terms, sums]).isfinite()
         is_good = is_finite[len(pl_module.terms) :].all()  # the same on all processes
-        if self._tally is None:
-            self._tally = Tally.of(len(is_finite), is_finite.device)
-        self._tally.add(is_finite, is_good)
-        if is_good.device.type not in ASKED:
+        if self._counter is None:
+            self._counter = NonFiniteCounter.of(len(is_finite), is_finite.device)
+        self._counter.add(is_finite, is_good)
+        if is_good.device.type not in SYNC_FREE_DEVICES:
             for grad in grads:
                 if grad is not None:
                     grad.masked_fill_(~is_good, 0)
@@ -140,13 +140,13 @@ class Guard(Callback):
         assert isinstance(pl_module, DietNeRF)
         if not is_logged(trainer, trainer.global_step):
             return
-        if self._tally is not None:
-            pl_module.record({"train/skipped_steps": self._tally.total.float()})
-            if int(self._tally.in_a_row) >= MAX_IN_A_ROW:
-                self._go_back(trainer, pl_module, self._tally)
+        if self._counter is not None:
+            pl_module.record({"train/skipped_steps": self._counter.total.float()})
+            if int(self._counter.in_a_row) >= MAX_IN_A_ROW:
+                self._go_back(trainer, pl_module, self._counter)
         self._look(trainer, pl_module)
 
-    def _go_back(self, trainer: pl.Trainer, system: DietNeRF, tally: Tally) -> None:
+    def _go_back(self, trainer: pl.Trainer, system: DietNeRF, tally: NonFiniteCounter) -> None:
         begun = trainer.global_step - int(tally.in_a_row)
         names = [*system.objective.names, *(f"the gradient of {name}" for name in self._parameters)]
         first = [name for name, good in zip(names, tally.first.tolist(), strict=True) if not good]
@@ -159,7 +159,7 @@ class Guard(Callback):
         checkpoint = latest_before(self.run, begun)
         place = "the beginning" if checkpoint is None else str(checkpoint)
         sentence = f"{what}; going back to {place} with {RATE_FACTOR} times the learning rate"
-        raise Setback(sentence, checkpoint, RATE_FACTOR)
+        raise RestartTraining(sentence, checkpoint, RATE_FACTOR)
 
     def _look(self, trainer: pl.Trainer, system: DietNeRF) -> None:
         step, stats = trainer.global_step, system.ray_stats and system.ray_stats.cpu()
@@ -184,7 +184,9 @@ class Guard(Callback):
             self._blank_since = None
             return
         seed = system.history.seed + 1
-        raise Setback(f"{what}; beginning anew with other weights, from seed {seed}", seed=seed)
+        raise RestartTraining(
+            f"{what}; beginning anew with other weights, from seed {seed}", seed=seed
+        )
 
 
 def is_collapsed(stats: RayStats) -> bool:

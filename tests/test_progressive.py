@@ -3,10 +3,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dietnerf import preview as module
+from dietnerf import progressive as module
 from dietnerf.data import Procedural
 from dietnerf.geometry.rays import Rendering
-from dietnerf.preview import Preview, shrunk
+from dietnerf.progressive import Preview, shrunk
 
 CLOCK = SimpleNamespace(now=0.0, perf_counter=lambda: CLOCK.now)
 
