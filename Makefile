@@ -14,7 +14,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build lock audit licenses licenses wheel test test-reliability test-xla soak fuzz lint format bench \
+.PHONY: build lock audit licenses wheel test test-reliability test-xla soak fuzz lint format bench \
   gpu-pack demo app clean
 
 build: $(BUILT)
@@ -51,7 +51,7 @@ audit: .venv-audit/.installed
 	@touch $@
 
 # docs/licenses.md: what each locked package states, as it is installed on Linux with Python 3.11.
-licenses licenses: $(INSTALLED)
+licenses: $(INSTALLED)
 	$(BIN)/python .ci/licenses.py requirements.lock docs/licenses.md
 
 # The same bytes whenever it is made, and wherever without CUDA; what an earlier build left would be in it as well.

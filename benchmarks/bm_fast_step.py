@@ -54,6 +54,8 @@ class Windows(pl.Callback):
         window: steps in each, or as many as end with the range of the last of them.
     """
 
+    takes_ranges = True
+
     def __init__(self, warmup: int, window: int) -> None:
         self.warmup = warmup
         self.window = window

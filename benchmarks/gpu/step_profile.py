@@ -30,6 +30,8 @@ class Profile(pl.Callback):
         first, last: steps; whole batches of Lightning's are profiled.
     """
 
+    takes_ranges = True
+
     def __init__(self, first: int = 600, last: int = 650) -> None:
         self.first, self.last = first, last
         self._profile: profile | None = None

@@ -115,8 +115,10 @@ def _introduction(name: str, data: DataSet) -> list[str]:
 
 
 def _download(data: DataSet, folder: Path, archive: Path, options: argparse.Namespace) -> None:
-    """Bring, check and unpack an archive; one that lies in its place already is not brought."""
-    if archive.exists():
+    """Bring, check and unpack an archive; one that lies in its place already is not brought, and
+    stays."""
+    was_there = archive.exists()
+    if was_there:
         print(f"{archive} is there already")
         _check(archive, archive, data, options.sha256, None)
     else:
@@ -125,7 +127,7 @@ def _download(data: DataSet, folder: Path, archive: Path, options: argparse.Name
         keep(archive)
     n_files = unpack(archive, folder, data.inside)
     print(f"{n_files:,} files are in {folder}")
-    if not options.keep_archive:
+    if not (options.keep_archive or was_there):
         archive.unlink()
 
 

@@ -21,6 +21,7 @@ from dietnerf.runs.hub import UNREACHABLE, repository_of
 from dietnerf.runs.hub_format import CONFIG, read_config, write_published
 from dietnerf.runs.results import METRICS, is_own_file, read_results
 from dietnerf.training.allowlist import config_of_run
+from dietnerf.training.runs import check_options_of
 
 FILM = re.compile(r"[\w.-]+\.(gif|mp4)")  # a name that the card can hold
 KEPT = ("protocol", "mean", "views", "train_view_ids", "seed", "steps", "train_seconds", "device")
@@ -61,6 +62,7 @@ def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
         UserError: the checkpoint or the options cannot be read.
     """
     content = read_checkpoint(checkpoint)
+    check_options_of(content, checkpoint)
     if not content["dietnerf"].get("capture"):
         raise UserError(f"{checkpoint} knows no cameras, so that nobody could render it")
     write_published(content, _config_of(run), folder)

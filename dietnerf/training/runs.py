@@ -140,7 +140,7 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     by_name = {None: run, "last": run, "best": run / "checkpoints" / BEST}
     path = find_checkpoint(Path(by_name.get(name, name or "")))
     content = read_checkpoint(path)
-    _check_options(content, path)
+    check_options_of(content, path)
     if subcommand == "fit" and "optimizer_states" not in content:
         raise UserError(
             f"{path} came from the hub, without the optimizer's state, so training cannot go on "
@@ -151,11 +151,12 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None) -> Path | No
     return path
 
 
-def _check_options(content: dict[str, Any], path: Path) -> None:
+def check_options_of(content: dict[str, Any], path: Path) -> None:
     """Refuse a checkpoint whose options, also those that rendering does without, are not those of
     a system, or name a class that no file may name."""
+    options = content.get("hyper_parameters") or {}
     # Older checkpoints name a loader there, which is not followed.
-    saved = {k: v for k, v in content["hyper_parameters"].items() if k != "_instantiator"}
+    saved = {name: value for name, value in options.items() if name != "_instantiator"}
     OptionReader(path).options(saved, DietNeRF, "hyper_parameters")
 
 
@@ -227,7 +228,9 @@ def load_weights(system: DietNeRF, checkpoint: Path) -> None:
     except RuntimeError as error:
         raise _unfitting(checkpoint, " ".join(str(error).split())[:200]) from error
     # With other options the same weights can be another field: cells of a grid, an activation.
-    saved, chosen = (_field_options(h) for h in (content["hyper_parameters"], system.hparams))
+    saved, chosen = (
+        _field_options(h) for h in (content.get("hyper_parameters") or {}, system.hparams)
+    )
     for name in saved.keys() & chosen.keys():
         if saved[name] != chosen[name]:
             reason = f"its field has {name} {saved[name]}, not {chosen[name]}"

@@ -29,6 +29,7 @@ _UNHELPFUL = (
     ".*The dirpath has changed.*",
     ".*callbacks used to create the checkpoint.*",
     ".*It is recommended to use .*sync_dist=True.*",  # what is logged so is the same on all
+    "Detected call of `lr_scheduler.step",  # the optimizer's first step may be in a CUDA graph
     "Using ModelCheckpoint with manual optimization.*",  # the state after a step is the one to keep
     ".*is an instance of `nn.Module`.*",  # the command line saves the config instead
 )

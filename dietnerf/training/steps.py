@@ -5,16 +5,18 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.accelerators.xla import XLAAccelerator
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 
 MOST_STEPS = 16  # in a range
+BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 
 
 class StepRanges(Iterable[range]):
     """Consecutive ranges of steps, from the Trainer's next one on.
 
     Inside a range nothing but training happens: it ends where something is logged, saved or
-    validated. With several processes, which hear of each other between ranges, and on a TPU, which
-    compiles what a batch does, it has one step.
+    validated. With several processes, which hear of each other between ranges, on a TPU, which
+    compiles what a batch does, and for callbacks that expect a call for each step, it has one step.
 
     Args:
         trainer: how far the run is, and how far it goes.
@@ -41,12 +43,22 @@ class StepRanges(Iterable[range]):
     def _intervals(self) -> list[int] | None:
         """Of what happens every so many steps; None where each step must be a range of its own."""
         trainer: Any = self.trainer
-        saving = [getattr(callback, "interval", None) for callback in trainer.checkpoint_callbacks]
         is_tpu = isinstance(trainer.accelerator, XLAAccelerator)
-        if trainer.world_size > 1 or is_tpu or None in saving:
+        if trainer.world_size > 1 or is_tpu or any(map(expects_each_step, trainer.callbacks)):
             return None
-        intervals = [trainer.log_every_n_steps, trainer.val_check_batch, *saving]
+        saving = [getattr(callback, "interval", 0) for callback in trainer.callbacks]
+        intervals = [trainer.log_every_n_steps, trainer.val_check_batch or 0, *saving]
         return [int(n) for n in intervals if 0 < n < float("inf")]
+
+
+def expects_each_step(callback: Callback) -> bool:
+    """Whether a callback does something at every batch, which it takes for a step: those of other
+    packages and of users, unless they say by `takes_ranges = True` that they know better."""
+    cls = type(callback)
+    is_own = cls.__module__.startswith("dietnerf.") or isinstance(callback, WeightAveraging)
+    if is_own or getattr(callback, "takes_ranges", False):
+        return False
+    return any(getattr(cls, hook) is not getattr(Callback, hook) for hook in BATCH_HOOKS)
 
 
 def is_logged(trainer: pl.Trainer, n_steps: int) -> bool:

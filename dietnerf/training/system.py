@@ -49,7 +49,7 @@ from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.steps import count_as_batches, count_optimizer_step, is_logged
 from dietnerf.training.view_dataset import RenderedView, View
 
-RANGE_SECONDS = 0.1  # on a CPU, where a viewer or a signal waits for the end of a range
+RANGE_SECONDS = 0.1  # after which a range ends early, as a viewer or a signal waits for its end
 
 
 class DietNeRF(pl.LightningModule):
@@ -119,6 +119,7 @@ class DietNeRF(pl.LightningModule):
     def _forget(self) -> None:
         """What belongs to one run of the Trainer."""
         self._data: SceneDataModule | None = None
+        self._scalars: dict[str, Any] = {}  # recorded since the last ones were written
         self._eager: EagerRayLosses | None = None
         self._graphed: GraphedTrainingStep | None = None
 
@@ -175,6 +176,7 @@ class DietNeRF(pl.LightningModule):
     def on_train_start(self) -> None:
         assert self._data is not None, "setup prepares a system for its data"
         source, rank = self._data.ray_source(self.device), self.global_rank
+        self._behind = self.background.to(self.device)  # in a step a GPU would be waited for
         if not self.use_cuda_graphs:
             # A loss scale for half precision is applied after chunks are differentiated: too late.
             is_chunked = self.trainer.precision != "16-mixed"
@@ -186,9 +188,10 @@ class DietNeRF(pl.LightningModule):
         self._graphed = GraphedTrainingStep(self.objective, source, capacity, update, rank)
 
     def training_step(self, steps: range, batch_idx: int) -> None:
-        """Train some steps, on a CPU perhaps not all of them."""
+        """Train the steps of a range, or the first of them where they take long."""
         started, n_steps = time.perf_counter(), 0
-        is_timed = self.device.type == "cpu" and self._eager is not None
+        # A range of graphed steps stays whole: only its last one counts the samples.
+        is_timed = self._eager is not None
         for step in steps:
             self.take_step(step, is_last=step == steps[-1])
             n_steps += 1
@@ -208,9 +211,7 @@ class DietNeRF(pl.LightningModule):
             rays = self._eager(progress, n_rays, fraction, logged)
         else:
             rays = self._graphed_losses(progress, n_rays, fraction, in_graph, is_last)
-        scene = self.objective.of_scene(
-            step, scene_weights, self.background.to(self.device), self.global_rank
-        )
+        scene = self.objective.of_scene(step, scene_weights, self._behind, self.global_rank)
         if in_graph:
             count_optimizer_step(self.trainer)
         else:
@@ -246,9 +247,10 @@ class DietNeRF(pl.LightningModule):
                 of_scene = with_scaled_gradients(of_scene, list(self.objective.parameters()))
             loss = loss + of_scene
         optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(spread_if_not_finite(loss))
-        optimizer.step()
+        with torch.autocast(self.device.type, enabled=False):
+            optimizer.zero_grad()
+            self.manual_backward(spread_if_not_finite(loss))
+            optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.max_gradient_norm is not None:
@@ -295,11 +297,20 @@ class DietNeRF(pl.LightningModule):
         self.record({"train/psnr": -10 * rays.stats.mse().log10()}, prog_bar=True)
 
     def record(self, scalars: dict[str, Any], prog_bar: bool = False) -> None:
-        """Log scalars at the number of steps taken, for loggers, callbacks and the progress bar; in
-        training Lightning alone would count ranges of steps."""
+        """Log scalars for callbacks and the progress bar, and for loggers at the number of steps
+        taken; in training Lightning alone would count ranges of steps."""
         is_training = self.trainer.state.fn == "fit"
         self.log_dict(scalars, prog_bar=prog_bar, logger=not is_training, batch_size=1)
-        for logger in self.loggers if is_training else []:
+        if is_training:
+            self._scalars |= scalars
+
+    def on_train_batch_end(self, outputs: Any, batch: range, batch_idx: int) -> None:
+        self._write_scalars()
+
+    def _write_scalars(self) -> None:
+        """Hand what was recorded to the loggers at once: a row of a table."""
+        scalars, self._scalars = self._scalars, {}
+        for logger in self.loggers if scalars else []:
             logger.log_metrics({n: float(x) for n, x in scalars.items()}, self.global_step)
             logger.save()
 
@@ -325,6 +336,7 @@ class DietNeRF(pl.LightningModule):
         n_views = len(self.trainer.datamodule.scenes["val"])  # type: ignore[attr-defined]
         scores = all_gather(self._scores)[:n_views]  # not of processes that had none of their own
         self.record({"val/psnr": torch.stack(scores).mean()}, prog_bar=True)
+        self._write_scalars()
 
     def test_step(self, view: View, batch_idx: int) -> RenderedView:
         return self._render_view(view)

@@ -39,7 +39,7 @@ def check_options(options: Namespace) -> None:
     if trainer.accumulate_grad_batches != 1:
         raise UserError(
             "trainer.accumulate_grad_batches is not used: a step of any data.rays_per_step is "
-            "computed in chunks of rays, so raise that"
+            "computed in chunks of rays, so raise that, and data.samples_per_step with it"
         )
     if trainer.gradient_clip_val is not None or trainer.gradient_clip_algorithm is not None:
         raise UserError("trainer.gradient_clip_val is not used: set model.max_gradient_norm")
