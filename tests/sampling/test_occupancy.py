@@ -301,9 +301,8 @@ def test_samples_of_a_fixed_number_change_nothing(
     judges = [Photometric(), Distortion(), RayEntropy(), OpacityEntropy(), Occlusion()]
     found = []
     for capacity in (None, 3000):
-        sampler.capacity = capacity
         generator = torch.Generator(device).manual_seed(1)
-        rendering, _ = render_rays(rays, field, sampler, background, generator)
+        rendering, _ = render_rays(rays, field, sampler, background, generator, capacity)
         step = RayLossInput(0, rays, target, background, rendering, None)
         values = torch.stack([judge(step) for judge in judges])
         gradients = torch.autograd.grad(values.sum(), list(field.parameters()), allow_unused=True)

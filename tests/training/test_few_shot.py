@@ -135,7 +135,7 @@ def test_testing_an_average_says_nothing_about_averaging(run: Path, recwarn):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("losses", "Lipschitz", "none of them judges training rays; add Photometric"),
+        ("losses", "Lipschitz", "none of them is of training rays; add Photometric"),
         ("losses", "Photometric, Lipschitz", "has_bounded_networks: true"),
         ("schedules", "LevelAnnealing", "HashGrid has no levels of detail to anneal"),
     ],

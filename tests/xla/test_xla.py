@@ -39,6 +39,7 @@ from pytorch_lightning import Callback
 import dietnerf.training.cli as cli
 counts = {}
 class Count(Callback):
+    takes_ranges = True
     def on_train_batch_end(self, trainer, *rest):
         data = metrics.metric_data("CompileTime")
         counts[trainer.global_step] = data[0] if data else 0
