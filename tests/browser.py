@@ -108,9 +108,12 @@ def keep_screenshot(driver: Driver, name: str) -> np.ndarray:
 def slide(driver: Driver, label: str, steps: int) -> float:
     """Move a slider of a page by the keyboard, and say where it stands then."""
     place = f'input[type="range"][aria-label="{label}"]'
+    from selenium.webdriver import ActionChains
+
     (slider,) = wait_for(lambda: driver.find_elements("css selector", place))
+    driver.execute_script("arguments[0].focus()", slider)  # transparent: nothing can click on it
     for _ in range(steps):
-        slider.send_keys("\ue014")  # arrow to the right
+        ActionChains(driver).send_keys("\ue014").perform()  # arrow to the right
     return float(slider.get_attribute("value"))
 
 

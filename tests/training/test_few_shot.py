@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     option: str, value: str, message: str, tmp_path: Path, capsys, monkeypatch
 ):
     if option == "schedules":
-        monkeypatch.setattr(HashGrid, "details", lambda self: [])
+        monkeypatch.setattr(HashGrid, "frequency_bands", lambda self: [])
     names = [f"{{class_path: dietnerf.{option}.{name}}}" for name in value.split(", ")]
     with pytest.raises(SystemExit) as ended:
         fit(tmp_path / "run", f"--model.{option}", f"[{', '.join(names)}]")
