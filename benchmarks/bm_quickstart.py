@@ -4,8 +4,8 @@
 
 Each command is a process of its own, read from the Makefile, in a new folder. The value is the time
 from the start of training to the end of the GIF; imports, pictures, validation, checkpoints and the
-test of all views are in it. There is no rival: it is what the README promises. `train_seconds` is
-the part that steps took, so what it leaves of `fit_seconds` is start-up, validation and files.
+test of all views are in it. There is no rival: it is what docs/speed.md promises. `train_seconds`
+is the part that steps took, so what it leaves of `fit_seconds` is start-up, validation and files.
 
 With --steps and --frames the same path is walked in a shorter form, whose numbers say nothing.
 """

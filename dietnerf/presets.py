@@ -41,7 +41,7 @@ def preset_for(
         cameras: those that can be trained on.
         n_views: how many of them are; all by default.
         is_cut_out: nothing is behind what the photos show. `alpha.yaml`, which knows where, gains
-            nothing over `object-8view.yaml` (README).
+            nothing over `object-8view.yaml` (docs/results.md).
         has_depths: sparse points or depth maps say how far away some of what they show is.
     """
     n = len(cameras) if n_views is None else n_views

@@ -25,7 +25,8 @@ class RenderedImage:
 
     Args:
         rgb: colors in [0, 1], (height, width, 3).
-        depth: expected distance along the ray in scene units, times opacity, (height, width).
+        depth: expected distance along the camera axis in scene units, times opacity,
+            (height, width).
         opacity: share of the light that the scene stops, (height, width) in [0, 1].
     """
 

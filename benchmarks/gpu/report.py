@@ -3,8 +3,8 @@
     python benchmarks/gpu/report.py FOLDER... [--out docs/kernels.md]
 
 Reads the JSON files and test results in the folders, those of both calls, and prints Markdown:
-which tests failed, the tables of all parts with card and date, and rows for README's table of
-speed. With --out the tables take the place of a page's part `## Measured on a GPU`, or are added.
+which tests failed, the tables of all parts with card and date, and rows for docs/speed.md.
+With --out the tables take the place of a page's part `## Measured on a GPU`, or are added.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from dietnerf.errors import UserError, exit_on_user_error
 
 OUTCOMES = ("failure", "error", "skipped")  # as JUnit calls them; else a test has passed
 COMMAND = "`benchmarks/gpu/run.sh`"
-# Rows of README's table of speed: what a part is called there, and its figures.
+# Rows of docs/speed.md: what a part is called there, and its figures.
 SPEED = {
     "step": ("a training step of `gpu.yaml`'s field in `fit` (bare)", "{ms} ms ({bare_ms} ms)"),
     "frame": ("a frame of {side}x{side}, the median (the worst)", "{ms} ms ({worst_ms} ms)"),
@@ -59,7 +59,7 @@ def tests(folders: Sequence[Path]) -> list[str]:
 
 
 def speed_rows(found: dict[str, Any]) -> list[str]:
-    """Rows for README, of parts that were measured whole."""
+    """Rows for docs/speed.md, of parts that were measured whole."""
     card, lines = found["card"], []
     for row in found["rows"]:
         if row["part"] in SPEED and "failed" not in row:
