@@ -1,4 +1,4 @@
-# build, test, lint, bench, demo, app: everything runs in .venv, which is made when it is missing.
+# build, test, lint, bench, docs, demo, app: everything runs in .venv, or one beside it, made when missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,13 +8,14 @@ INSTALLED := .venv/.installed
 BUILT := .venv/.built
 XLA := .venv-xla/bin
 AUDIT := .venv-audit/bin
+DOCS := .venv-docs/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --only-binary :all: --emit-build-options --custom-compile-command 'make lock'
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build lock audit licenses wheel test test-reliability test-xla soak fuzz lint format bench \
+.PHONY: build lock audit licenses wheel docs test test-reliability test-xla soak fuzz lint format bench \
   gpu-pack demo app clean
 
 build: $(BUILT)
@@ -53,6 +54,17 @@ audit: .venv-audit/.installed
 # docs/licenses.md: what each locked package states, as it is installed on Linux with Python 3.11.
 licenses: $(INSTALLED)
 	$(BIN)/python .ci/licenses.py requirements.lock docs/licenses.md
+
+# The site, into site/: in an environment of its own, which needs no torch, as it reads the sources without importing them.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --quiet
+	@echo "The first page is site/index.html"
+
+.venv-docs/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	$(DOCS)/python .ci/needed.py --only docs > .venv-docs/needed.txt
+	$(DOCS)/python $(INSTALL) -r .venv-docs/needed.txt
+	@touch $@
 
 # The same bytes whenever it is made, and wherever without CUDA; what an earlier build left would be in it as well.
 wheel: build
@@ -126,5 +138,5 @@ $(DEMO)/checkpoints/last.ckpt: | $(BUILT)
 	$(MAKE) demo
 
 clean:
-	rm -rf .venv .venv-audit .venv-xla build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-audit .venv-docs .venv-xla build site dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	rm -f dietnerf/*.so dietnerf/_build_info.json
