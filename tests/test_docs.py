@@ -95,6 +95,12 @@ def test_what_the_reference_lists_is_there():
             assert hasattr(importlib.import_module(module), member), name
 
 
+def test_every_config_is_described():
+    text = (ROOT / "docs/train.md").read_text()
+    names = {config.name for config in (ROOT / "configs").glob("*.yaml")}
+    assert names - set(re.findall(r"`([\w-]+\.yaml)`", text)) == set()
+
+
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=name_of)
 def test_examples_are_quoted_as_they_are(example: Path):
     assert example.read_text() in PYTHON.findall((ROOT / "docs/extending.md").read_text())

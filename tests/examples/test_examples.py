@@ -35,7 +35,7 @@ def imported(name: str) -> ModuleType:
 def psnr_after(n_steps: int, make_field: Callable[[], AbstractField | None], size: int) -> float:
     """Of the first test view, once the plain loop took some steps."""
     minimal, reader = imported("minimal"), Procedural(resolution=size, n_train=8)
-    run = minimal.fit(reader.read("train"), n_steps, rays_per_step=256, field=make_field())
+    run = minimal.fit(reader.read("train"), n_steps, samples_per_step=16384, field=make_field())
     return minimal.psnr_of(run, reader.read("test"), 0)
 
 
