@@ -8,7 +8,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from dietnerf.losses import AbstractRayLoss, Step
+from dietnerf.losses import AbstractRayLoss, RayLossInput
 
 
 @final
@@ -23,5 +23,5 @@ class AbsoluteError(AbstractRayLoss):
     def __init__(self, weight: float = 0.1, **when: Any) -> None:
         super().__init__(weight, **when)
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: RayLossInput) -> Tensor:
         return (step.rendering.rgb - step.target).abs().mean()

@@ -13,7 +13,7 @@ import torch
 from dietnerf import Cameras, UserError
 from dietnerf.data import AbstractReader, Scene, Split
 from dietnerf.data.images import read_image
-from dietnerf.data.scene import Listing
+from dietnerf.data.scene import DatasetIndex
 
 
 @final
@@ -28,7 +28,7 @@ class NPZ(AbstractReader):
     def __init__(self, root: str) -> None:
         self.root = Path(root)
 
-    def listing(self, split: Split) -> Listing | None:
+    def listing(self, split: Split) -> DatasetIndex | None:
         if split == "val":  # taken from the photographs that training leaves over
             return None
         paths = sorted(self.root.glob("*.png"))
@@ -48,4 +48,4 @@ class NPZ(AbstractReader):
 
         names = tuple(paths[i].stem for i in ids)
         size = height * width * n_channels
-        return Listing(everything[ids], torch.tensor(ids), names, size, load)
+        return DatasetIndex(everything[ids], torch.tensor(ids), names, size, load)

@@ -48,7 +48,7 @@ def fit(
     """
     objective = Objective(
         field=(field or HashGrid(sh_degree=2)).to(device),
-        sampler=Occupancy(seen_by=0.75).to(device),
+        sampler=Occupancy(min_view_fraction=0.75).to(device),
         losses=[Photometric()],
     )
     objective.prepare(train, WHITE, torch.device(device))

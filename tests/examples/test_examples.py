@@ -64,7 +64,7 @@ def test_a_run_trains_with_the_custom_loss(tmp_path: Path):
 
 def test_the_custom_loss_is_the_mean_absolute_difference():
     loss = imported("custom_loss").AbsoluteError()
-    step = type("Step", (), {})()
+    step = type("RayLossInput", (), {})()
     step.rendering = type("Rendering", (), {"rgb": torch.tensor([[0.2, 0.4, 0.6]])})()
     step.target = torch.tensor([[0.5, 0.4, 0.3]])
     torch.testing.assert_close(loss(step), torch.tensor(0.2))
