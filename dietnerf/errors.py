@@ -4,6 +4,7 @@ import errno
 import functools
 import io
 import os
+import select
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # of d
 # What torch and kernels say on a CPU; of what a thread of a kernel throws, torch keeps no word.
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "torch_parallel_for")
 HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+CLOSED_PIPE = 13  # SIGPIPE, by which other programs end there
 
 
 def printable(value: object) -> str:
@@ -144,9 +146,19 @@ def _format_warning(
     return f"warning: {place}{printable(str(message))}\n"
 
 
+def _is_output_closed() -> bool:
+    """Whether nobody reads any more what is printed."""
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
     """Turn a `UserError` that leaves `main`, or caused what does, into its sentence and exit 2; so
-    too what a full disk, or memory, says. Ctrl-C is exit 130."""
+    too what a full disk, or memory, says. Ctrl-C is exit 130; a reader of what is printed that has
+    read enough, as `head`, is no error, and exit 141."""
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -156,8 +168,14 @@ def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
             sys.stdout.reconfigure(errors="backslashreplace")  # names that are no UTF-8
         try:
             main(*args, **kwargs)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
+        except BrokenPipeError:
+            if not _is_output_closed():
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where what is left goes at the exit
+            sys.exit(128 + CLOSED_PIPE)
         except Exception as error:
             mistake = mistake_behind(error) or _shortage_behind(error)
             if mistake is None:

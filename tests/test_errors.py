@@ -86,3 +86,13 @@ def test_a_scene_with_evil_names_is_looked_at(tmp_path: Path, capsys):
         cli.main(["look", *SMALL_RUN[:2], *options, "--run", str(tmp_path / "run")])
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: ") and said.isprintable()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["download"]])
+def test_a_reader_that_has_enough_is_no_error(words: list[str]):
+    """As `dietnerf --help | head -1`, where the reader is gone before anything is printed."""
+    program = [sys.executable, "-m", "dietnerf", *words]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
