@@ -84,5 +84,8 @@ def _check_same(photos: Path, names: tuple[str, ...], out: Path) -> None:
     Raises:
         UserError: none of its views is called as one of them.
     """
-    if photos.is_dir() and not set(names) & {path.stem for path in photos.iterdir()}:
+    from dietnerf.prepare.photos import VIEW_OF
+
+    taken_from = {VIEW_OF.sub("", name) for name in names}
+    if photos.is_dir() and not taken_from & {path.stem for path in photos.iterdir()}:
         raise UserError(f"{out} was made of other photos: name another --out")

@@ -6,7 +6,7 @@ import imageio.v3 as iio
 import pytest
 
 from dietnerf.data import Procedural
-from dietnerf.make import main
+from dietnerf.make import _check_same, main
 from dietnerf.prepare import command
 from dietnerf.prepare.formats import write_transforms
 from dietnerf.runs.checkpoints import checkpoints_of, find_checkpoint, read_checkpoint
@@ -37,6 +37,7 @@ def test_it_ends_with_a_film_and_goes_on(photos: Path, tmp_path: Path, capsys):
     assert read_checkpoint(find_checkpoint(out / "run"))["global_step"] == 6
     assert film.exists() and "has the poses already" in capsys.readouterr().out
     assert checkpoints_of(out / "run")
+    _check_same(photos, ("view0_of_train_2", "view1_of_train_2"), out)  # of a panorama
     (tmp_path / "others").mkdir()
     (tmp_path / "others/IMG_1.jpg").touch()
     assert "was made of other photos" in refused(capsys, main, tmp_path / "others", "--out", out)

@@ -69,3 +69,12 @@ def test_several_cameras_are_refused_in_a_sentence(finished_run: Path):
 def test_what_is_no_run_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=f"there is no checkpoint at {tmp_path}"):
         dietnerf.load(tmp_path)
+
+
+def test_a_damaged_file_that_is_named_is_refused(finished_run: Path, tmp_path: Path):
+    content = bytearray(find_checkpoint(finished_run).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged.ckpt is damaged: its checksums do not hold"):
+        dietnerf.load(damaged)

@@ -21,6 +21,7 @@ from dietnerf.files import new_folder
 from dietnerf.prepare.progress import progress_of_bytes
 
 CHUNK = 1 << 20  # bytes
+MOST_BEHIND = 16  # chunks of zeros behind the last member of a tar
 MOST_FILES = 500_000
 MOST_GROWTH = 20  # of an archive, photos in which hardly shrink
 SLACK = 1 << 24  # bytes, beyond which growth counts
@@ -28,6 +29,7 @@ SPARE = 1 << 27  # bytes of a disk that stay free
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError),
     *(zlib.error, gzip.BadGzipFile, lzma.LZMAError),
+    ValueError,  # of names and sizes that are none
     RuntimeError,  # of a zip: it has a password, or a compression that is not known
 )
 JUNK = ("__MACOSX", ".DS_Store")
@@ -119,6 +121,15 @@ def _members(archive: Path) -> Iterator[tuple[Iterator[_Member], int | None]]:
     else:
         with tarfile.open(archive) as tarred:
             yield _of_tar(tarred), None
+            _read_checksum(tarred)
+
+
+def _read_checksum(archive: tarfile.TarFile) -> None:
+    """Read what follows the last member, where compressed files have their checksum."""
+    assert archive.fileobj is not None
+    for _ in range(MOST_BEHIND):
+        if not archive.fileobj.read(CHUNK):
+            break
 
 
 def _of_zip(archive: zipfile.ZipFile) -> Iterator[_Member]:

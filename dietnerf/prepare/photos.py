@@ -50,6 +50,9 @@ class Photo:
         return None if self.view is None else self.name.removeprefix(prefix_of(self.view))
 
 
+VIEW_OF = re.compile(r"view\d+_of_")  # as `prefix_of` has it
+
+
 def prefix_of(view: int) -> str:
     """What the names of this view of all panoramas begin with."""
     return f"view{view}_of_"
@@ -158,6 +161,8 @@ def _names(paths: list[Path]) -> list[str]:
     names: dict[str, None] = {}
     for path in paths:
         stem = _writable(path.stem)
+        if VIEW_OF.match(stem):  # which a view of a panorama may be called
+            stem = f"_{stem}"
         if stems[stem] > 1:
             stem += f"_{path.suffix[1:]}"
         ending = ".jpg" if path.suffix.lower() in JPEG else ".png"

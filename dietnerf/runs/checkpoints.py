@@ -35,6 +35,8 @@ def find_checkpoint(path: Path | str) -> Path:
     path = Path(path)
     if not path.is_dir():
         if path.is_file():
+            if zipfile.is_zipfile(path) and not is_whole(path):
+                raise UserError(f"{path} is damaged: its checksums do not hold; take another one")
             return path
         raise UserError(
             f"there is no checkpoint at {path}; give a .ckpt file or the folder of a run"

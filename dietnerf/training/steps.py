@@ -44,7 +44,11 @@ class StepRanges(Iterable[range]):
         """Of what happens every so many steps; None where each step must be a range of its own."""
         trainer: Any = self.trainer
         is_tpu = isinstance(trainer.accelerator, XLAAccelerator)
-        if trainer.world_size > 1 or is_tpu or any(map(expects_each_step, trainer.callbacks)):
+        # By which Lightning counts batches, each of which it must be able to end with.
+        is_limited = trainer.limit_train_batches != 1.0 or trainer.overfit_batches
+        if trainer.world_size > 1 or is_tpu or is_limited:
+            return None
+        if any(map(expects_each_step, trainer.callbacks)):
             return None
         saving = [getattr(callback, "interval", 0) for callback in trainer.callbacks]
         intervals = [trainer.log_every_n_steps, trainer.val_check_batch or 0, *saving]

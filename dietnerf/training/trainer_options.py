@@ -36,6 +36,11 @@ def check_options(options: Namespace) -> None:
     for name in ("val_check_interval", "check_val_every_n_epoch"):
         if trainer[name] == 0:
             raise UserError(f"trainer.{name} is 0; give a number, at least 1, or null")
+    if trainer.fast_dev_run:
+        raise UserError(
+            "trainer.fast_dev_run would leave a run without a config: try --trainer.max_steps "
+            f"{int(trainer.fast_dev_run)} in a folder of its own"
+        )
     if trainer.accumulate_grad_batches != 1:
         raise UserError(
             "trainer.accumulate_grad_batches is not used: a step of any data.rays_per_step is "

@@ -99,3 +99,22 @@ def test_one_folder_of_it_without_what_macs_add(pack, tmp_path: Path):
     assert not (made / "c").stat().st_mode & (stat.S_ISUID | stat.S_IXUSR)
     with pytest.raises(UserError, match="holds nothing in other"):
         unpack(archive, tmp_path / "more", "other")
+
+
+@pytest.mark.parametrize("n_cut", [8, 1], ids=["without its checksum", "one byte short"])
+def test_a_compressed_tar_is_read_to_its_checksum(n_cut: int, tmp_path: Path):
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    archive = tar_of(folder / "data.tar.gz", "a/1.png")
+    archive.write_bytes(archive.read_bytes()[:-n_cut])
+    assert "is damaged, or no archive" in refusal(archive)
+
+
+def test_sizes_of_a_tar_that_are_none(tmp_path: Path):
+    (tmp_path / "inner").mkdir()
+    archive = tmp_path / "inner/data.tar"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a/1.png")
+        info.pax_headers = {"GNU.sparse.map": "x"}
+        tar.addfile(info)
+    assert "is damaged, or no archive" in refusal(archive)

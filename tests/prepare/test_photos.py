@@ -111,6 +111,19 @@ def test_photos_of_one_name_are_kept_apart(tmp_path: Path):
     assert {photo.name for photo in photos} == {"a_png.png", "a_jpg.jpg"}
 
 
+def test_a_photo_called_as_a_view_of_a_panorama_is_kept(tmp_path: Path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 32, 64, 3), np.uint8)
+    for name, one in zip(("a.png", "view0_of_a.png"), pixels, strict=True):
+        Image.fromarray(one).save(folder / name)
+    alone = copy_photos([folder / "a.png"], tmp_path / "alone", "yes")[0]
+    both = copy_photos(find_photos(folder), tmp_path / "both", "yes")[0]
+    names = [photo.name for photo in both]
+    assert len(names) == len(set(names)) == 2 * len(alone)
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "both").iterdir())
+
+
 def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path):
     picture().save(tmp_path / "good.png")
     (tmp_path / "text.png").write_text("no picture")

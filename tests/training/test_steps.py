@@ -23,6 +23,7 @@ def ranges(**state) -> list[range]:
     trainer = SimpleNamespace(
         **{"global_step": 0, "max_steps": 40, "world_size": 1, "accelerator": None}
         | {"callbacks": [], "log_every_n_steps": 10, "val_check_batch": 25}
+        | {"limit_train_batches": 1.0, "overfit_batches": 0}
         | state
     )
     found = []
@@ -76,6 +77,7 @@ def test_who_expects_each_step(callback: Callback, expected: bool):
 def test_several_processes_take_steps_one_by_one():
     assert {len(steps) for steps in ranges(world_size=2)} == {1}
     assert {len(steps) for steps in ranges(callbacks=[Counting()])} == {1}
+    assert {len(steps) for steps in ranges(limit_train_batches=30)} == {1}
 
 
 def test_ranges_that_end_early_train_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

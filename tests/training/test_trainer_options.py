@@ -23,6 +23,7 @@ def part(kind: str, name: str, **options: object) -> list[str]:
         (["--trainer.gradient_clip_val", "1"], "not used: set model.max_gradient_norm"),
         (["--model.max_gradient_norm", ".nan"], "max_gradient_norm is nan; it must be positive"),
         (["--model.max_gradient_norm", "-1"], "max_gradient_norm is -1.0; it must be positive"),
+        (["--trainer.fast_dev_run", "5"], "try --trainer.max_steps 5 in a folder of its own"),
         (["--trainer.accumulate_grad_batches", "2"], "accumulate_grad_batches is not used"),
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0"),
         (part("callbacks+", "EMAWeightAveraging", decay=".nan"), "decay is nan; give a number"),
