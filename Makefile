@@ -32,7 +32,8 @@ $(INSTALLED): requirements.lock | $(BIN)/python
 	@touch $@
 
 $(BUILT): $(INSTALLED) $(SOURCES) pyproject.toml
-	$(BIN)/python $(INSTALL) --no-build-isolation --no-deps -e .
+	# By its path, so that a script beside the checkout does not take the folder for the package.
+	$(BIN)/python $(INSTALL) --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
 	@$(BIN)/python -m dietnerf.ops
 	@touch $@
 

@@ -48,7 +48,7 @@ def main(args: list[str] | None = None) -> None:
     options = parse(args)
     prepare_process()
     viewer = open_run(options)
-    print(f"The scene is at {viewer.address}. Ctrl-C ends.{viewer.way}", flush=True)
+    print(f"The scene is at {viewer.address} until Ctrl-C.{viewer.way}", flush=True)
     try:
         viewer.serve()
     except KeyboardInterrupt:
