@@ -20,7 +20,7 @@ TABLES = {
 UNTOLD = ("part", "name", "card", "curve", "what")  # in the line of a row
 
 
-def grid_parameters(card: Mapping[str, Any], rows: Sequence[Row]) -> str:
+def tables(card: Mapping[str, Any], rows: Sequence[Row]) -> str:
     known = ", ".join(f"{name} {value}" for name, value in card.items())
     parts = [f"Measured on: {known}."]
     for part, columns in TABLES.items():
