@@ -120,7 +120,7 @@ class Steps:
         """Forward and backward of the semantic loss, of the same run at 224x224."""
         side, bench = (8 if self.small else 224), Bench(run, self.device)
         loss = bench.semantic_loss(self._encoder(), resolution=side)
-        return self._timed(bench, loss, bench.moment(), side)
+        return self._timed(bench, loss, bench.context(), side)
 
     def paper_steps(self, run: Path, plain_run: Path) -> Result:
         """The paper's recipe, two networks of 8x256 and 64 + 128 samples, by its steps."""
@@ -131,9 +131,9 @@ class Steps:
             words += ["--trainer.precision", "bf16-mixed", "--model.use_cuda_graphs", "true"]
         plain = self._windows(words, plain_run, warmup=50, window=50)
         field, coarse = (MLP(**size).to(self.device) for _ in range(2))
-        moment = bench.moment(field, Importance(coarse, 64, 128).to(self.device))
+        context = bench.context(field, Importance(coarse, 64, 128).to(self.device))
         semantic = self._timed(
-            bench, bench.semantic_loss(self._encoder(), resolution=side), moment, side
+            bench, bench.semantic_loss(self._encoder(), resolution=side), context, side
         )
         seconds = PAPER_STEPS * (plain["ms"] + semantic["ms"] / PAPER_EVERY) / 1e3
         return plain | {"semantic_ms": semantic["ms"], "projected_minutes": seconds / 60}
@@ -141,10 +141,10 @@ class Steps:
     def _encoder(self) -> Any:
         return MeanColor() if self.small else Untrained("ViT-B-32-quickgelu", "bfloat16")
 
-    def _timed(self, bench: Bench, loss: Any, moment: Any, side: int) -> Result:
+    def _timed(self, bench: Bench, loss: Any, context: Any, side: int) -> Result:
         def step() -> None:
             with self.autocast(torch.bfloat16):
-                step_of(loss, moment)
+                step_of(loss, context)
 
         times = seconds_in_turns({"step": step}, rounds=2 if self.small else 10, warmup=1)
         return {"ms": 1e3 * median(t["step"] for t in times), "side": side}
