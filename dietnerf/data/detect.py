@@ -1,5 +1,6 @@
 """Which reader a folder is for, by what lies in it."""
 
+import difflib
 import shlex
 from pathlib import Path
 
@@ -25,6 +26,16 @@ LISTINGS: dict[str, type[AbstractReader]] = {  # what a folder must hold, the su
 }
 
 
+def _alike(path: Path) -> Path | None:
+    """A folder beside a missing one that is called almost the same."""
+    try:
+        names = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
+    except OSError:
+        return None
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return path.parent / close[0] if close else None
+
+
 def find_reader(scene: str) -> tuple[type[AbstractReader], Path]:
     """The reader of a capture, and its folder.
 
@@ -37,7 +48,9 @@ def find_reader(scene: str) -> tuple[type[AbstractReader], Path]:
     """
     places = [place for place in places_of(scene) if exists(place)]
     if not places:
-        raise UserError(f"there is no --scene {scene}: name the folder of a capture")
+        meant = _alike(Path(scene))
+        advice = "name the folder of a capture" if meant is None else f"did you mean {meant}?"
+        raise UserError(f"there is no --scene {scene}: {advice}")
     for place in places:
         folder = place.parent if place.name in LISTINGS and not place.is_dir() else place
         for name, reader in LISTINGS.items():

@@ -59,6 +59,7 @@ def test_what_is_no_capture_is_said(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     sentences = {
         "nowhere": "there is no --scene",
+        "photoss": f"did you mean {tmp_path}/photos?",
         "photos": r"photos holds 3 photos without poses: `dietnerf prepare .*photos SCENE`",
         "film.mp4": "film.mp4 is a video: `dietnerf prepare ",
         "a.txt": "is a file: name the folder",
