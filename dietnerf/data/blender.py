@@ -8,17 +8,17 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dietnerf.data.blender_listing import Frame, check_files, common_camera, read_listing
+from dietnerf.data.blender_listing import BlenderFrame, check_files, common_camera, read_listing
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import (
     exists,
 )
+from dietnerf.data.frames import Intrinsics, check_range, warn_off_center
 from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, shrink
 from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import blender_range
 from dietnerf.data.scene import AbstractReader, DatasetIndex, Scene, Split, view_names
-from dietnerf.data.shots import Intrinsics, check_range, warn_off_center
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
@@ -101,7 +101,7 @@ class Blender(AbstractReader):
         header = self._common_header(listing[1])
         return auto_downscale([(header.width, header.height)] * len(listing[1]), header.n_channels)
 
-    def _read_listing(self, split: Split) -> tuple[dict[str, Any], list[Frame]] | None:
+    def _read_listing(self, split: Split) -> tuple[dict[str, Any], list[BlenderFrame]] | None:
         """What stands in a listing, and the frames that are used, all of whose images exist."""
         listing = self.folder / f"transforms_{split}.json"
         if not exists(listing):
@@ -118,7 +118,7 @@ class Blender(AbstractReader):
     def _premultiplies(self) -> bool:
         return self.downscale > 1 and self.resize_alpha == "premultiplied"
 
-    def _thin_out(self, frames: list[Frame], listing: Path) -> list[Frame]:
+    def _thin_out(self, frames: list[BlenderFrame], listing: Path) -> list[BlenderFrame]:
         kept = [frame for frame in frames if frame.number % self.test_every == 0]
         if not kept:
             raise UserError(
@@ -127,7 +127,7 @@ class Blender(AbstractReader):
             )
         return kept
 
-    def _common_header(self, frames: list[Frame]) -> Header:
+    def _common_header(self, frames: list[BlenderFrame]) -> Header:
         """Size and channels that all files have."""
         problems = ErrorCollector(self.folder)
         first: Header | None = None
@@ -150,7 +150,7 @@ class Blender(AbstractReader):
         assert first is not None, "a list of frames is not empty"
         return first
 
-    def _read_images(self, frames: list[Frame], header: Header) -> Tensor:
+    def _read_images(self, frames: list[BlenderFrame], header: Header) -> Tensor:
         """Images at the final size, (n, h, w, 3 or 4)."""
         width, height = self._final_size(header.width, header.height)
         images = torch.empty(len(frames), height, width, header.n_channels, dtype=torch.uint8)
@@ -169,7 +169,7 @@ class Blender(AbstractReader):
     def _final_size(self, width: int, height: int) -> tuple[int, int]:
         return max(1, round(width / self.downscale)), max(1, round(height / self.downscale))
 
-    def _cameras(self, frames: list[Frame], intrinsics: Intrinsics) -> Cameras:
+    def _cameras(self, frames: list[BlenderFrame], intrinsics: Intrinsics) -> Cameras:
         n = len(frames)
         c2w = torch.stack([frame.c2w for frame in frames])
         near, far = self._range(c2w)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, entry, exists, find_image, read_object
+from dietnerf.data.frames import Intrinsics
 from dietnerf.data.images import Header
 from dietnerf.data.intrinsics import read_intrinsics
 from dietnerf.data.path_suggestions import file_instead, instead
-from dietnerf.data.shots import Intrinsics
 from dietnerf.errors import UserError
 from dietnerf.geometry.poses import rigid
 
@@ -26,7 +26,7 @@ OF_ALL = ("fl_x", "fl_y", "cx", "cy", "k1")  # what all frames have in common
 
 
 @dataclass(frozen=True)
-class Frame:
+class BlenderFrame:
     """One entry of the JSON list: its position there, its image, its pose (4, 4), float64."""
 
     position: int
@@ -63,7 +63,7 @@ def common_camera(
     return Intrinsics(header.width, header.height, focal, center)
 
 
-def read_listing(listing: Path) -> tuple[dict[str, Any], list[Frame]]:
+def read_listing(listing: Path) -> tuple[dict[str, Any], list[BlenderFrame]]:
     """The content and the frames of one checked `transforms_*.json`."""
     content = read_object(listing)
     problems = ErrorCollector(listing)
@@ -90,7 +90,7 @@ def read_listing(listing: Path) -> tuple[dict[str, Any], list[Frame]]:
     return content, read
 
 
-def _read_frame(content: Any, position: int, listing: Path) -> Frame:
+def _read_frame(content: Any, position: int, listing: Path) -> BlenderFrame:
     where = f"{listing}, frame {position}"
     name = entry(content, "file_path", (str,), where)
     own = [key for key in OF_ALL if content.get(key) is not None]
@@ -104,10 +104,10 @@ def _read_frame(content: Any, position: int, listing: Path) -> Frame:
     if not name.lower().endswith(IMAGE_SUFFIXES):
         name += ".png"
     path = path or listing.parent / name
-    return Frame(position, path, rigid(matrix, f"{where} ({name})"))
+    return BlenderFrame(position, path, rigid(matrix, f"{where} ({name})"))
 
 
-def check_files(frames: list[Frame], folder: Path, problems: ErrorCollector) -> None:
+def check_files(frames: list[BlenderFrame], folder: Path, problems: ErrorCollector) -> None:
     """Note which images do not exist, or lie outside of the scene's folder."""
     missing = [frame.path for frame in frames if not exists(frame.path)]
     if missing:

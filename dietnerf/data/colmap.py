@@ -18,13 +18,9 @@ from dietnerf.data.colmap_model import (
 )
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, exists, find_image
-from dietnerf.data.loading import Downscale
-from dietnerf.data.path_suggestions import find_folder
-from dietnerf.data.ranges import range_of_points
-from dietnerf.data.scene import Split
-from dietnerf.data.shots import (
+from dietnerf.data.frames import (
+    Frame,
     Intrinsics,
-    Shot,
     check_hold_every,
     check_range,
     held_out,
@@ -32,7 +28,11 @@ from dietnerf.data.shots import (
     photo_folder,
     warn_of_missing,
 )
-from dietnerf.data.stack import AbstractShotReader
+from dietnerf.data.loading import Downscale
+from dietnerf.data.path_suggestions import find_folder
+from dietnerf.data.ranges import range_of_points
+from dietnerf.data.scene import Split
+from dietnerf.data.stack import AbstractFrameReader
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.lenses import COEFFICIENTS
@@ -57,7 +57,7 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @final
-class COLMAP(AbstractShotReader):
+class COLMAP(AbstractFrameReader):
     """A sparse model of COLMAP (Schönberger and Frahm 2016), in `sparse/0` or thereabouts, with the
     photographs in `images` or smaller copies of it.
 
@@ -99,10 +99,10 @@ class COLMAP(AbstractShotReader):
         self.orient, self.scale = orient, scale
         self.near, self.far = near, far
 
-    def shots(self, split: Split, problems: ErrorCollector) -> list[Shot] | None:
+    def frames(self, split: Split, problems: ErrorCollector) -> list[Frame] | None:
         folder, model = _largest_model(self.folder)
         photos = photo_folder(self.folder, self.downscale)
-        shots, missing, seen = [], [], set[Path]()
+        frames, missing, seen = [], [], set[Path]()
         for image in sorted(model.images, key=lambda image: image.name):
             with problems.caught():
                 path = _find_photo(photos, image.name)
@@ -113,18 +113,18 @@ class COLMAP(AbstractShotReader):
                 if path in seen:
                     raise UserError(f"{folder} lists {image.name} twice: remove one of them")
                 seen.add(path)
-                shots.append(_shot(image, model, path, f"{folder}, image {image.name}"))
+                frames.append(_frame(image, model, path, f"{folder}, image {image.name}"))
         if not problems.sentences:
             warn_of_missing(missing, len(model.images), folder, self.folder)
-        if not shots:
+        if not frames:
             problems.stop()
-        return held_out(self._moved(shots), self.hold_every, split)
+        return held_out(self._moved(frames), self.hold_every, split)
 
-    def _moved(self, shots: list[Shot]) -> list[Shot]:
-        c2w = torch.stack([shot.c2w for shot in shots])
+    def _moved(self, frames: list[Frame]) -> list[Frame]:
+        c2w = torch.stack([frame.c2w for frame in frames])
         motion = upright(c2w) if self.orient else Similarity.identity()
         size = unit_box(motion.poses(c2w)) if self.scale else 1.0
-        return moved(shots, replace(motion, scale=size), self.near, self.far)
+        return moved(frames, replace(motion, scale=size), self.near, self.far)
 
 
 def _largest_model(root: Path) -> tuple[Path, Model]:
@@ -152,7 +152,7 @@ def _find_photo(folder: Path, name: str) -> Path | None:
     return path
 
 
-def _shot(image: ImageEntry, model: Model, path: Path, where: str) -> Shot:
+def _frame(image: ImageEntry, model: Model, path: Path, where: str) -> Frame:
     camera = model.cameras.get(image.camera)
     if camera is None:
         raise UserError(f"{where} has camera {image.camera}, which is not listed: export it again")
@@ -167,7 +167,7 @@ def _shot(image: ImageEntry, model: Model, path: Path, where: str) -> Shot:
     c2w[:3, 3] = -turn.T @ shift
     points = _distances(image, model, turn, shift)
     near, far = range_of_points(points[:, 2])
-    return Shot(
+    return Frame(
         name=image.name,
         path=path,
         c2w=rigid(c2w, where, "the pose"),

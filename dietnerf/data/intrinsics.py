@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from dietnerf.data.files import number
+from dietnerf.data.frames import Intrinsics
 from dietnerf.data.images import image_size
-from dietnerf.data.shots import Intrinsics
 from dietnerf.errors import UserError
 from dietnerf.geometry.lenses import COEFFICIENTS
 

@@ -11,19 +11,19 @@ from torch import Tensor
 from dietnerf.data.arrays import read_array
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import check_stays, list_images
-from dietnerf.data.loading import Downscale
-from dietnerf.data.path_suggestions import find_folder
-from dietnerf.data.scene import Split
-from dietnerf.data.shots import (
+from dietnerf.data.frames import (
+    Frame,
     Intrinsics,
-    Shot,
     check_hold_every,
     check_range,
     held_out,
     moved,
     photo_folder,
 )
-from dietnerf.data.stack import AbstractShotReader
+from dietnerf.data.loading import Downscale
+from dietnerf.data.path_suggestions import find_folder
+from dietnerf.data.scene import Split
+from dietnerf.data.stack import AbstractFrameReader
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, recentered, spherified
 from dietnerf.geometry.poses import rigid
@@ -33,7 +33,7 @@ MOST_ROWS = 1_000_000
 
 
 @final
-class LLFF(AbstractShotReader):
+class LLFF(AbstractFrameReader):
     """A capture of LLFF (Mildenhall et al. 2019): the forward-facing scenes of NeRF, and its 360
     degree ones with `spherify`.
 
@@ -76,7 +76,7 @@ class LLFF(AbstractShotReader):
         self.spherify = spherify
         self.near, self.far = near, far
 
-    def shots(self, split: Split, problems: ErrorCollector) -> list[Shot] | None:
+    def frames(self, split: Split, problems: ErrorCollector) -> list[Frame] | None:
         listing = self.folder / "poses_bounds.npy"
         rows = read_rows(listing)
         paths = list_images(photo_folder(self.folder, self.downscale))
@@ -89,21 +89,21 @@ class LLFF(AbstractShotReader):
         for i, path in enumerate(paths):
             with problems.caught():
                 check_stays(self.folder, path)
-                everything.append(_shot(rows[i], path, f"{listing}, row {i}"))
+                everything.append(_frame(rows[i], path, f"{listing}, row {i}"))
         if not everything:
             problems.stop()
         return held_out(self._moved(everything), self.hold_every, split)
 
-    def _moved(self, shots: list[Shot]) -> list[Shot]:
-        low, high = min(shot.near for shot in shots), max(shot.far for shot in shots)
-        c2w = torch.stack([shot.c2w for shot in shots])
+    def _moved(self, frames: list[Frame]) -> list[Frame]:
+        low, high = min(frame.near for frame in frames), max(frame.far for frame in frames)
+        c2w = torch.stack([frame.c2w for frame in frames])
         if self.spherify:
             similarity = spherified(c2w)
         else:
             similarity = recentered(c2w) if self.recenter else Similarity.identity()
             scale = 1.0 if self.bd_factor is None else 1 / (low * self.bd_factor)
             similarity = replace(similarity, scale=scale)
-        bounded = [replace(shot, near=0.9 * low, far=high) for shot in shots]
+        bounded = [replace(frame, near=0.9 * low, far=high) for frame in frames]
         return moved(bounded, similarity, self.near, self.far)
 
 
@@ -122,7 +122,7 @@ def read_rows(path: Path) -> Tensor:
     return torch.from_numpy(values.astype(np.float64))
 
 
-def _shot(row: Tensor, path: Path, where: str) -> Shot:
+def _frame(row: Tensor, path: Path, where: str) -> Frame:
     where = f"{where} ({path.name})"
     if not row.isfinite().all():
         raise UserError(f"{where} holds NaN or infinity: estimate the poses again")
@@ -140,4 +140,4 @@ def _shot(row: Tensor, path: Path, where: str) -> Shot:
         raise UserError(f"{where}: the image size {width:g}x{height:g} is none: write it again")
     intrinsics = Intrinsics(round(width), round(height), (focal, focal), (width / 2, height / 2))
     intrinsics.check(where)
-    return Shot(path.name, path, rigid(c2w, where, "the pose"), intrinsics, near, far)
+    return Frame(path.name, path, rigid(c2w, where, "the pose"), intrinsics, near, far)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dietnerf.data.frames import Frame
 from dietnerf.data.images import map_size, read_numbers, resize_area
-from dietnerf.data.shots import Shot
 from dietnerf.errors import UserError
 
 WHOLE = 0.999  # share of a new pixel that must count for it to count
@@ -35,32 +35,32 @@ def checked_size(path: Path, photo: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def read_mask(shot: Shot, width: int, height: int) -> Tensor | None:
+def read_mask(frame: Frame, width: int, height: int) -> Tensor | None:
     """Which pixels of a photograph of that size count, (height, width), or None where all do."""
-    if shot.mask is None:
+    if frame.mask is None:
         return None
-    counts = torch.from_numpy(read_numbers(shot.mask) > 0) ^ shot.is_mask_inverted
+    counts = torch.from_numpy(read_numbers(frame.mask) > 0) ^ frame.is_mask_inverted
     if counts.shape[0] >= height and counts.shape[1] >= width:
         return resize_area(counts[..., None], width, height)[..., 0] > WHOLE
     return _nearest(counts.float(), width, height) > 0
 
 
-def read_depth(shot: Shot, width: int, height: int) -> Tensor | None:
+def read_depth(frame: Frame, width: int, height: int) -> Tensor | None:
     """Distances along the axis, (height, width), 0 where unknown, or None where all are."""
-    if shot.depth is not None:
-        values = read_numbers(shot.depth)
+    if frame.depth is not None:
+        values = read_numbers(frame.depth)
         is_whole = np.issubdtype(values.dtype, np.integer)
         depth = _nearest(torch.from_numpy(values.astype(np.float32)), width, height)
-        unit = shot.depth_unit if is_whole else shot.float_depth_unit
+        unit = frame.depth_unit if is_whole else frame.float_depth_unit
         return depth.nan_to_num(0, 0, 0).clamp(min=0) * unit
-    if shot.points is None:
+    if frame.points is None:
         return None
-    full = shot.intrinsics
-    columns = (shot.points[:, 0] * width / full.width).floor().long()
-    rows = (shot.points[:, 1] * height / full.height).floor().long()
+    full = frame.intrinsics
+    columns = (frame.points[:, 0] * width / full.width).floor().long()
+    rows = (frame.points[:, 1] * height / full.height).floor().long()
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     depth = torch.zeros(height, width)
-    depth[rows[inside], columns[inside]] = shot.points[inside, 2].float()
+    depth[rows[inside], columns[inside]] = frame.points[inside, 2].float()
     return depth
 
 

@@ -19,28 +19,28 @@ from dietnerf.data.files import (
     number,
     read_object,
 )
-from dietnerf.data.intrinsics import read_intrinsics
-from dietnerf.data.loading import Downscale
-from dietnerf.data.path_suggestions import file_instead, find_folder, instead
-from dietnerf.data.ply import read_points
-from dietnerf.data.ranges import NgpBox, ranged
-from dietnerf.data.scene import SPLITS, Split
-from dietnerf.data.shots import (
-    Shot,
+from dietnerf.data.frames import (
+    Frame,
     check_hold_every,
     check_range,
     held_out,
     moved,
     warn_of_missing,
 )
-from dietnerf.data.stack import AbstractShotReader
+from dietnerf.data.intrinsics import read_intrinsics
+from dietnerf.data.loading import Downscale
+from dietnerf.data.path_suggestions import file_instead, find_folder, instead
+from dietnerf.data.ply import read_points
+from dietnerf.data.ranges import NgpBox, ranged
+from dietnerf.data.scene import SPLITS, Split
+from dietnerf.data.stack import AbstractFrameReader
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.poses import rigid
 
 
 @final
-class Transforms(AbstractShotReader):
+class Transforms(AbstractFrameReader):
     """A capture with `transforms.json` in the form of instant-ngp or nerfstudio.
 
     Intrinsics stand at the top for all frames or in each frame: `fl_x`, `fl_y` or `camera_angle_x`;
@@ -89,21 +89,21 @@ class Transforms(AbstractShotReader):
         self.near, self.far = near, far
         self.depth_unit = depth_unit
 
-    def shots(self, split: Split, problems: ErrorCollector) -> list[Shot] | None:
+    def frames(self, split: Split, problems: ErrorCollector) -> list[Frame] | None:
         splits = self._splits(problems)
-        shots = splits.get(split)
-        if shots is None:
+        frames = splits.get(split)
+        if frames is None:
             return None
-        if not shots:
+        if not frames:
             problems.stop()
             raise UserError(f"{self.folder}: no photo is left for {split}: list more of them")
-        everything = [shot for part in splits.values() for shot in part]
+        everything = [frame for part in splits.values() for frame in part]
         with problems.caught():
             everything = self._ranged(everything)
         start = sum(len(splits[other]) for other in list(splits)[: list(splits).index(split)])
-        return self._moved(everything)[start : start + len(shots)]
+        return self._moved(everything)[start : start + len(frames)]
 
-    def _splits(self, problems: ErrorCollector) -> dict[Split, list[Shot]]:
+    def _splits(self, problems: ErrorCollector) -> dict[Split, list[Frame]]:
         whole = self.folder / "transforms.json"
         if not exists(whole):
             listings = {split: self.folder / f"transforms_{split}.json" for split in SPLITS}
@@ -113,24 +113,24 @@ class Transforms(AbstractShotReader):
                 if exists(listing)
             }
         content = read_object(whole)
-        shots = self._read_listing(whole, problems)
+        frames = self._read_listing(whole, problems)
         if any(content.get(f"{split}_filenames") is not None for split in SPLITS):
-            return _named_splits(content, shots, whole, problems)
-        by_name = sorted(shots, key=lambda shot: shot.name)
-        parts = {s: held_out(by_name, self.hold_every, s) for s in SPLITS} if shots else {}
+            return _named_splits(content, frames, whole, problems)
+        by_name = sorted(frames, key=lambda frame: frame.name)
+        parts = {s: held_out(by_name, self.hold_every, s) for s in SPLITS} if frames else {}
         return {split: part for split, part in parts.items() if part is not None}
 
-    def _read_listing(self, listing: Path, problems: ErrorCollector) -> list[Shot]:
+    def _read_listing(self, listing: Path, problems: ErrorCollector) -> list[Frame]:
         content = read_object(listing)
-        frames = entry(content, "frames", (list,), listing)
-        if not frames:
+        entries = entry(content, "frames", (list,), listing)
+        if not entries:
             raise UserError(f"{listing}: frames is empty, list at least one view")
-        shots, missing, seen = [], [], dict[Path, int]()
-        for i, frame in enumerate(frames):
+        frames, missing, seen = [], [], dict[Path, int]()
+        for i, one in enumerate(entries):
             where = f"{listing}, frame {i}"
             with problems.caught():
-                name = entry(frame, "file_path", (str,), where)
-                c2w = rigid(entry(frame, "transform_matrix", (list,), where), f"{where} ({name})")
+                name = entry(one, "file_path", (str,), where)
+                c2w = rigid(entry(one, "transform_matrix", (list,), where), f"{where} ({name})")
                 path = find_image(self.folder, name)
                 if path is None:
                     missing.append(name)
@@ -139,12 +139,14 @@ class Transforms(AbstractShotReader):
                 if path in seen:
                     raise UserError(f"{where} shows {name}, as does frame {seen[path]}: remove one")
                 seen[path] = i
-                shots.append(self._shot(content | _given(frame), name, path, c2w, where))
+                frames.append(self._frame(content | _given(one), name, path, c2w, where))
         if not problems.sentences:
-            warn_of_missing(missing, len(frames), listing, self.folder)
-        return shots
+            warn_of_missing(missing, len(entries), listing, self.folder)
+        return frames
 
-    def _shot(self, values: dict[str, Any], name: str, path: Path, c2w: Tensor, where: str) -> Shot:
+    def _frame(
+        self, values: dict[str, Any], name: str, path: Path, c2w: Tensor, where: str
+    ) -> Frame:
         near, far = _own_range(values, where)
         depth = self._beside(values, ("depth_file_path", "depth_path"), where)
         mask = self._beside(values, ("mask_path",), where)
@@ -153,7 +155,7 @@ class Transforms(AbstractShotReader):
         unit = 1e-3 if self.depth_unit is None else self.depth_unit
         if "integer_depth_scale" in values:
             unit = number(values, "integer_depth_scale", where)
-        return Shot(
+        return Frame(
             name=name.replace("\\", "/"),
             path=path,
             c2w=c2w,
@@ -183,24 +185,24 @@ class Transforms(AbstractShotReader):
                 return path
         return None
 
-    def _ranged(self, shots: list[Shot]) -> list[Shot]:
+    def _ranged(self, frames: list[Frame]) -> list[Frame]:
         """All photographs with near and far."""
         listing = self.folder / "transforms.json"
         if not exists(listing):
             listing = self.folder / "transforms_train.json"
         content = read_object(listing)
-        return ranged(shots, _sparse_points(content, self.folder), NgpBox.of(content, listing))
+        return ranged(frames, _sparse_points(content, self.folder), NgpBox.of(content, listing))
 
-    def _moved(self, shots: list[Shot]) -> list[Shot]:
-        """All photographs in the frame of the scene."""
-        c2w = torch.stack([shot.c2w for shot in shots])
+    def _moved(self, frames: list[Frame]) -> list[Frame]:
+        """All photographs in the coordinates of the scene."""
+        c2w = torch.stack([frame.c2w for frame in frames])
         motion = upright(c2w) if self.orient else Similarity.identity()
         size = unit_box(motion.poses(c2w)) if self.scale else 1.0
-        return moved(shots, replace(motion, scale=size), self.near, self.far)
+        return moved(frames, replace(motion, scale=size), self.near, self.far)
 
 
-def _given(frame: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in frame.items() if value is not None}
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _own_range(values: dict[str, Any], where: str) -> tuple[float, float]:
@@ -227,17 +229,17 @@ def _sparse_points(content: dict[str, Any], folder: Path) -> Tensor | None:
 
 
 def _named_splits(
-    content: dict[str, Any], shots: list[Shot], listing: Path, problems: ErrorCollector
-) -> dict[Split, list[Shot]]:
+    content: dict[str, Any], frames: list[Frame], listing: Path, problems: ErrorCollector
+) -> dict[Split, list[Frame]]:
     """The splits that `train_filenames` and so on name; what none of them names is for training
     where that one is missing."""
-    known = {shot.name.removeprefix("./"): shot for shot in shots}
+    known = {frame.name.removeprefix("./"): frame for frame in frames}
     listed = {
-        frame["file_path"].replace("\\", "/").removeprefix("./")
-        for frame in content["frames"]
-        if isinstance(frame, dict) and isinstance(frame.get("file_path"), str)
+        one["file_path"].replace("\\", "/").removeprefix("./")
+        for one in content["frames"]
+        if isinstance(one, dict) and isinstance(one.get("file_path"), str)
     }
-    splits: dict[Split, list[Shot]] = {}
+    splits: dict[Split, list[Frame]] = {}
     for split in SPLITS:
         key = f"{split}_filenames"
         if content.get(key) is None:
@@ -250,6 +252,6 @@ def _named_splits(
             elif plain in known:
                 splits[split].append(known[plain])
     if "train" not in splits:
-        taken = {shot.name for part in splits.values() for shot in part}
-        splits["train"] = [shot for shot in shots if shot.name not in taken]
+        taken = {frame.name for part in splits.values() for frame in part}
+        splits["train"] = [frame for frame in frames if frame.name not in taken]
     return {split: part for split, part in splits.items() if part or split == "train"}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.files import entry, number
-from dietnerf.data.shots import Shot
+from dietnerf.data.frames import Frame
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import focus, focus_distances, guessed_range
 
@@ -93,27 +93,27 @@ def _offset(content: dict[str, Any], listing: Path) -> Tensor:
     return torch.tensor([number(named, key, listing) for key in named], dtype=torch.float64)
 
 
-def ranged(shots: list[Shot], points: Tensor | None, box: NgpBox | None) -> list[Shot]:
+def ranged(frames: list[Frame], points: Tensor | None, box: NgpBox | None) -> list[Frame]:
     """Near and far for all photographs that have none.
 
     Sparse points go first, then the box, then a guess from where the cameras look.
 
     Args:
-        shots: all of a capture.
+        frames: all of a capture.
         points: sparse points, (n_points, 3), float64, units of the file, or None.
         box: that of the listing, or None.
     """
-    c2w = torch.stack([shot.c2w for shot in shots])
+    c2w = torch.stack([frame.c2w for frame in frames])
     near, far = guessed_range(c2w) if box is None else _range_in(box, c2w)
     result = []
-    for i, shot in enumerate(shots):
+    for i, frame in enumerate(frames):
         low, high = math.nan, math.nan
         if points is not None:
-            low, high = range_of_points(_distances(points, shot))
+            low, high = range_of_points(_distances(points, frame))
         if math.isnan(low):
             low, high = float(near[i]), float(far[i])
-        has_own = not math.isnan(shot.near)
-        result.append(shot if has_own else replace(shot, near=low, far=high))
+        has_own = not math.isnan(frame.near)
+        result.append(frame if has_own else replace(frame, near=low, far=high))
     return result
 
 
@@ -133,10 +133,10 @@ def _range_in(box: NgpBox, c2w: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(is_ahead, low, near), torch.where(is_ahead, high, far)
 
 
-def _distances(points: Tensor, shot: Shot) -> Tensor:
+def _distances(points: Tensor, frame: Frame) -> Tensor:
     """Along the axis of a camera, of the points in its frame, (n,); lenses are left out."""
-    camera = shot.intrinsics
-    right, up, backward = ((points - shot.c2w[:3, 3]) @ shot.c2w[:3, :3]).unbind(-1)
+    camera = frame.intrinsics
+    right, up, backward = ((points - frame.c2w[:3, 3]) @ frame.c2w[:3, :3]).unbind(-1)
     columns = camera.center[0] - camera.focal[0] * right / backward
     rows = camera.center[1] + camera.focal[1] * up / backward
     is_seen = (backward < 0) & (columns >= 0) & (columns <= camera.width)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.error_collector import ErrorCollector
+from dietnerf.data.frames import Frame, Intrinsics, warn_off_center
 from dietnerf.data.images import is_stored_sideways, read_header, read_image, shrink
 from dietnerf.data.loading import (
     Downscale,
@@ -18,12 +19,11 @@ from dietnerf.data.loading import (
 )
 from dietnerf.data.maps import checked_size, read_depth, read_mask
 from dietnerf.data.scene import AbstractReader, DatasetIndex, Scene, Split, view_names
-from dietnerf.data.shots import Intrinsics, Shot, warn_off_center
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
 
-class AbstractShotReader(AbstractReader):
+class AbstractFrameReader(AbstractReader):
     """A reader of photographs that may differ in size, camera and lens.
 
     Photographs of unlike size stand at the upper left of one canvas; masks say what of it counts.
@@ -44,7 +44,7 @@ class AbstractShotReader(AbstractReader):
     folder: Path
 
     @abstractmethod
-    def shots(self, split: Split, problems: ErrorCollector) -> list[Shot] | None:
+    def frames(self, split: Split, problems: ErrorCollector) -> list[Frame] | None:
         """The photographs of a split that nothing is wrong with so far, or None where there is no
         such split."""
 
@@ -52,33 +52,33 @@ class AbstractShotReader(AbstractReader):
         if self.is_auto:
             self.downscale, self.is_auto = self._fitting(), False
         problems = ErrorCollector(self.folder)
-        shots = self.shots(split, problems)
-        sized = self._sizes(shots or [], problems)
+        frames = self.frames(split, problems)
+        sized = self._sizes(frames or [], problems)
         problems.stop()
-        if shots is None:
+        if frames is None:
             return None
-        warn_off_center(self.folder, [shot.intrinsics for shot in shots])
+        warn_off_center(self.folder, [frame.intrinsics for frame in frames])
         return _Stack(self.folder, sized).listing()
 
     def _fitting(self) -> float:
         """The downscale that suits the training photographs."""
         problems = ErrorCollector(self.folder)
-        shots = self.shots("train", problems) or []
+        frames = self.frames("train", problems) or []
         full, n_channels, least = [], 3, 1.0
-        for shot in shots:
+        for frame in frames:
             with problems.caught():
-                header, size = read_header(shot.path), shot.intrinsics
+                header, size = read_header(frame.path), frame.intrinsics
                 n_channels = max(n_channels, header.n_channels)
                 full.append((size.width, size.height))
                 least = max(least, max(full[-1]) / max(header.width, header.height))
         problems.stop()
         return auto_downscale(full, n_channels, least)
 
-    def _sizes(self, shots: list[Shot], problems: ErrorCollector) -> list[tuple[Shot, "Size"]]:
+    def _sizes(self, frames: list[Frame], problems: ErrorCollector) -> list[tuple[Frame, "Size"]]:
         sized = []
-        for shot in shots:
+        for frame in frames:
             with problems.caught():
-                sized.append((shot, _size_of(shot, self.downscale)))
+                sized.append((frame, _size_of(frame, self.downscale)))
         return sized
 
 
@@ -94,18 +94,18 @@ class Size:
     n_stored: int
 
 
-def _size_of(shot: Shot, downscale: float) -> Size:
-    header = read_header(shot.path)
+def _size_of(frame: Frame, downscale: float) -> Size:
+    header = read_header(frame.path)
     width, height = header.width, header.height
-    full = shot.intrinsics
+    full = frame.intrinsics
     is_turned = not _fits(width, height, full) and (
-        _fits(height, width, full) and is_stored_sideways(shot.path)
+        _fits(height, width, full) and is_stored_sideways(frame.path)
     )
     if is_turned:
         width, height = height, width
     if not _fits(width, height, full):
         raise UserError(
-            f"{shot.path} is {width}x{height}, but its camera is for {full.width}x{full.height}: "
+            f"{frame.path} is {width}x{height}, but its camera is for {full.width}x{full.height}: "
             "use the photo that was measured, not one that was cropped or turned"
         )
     # Smaller copies were rounded to whole pixels by whoever made them.
@@ -114,11 +114,11 @@ def _size_of(shot: Shot, downscale: float) -> Size:
         final = [width, height]
     if final[0] > width or final[1] > height:
         raise UserError(
-            f"{shot.path} is {width}x{height}, smaller than the {final[0]}x{final[1]} that "
+            f"{frame.path} is {width}x{height}, smaller than the {final[0]}x{final[1]} that "
             f"downscale={downscale:g} asks for: use downscale={full.width / width:.4g}"
         )
     photo = (max(width, full.width), max(height, full.height))
-    beside = [checked_size(path, photo) for path in (shot.mask, shot.depth) if path is not None]
+    beside = [checked_size(path, photo) for path in (frame.mask, frame.depth) if path is not None]
     n_stored = max(w * h for w, h in [(width, height), *beside])
     return Size(final[0], final[1], is_turned, header.n_channels, n_stored)
 
@@ -132,23 +132,23 @@ def _fits(width: int, height: int, full: Intrinsics) -> bool:
     return abs(width * scale - full.width) < scale and abs(height * scale - full.height) < scale
 
 
-def _cameras(sized: list[tuple[Shot, Size]]) -> Cameras:
+def _cameras(sized: list[tuple[Frame, Size]]) -> Cameras:
     focal, center = [], []
-    for shot, size in sized:
-        full = shot.intrinsics
+    for frame, size in sized:
+        full = frame.intrinsics
         scale = (size.width / full.width, size.height / full.height)
         focal.append([f * s for f, s in zip(full.focal, scale, strict=True)])
         center.append([c * s for c, s in zip(full.center, scale, strict=True)])
-    shots = [shot for shot, _ in sized]
-    lenses = [shot.intrinsics.distortion for shot in shots]
-    fisheye = [shot.intrinsics.is_fisheye for shot in shots]
+    frames = [frame for frame, _ in sized]
+    lenses = [frame.intrinsics.distortion for frame in frames]
+    fisheye = [frame.intrinsics.is_fisheye for frame in frames]
     has_lens = any(fisheye) or any(any(lens or ()) for lens in lenses)
     return Cameras(
-        c2w=torch.stack([shot.c2w[:3] for shot in shots]).float(),
+        c2w=torch.stack([frame.c2w[:3] for frame in frames]).float(),
         focal=torch.tensor(focal, dtype=torch.float64).float(),
         center=torch.tensor(center, dtype=torch.float64).float(),
-        near=torch.tensor([shot.near for shot in shots]),
-        far=torch.tensor([shot.far for shot in shots]),
+        near=torch.tensor([frame.near for frame in frames]),
+        far=torch.tensor([frame.far for frame in frames]),
         width=max(size.width for _, size in sized),
         height=max(size.height for _, size in sized),
         distortion=torch.tensor([lens or (0.0,) * 9 for lens in lenses]) if has_lens else None,
@@ -159,17 +159,19 @@ def _cameras(sized: list[tuple[Shot, Size]]) -> Cameras:
 class _Stack:
     """Photographs on one canvas, with alpha if any has it."""
 
-    def __init__(self, folder: Path, sized: list[tuple[Shot, Size]]) -> None:
+    def __init__(self, folder: Path, sized: list[tuple[Frame, Size]]) -> None:
         self.folder = folder
         self.sized = sized
         self.cameras = _cameras(sized)
-        self.names = view_names([shot.name for shot, _ in sized])
-        shots, sizes = [shot for shot, _ in sized], [size for _, size in sized]
+        self.names = view_names([frame.name for frame, _ in sized])
+        frames, sizes = [frame for frame, _ in sized], [size for _, size in sized]
         self.n_channels = max(size.n_channels for size in sizes)
         is_uneven = len({(size.width, size.height) for size in sizes}) > 1
         has_lens = self.cameras.distortion is not None
-        self.has_masks = is_uneven or has_lens or any(shot.mask is not None for shot in shots)
-        self.has_depths = any(shot.depth is not None or shot.points is not None for shot in shots)
+        self.has_masks = is_uneven or has_lens or any(frame.mask is not None for frame in frames)
+        self.has_depths = any(
+            frame.depth is not None or frame.points is not None for frame in frames
+        )
         self.within_lenses: dict[tuple[Intrinsics, Size], Tensor | None] = {}
 
     def listing(self) -> DatasetIndex:
@@ -191,14 +193,14 @@ class _Stack:
         depths = torch.zeros(shape) if self.has_depths else None
 
         def read(i: int) -> None:
-            shot, size = self.sized[keep[i]]
+            frame, size = self.sized[keep[i]]
             part = (i, slice(size.height), slice(size.width))
-            image = _read(shot, size)
+            image = _read(frame, size)
             images[part][..., 3:] = 255
             images[part][..., : image.shape[-1]] = image
             if (
                 depths is not None
-                and (depth := read_depth(shot, size.width, size.height)) is not None
+                and (depth := read_depth(frame, size.width, size.height)) is not None
             ):
                 depths[part] = depth
             if masks is not None:
@@ -221,25 +223,25 @@ class _Stack:
 
     def _mark(self, mask: Tensor, index: int) -> None:
         """Set those pixels of the canvas, (height, width), that count."""
-        shot, size = self.sized[index]
-        counts = read_mask(shot, size.width, size.height)
+        frame, size = self.sized[index]
+        counts = read_mask(frame, size.width, size.height)
         mask[: size.height, : size.width] = True if counts is None else counts
         within_lens = self._within_lens(index)
         if within_lens is not None:
             mask &= within_lens
         if not mask.any():
-            raise UserError(f"no pixel of {shot.path} counts: correct its mask or its lens")
+            raise UserError(f"no pixel of {frame.path} counts: correct its mask or its lens")
 
     def _within_lens(self, index: int) -> Tensor | None:
-        shot, size = self.sized[index]
-        key = (shot.intrinsics, size)
+        frame, size = self.sized[index]
+        key = (frame.intrinsics, size)
         if key not in self.within_lenses:
             self.within_lenses[key] = self.cameras.shown(index)
         return self.within_lenses[key]
 
 
-def _read(shot: Shot, size: Size) -> Tensor:
-    image = read_image(shot.path, size.is_turned)
+def _read(frame: Frame, size: Size) -> Tensor:
+    image = read_image(frame.path, size.is_turned)
     if image.shape[:2] != (size.height, size.width):
         image = shrink(image, size.width, size.height, "straight")
     return image

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from dietnerf.demo.scenes import (
     Depths,
-    Frame,
     LoadedScene,
     View,
+    ViewImages,
     film,
     film_frames,
     find_scenes,
@@ -185,7 +185,7 @@ def _frame(
     depths: Depths | None,
     _scene: LoadedScene,
     _cameras: Cameras,
-) -> Frame:
+) -> ViewImages:
     """Kept by all arguments but the last two, which follow from the others."""
     return _scene.frame(_cameras, shrink, depths)
 

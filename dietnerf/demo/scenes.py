@@ -47,7 +47,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ViewImages:
     """The pictures of one view.
 
     Args:
@@ -146,14 +146,14 @@ class LoadedScene:
         angles = math.radians(view.azimuth_deg), math.radians(view.elevation_deg)
         return of_height(self.turntable.camera(*angles, view.distance), view.height)
 
-    def frame(self, cameras: Cameras, shrink: int = 1, depths: Depths | None = None) -> Frame:
+    def frame(self, cameras: Cameras, shrink: int = 1, depths: Depths | None = None) -> ViewImages:
         """The pictures of one camera, both sides divided by `shrink`, with its own scale of depths
         unless one is given."""
         small = shrunk(cameras, shrink)
         rendering = self.preview.render(small)
         depths = depths or depth_range(rendering)
         pixels = {mode: picture(rendering, mode, small.height, depths) for mode in MODES}
-        return Frame({mode: as_url(values.cpu()) for mode, values in pixels.items()}, depths)
+        return ViewImages({mode: as_url(values.cpu()) for mode, values in pixels.items()}, depths)
 
     def results(self) -> Results | None:
         """What `train.py test` wrote of this very checkpoint, or None.

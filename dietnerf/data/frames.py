@@ -64,7 +64,7 @@ class Intrinsics:
 
 
 @dataclass(frozen=True)
-class Shot:
+class Frame:
     """One photograph of a capture.
 
     Args:
@@ -94,54 +94,54 @@ class Shot:
     points: Tensor | None = None
 
 
-def held_out(shots: list[Shot], every: int, split: Split) -> list[Shot] | None:
+def held_out(frames: list[Frame], every: int, split: Split) -> list[Frame] | None:
     """Of all photographs, each `every`th one for testing from the first on, and the others for
     training; with 0 all are for training."""
     if split == "val" or (split == "test" and every == 0):
         return None
-    is_test = [every > 0 and i % every == 0 for i in range(len(shots))]
-    kept = [shot for shot, out in zip(shots, is_test, strict=True) if out == (split == "test")]
+    is_test = [every > 0 and i % every == 0 for i in range(len(frames))]
+    kept = [frame for frame, out in zip(frames, is_test, strict=True) if out == (split == "test")]
     if not kept:
         raise UserError(
-            f"hold_every={every} leaves none of the {len(shots)} photos for training: use 0"
+            f"hold_every={every} leaves none of the {len(frames)} photos for training: use 0"
         )
     return kept
 
 
 def moved(
-    shots: list[Shot], similarity: Similarity, near: float | None, far: float | None
-) -> list[Shot]:
-    """Photographs in another frame, those without bounds with guessed ones, and with the chosen
+    frames: list[Frame], similarity: Similarity, near: float | None, far: float | None
+) -> list[Frame]:
+    """Photographs in other coordinates, those without bounds with guessed ones, and with the chosen
     bounds where they are given.
 
     Raises:
         UserError: the bounds leave nothing to see.
     """
     scale = similarity.scale
-    c2w = torch.stack([shot.c2w for shot in shots])
+    c2w = torch.stack([frame.c2w for frame in frames])
     guessed_near, guessed_far = guessed_range(c2w)
     result = []
     for i, pose in enumerate(similarity.poses(c2w)):
-        shot = shots[i]
-        low = float(guessed_near[i]) if math.isnan(shot.near) else shot.near
-        high = float(guessed_far[i]) if math.isnan(shot.far) else shot.far
+        frame = frames[i]
+        low = float(guessed_near[i]) if math.isnan(frame.near) else frame.near
+        high = float(guessed_far[i]) if math.isnan(frame.far) else frame.far
         low, high = near or low * scale, far or high * scale
         if not low < high:
             raise UserError(
-                f"near {low:g} and far {high:g} of {shot.name} leave nothing to see: give both"
+                f"near {low:g} and far {high:g} of {frame.name} leave nothing to see: give both"
             )
-        points = shot.points
+        points = frame.points
         if points is not None:
             points = points * points.new_tensor([1, 1, scale])
         result.append(
             replace(
-                shot,
+                frame,
                 c2w=pose,
                 near=low,
                 far=high,
                 points=points,
-                depth_unit=shot.depth_unit * scale,
-                float_depth_unit=shot.float_depth_unit * scale,
+                depth_unit=frame.depth_unit * scale,
+                float_depth_unit=frame.float_depth_unit * scale,
             )
         )
     return result
