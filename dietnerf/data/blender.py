@@ -15,7 +15,7 @@ from dietnerf.data.files import (
 )
 from dietnerf.data.frames import Intrinsics, check_range, warn_off_center
 from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, shrink
-from dietnerf.data.loading import Downscale, auto_downscale, check_downscale, in_parallel
+from dietnerf.data.memory import Downscale, auto_downscale, check_downscale, in_parallel
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import blender_range
 from dietnerf.data.scene import AbstractReader, DatasetIndex, Scene, Split, view_names

@@ -28,11 +28,11 @@ from dietnerf.data.frames import (
     photo_folder,
     warn_of_missing,
 )
-from dietnerf.data.loading import Downscale
+from dietnerf.data.image_loading import AbstractFrameReader
+from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import range_of_points
 from dietnerf.data.scene import Split
-from dietnerf.data.stack import AbstractFrameReader
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.lenses import COEFFICIENTS

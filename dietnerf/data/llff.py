@@ -20,10 +20,10 @@ from dietnerf.data.frames import (
     moved,
     photo_folder,
 )
-from dietnerf.data.loading import Downscale
+from dietnerf.data.image_loading import AbstractFrameReader
+from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.scene import Split
-from dietnerf.data.stack import AbstractFrameReader
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, recentered, spherified
 from dietnerf.geometry.poses import rigid

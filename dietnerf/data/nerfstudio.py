@@ -27,13 +27,13 @@ from dietnerf.data.frames import (
     moved,
     warn_of_missing,
 )
+from dietnerf.data.image_loading import AbstractFrameReader
 from dietnerf.data.intrinsics import read_intrinsics
-from dietnerf.data.loading import Downscale
+from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import file_instead, find_folder, instead
 from dietnerf.data.ply import read_points
 from dietnerf.data.ranges import NgpBox, ranged
 from dietnerf.data.scene import SPLITS, Split
-from dietnerf.data.stack import AbstractFrameReader
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.poses import rigid

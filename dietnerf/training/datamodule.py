@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from dietnerf.data import AbstractReader, AbstractViewSelector, AllViews, FirstViews, Scene
-from dietnerf.data.loading import check_memory
+from dietnerf.data.memory import check_memory
 from dietnerf.data.ray_sampling import RaySampling, RaySource
 from dietnerf.data.scene import Capture, DatasetIndex, Split, without_full_alpha
 from dietnerf.errors import UserError

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dietnerf.data import LLFF, Blender, FirstViews, Procedural, RandomViews, Transforms, loading
+from dietnerf.data import LLFF, Blender, FirstViews, Procedural, RandomViews, Transforms, memory
 from dietnerf.data.error_collector import ErrorCollector
-from dietnerf.data.loading import auto_downscale, in_parallel
+from dietnerf.data.memory import auto_downscale, in_parallel
 from dietnerf.errors import UserError
 from dietnerf.prepare.formats import write_llff, write_transforms
 from dietnerf.training.datamodule import SceneDataModule
@@ -44,7 +44,7 @@ def write_all(scene, root):
 def test_auto_is_the_same_for_all_splits(kind, folder, small_scene, tmp_path, monkeypatch):
     readers = {"blender": lambda **options: Blender(str(folder), **options)}
     readers |= write_all(small_scene, tmp_path)
-    monkeypatch.setattr(loading, "AUTO_SIDE", 5)
+    monkeypatch.setattr(memory, "AUTO_SIDE", 5)
     for first, second in (("train", "test"), ("test", "train")):
         reader = readers[kind](downscale="auto")
         assert reader.read(first).images.shape[1:3] == (4, 4)  # 12 / 3
@@ -115,7 +115,7 @@ def test_mistakes_come_in_the_order_of_the_photos_and_threads_are_given_back(tmp
 @pytest.mark.parametrize(("n_pixels", "n_threads"), [(0, 8), (10**6, 8), (10**8, 5), (10**10, 1)])
 def test_no_more_photos_are_decoded_at_once_than_fit(n_pixels, n_threads, tmp_path, monkeypatch):
     """12 GB are free, half of them for photographs of 12 bytes a pixel."""
-    monkeypatch.setattr(loading.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: 64)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=12 * 10**9))
     begun = []
 
@@ -124,7 +124,7 @@ def test_no_more_photos_are_decoded_at_once_than_fit(n_pixels, n_threads, tmp_pa
             begun.append(max_workers)
             super().__init__(1, **options)
 
-    monkeypatch.setattr(loading, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(memory, "ThreadPoolExecutor", Pool)
     in_parallel(lambda i: None, 3, ErrorCollector(tmp_path), n_pixels)
     assert begun == [n_threads]
 

@@ -10,14 +10,14 @@ from torch import Tensor
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.frames import Frame, Intrinsics, warn_off_center
 from dietnerf.data.images import is_stored_sideways, read_header, read_image, shrink
-from dietnerf.data.loading import (
+from dietnerf.data.maps import checked_size, read_depth, read_mask
+from dietnerf.data.memory import (
     Downscale,
     auto_downscale,
     check_downscale,
     check_memory,
     in_parallel,
 )
-from dietnerf.data.maps import checked_size, read_depth, read_mask
 from dietnerf.data.scene import AbstractReader, DatasetIndex, Scene, Split, view_names
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
@@ -58,7 +58,7 @@ class AbstractFrameReader(AbstractReader):
         if frames is None:
             return None
         warn_off_center(self.folder, [frame.intrinsics for frame in frames])
-        return _Stack(self.folder, sized).listing()
+        return _ImageLoader(self.folder, sized).listing()
 
     def _fitting(self) -> float:
         """The downscale that suits the training photographs."""
@@ -156,7 +156,7 @@ def _cameras(sized: list[tuple[Frame, Size]]) -> Cameras:
     )
 
 
-class _Stack:
+class _ImageLoader:
     """Photographs on one canvas, with alpha if any has it."""
 
     def __init__(self, folder: Path, sized: list[tuple[Frame, Size]]) -> None:
