@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dietnerf import Cameras, UserError
-from dietnerf.data import AbstractReader, Scene, Split
+from dietnerf.data import AbstractReader, ImageDataset, Split
 from dietnerf.data.images import read_image
 from dietnerf.data.scene import DatasetIndex
 
@@ -40,11 +40,11 @@ class NPZ(AbstractReader):
         everything = Cameras(**values, width=width, height=height)
         ids = [len(paths) - 1] if split == "test" else list(range(len(paths) - 1))
 
-        def load(keep: list[int]) -> Scene:
+        def load(keep: list[int]) -> ImageDataset:
             chosen = [ids[i] for i in keep]
             images = torch.stack([read_image(paths[i]) for i in chosen])
             names = tuple(paths[i].stem for i in chosen)
-            return Scene(images, everything[chosen], torch.tensor(chosen), names)
+            return ImageDataset(images, everything[chosen], torch.tensor(chosen), names)
 
         names = tuple(paths[i].stem for i in ids)
         size = height * width * n_channels

@@ -12,7 +12,7 @@ from statistics import fmean
 
 import torch
 
-from dietnerf.data import Procedural, Scene
+from dietnerf.data import ImageDataset, Procedural
 from dietnerf.data.ray_sampling import RaySampling, RaySource
 from dietnerf.fields import AbstractField, HashGrid
 from dietnerf.losses import Photometric
@@ -27,7 +27,7 @@ WHITE = torch.ones(3)
 
 
 def fit(
-    train: Scene,
+    train: ImageDataset,
     n_steps: int = 1500,
     samples_per_step: int = 32768,
     field: AbstractField | None = None,
@@ -74,7 +74,7 @@ def fit(
     return objective
 
 
-def psnr_of(objective: Objective, scene: Scene, index: int) -> float:
+def psnr_of(objective: Objective, scene: ImageDataset, index: int) -> float:
     """PSNR in dB of one view, rendered over white."""
     device = next(objective.field.parameters()).device
     background = WHITE.to(device)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dietnerf.data import COLMAP, LLFF, Blender, Procedural, Scene, Transforms
+from dietnerf.data import COLMAP, LLFF, Blender, ImageDataset, Procedural, Transforms
 from dietnerf.errors import UserError
 from dietnerf.export.paths import read_poses
 from dietnerf.files import check_regular, open_regular
@@ -46,65 +46,65 @@ def ends() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def views() -> Scene:
+def views() -> ImageDataset:
     depths = torch.ones(3, 8, 8)
     scene = Procedural(resolution=8, n_train=3).read("train")
     return replace(scene, depths=depths, masks=depths > 0)
 
 
-def transforms(views: Scene, root: Path) -> Callable[[], object]:
+def transforms(views: ImageDataset, root: Path) -> Callable[[], object]:
     write_transforms(views, root)
     return lambda: Transforms(str(root), hold_every=0).read("train")
 
 
-def npy_depths(views: Scene, root: Path) -> Callable[[], object]:
+def npy_depths(views: ImageDataset, root: Path) -> Callable[[], object]:
     write_transforms(views, root)
     text = (root / "transforms.json").read_text()
     (root / "transforms.json").write_text(text.replace("depths/train_0.png", "depth.npy"))
     return lambda: Transforms(str(root), hold_every=0).read("train")
 
 
-def splits(views: Scene, root: Path) -> Callable[[], object]:
+def splits(views: ImageDataset, root: Path) -> Callable[[], object]:
     write_transforms(views, root)
     (root / "transforms.json").rename(root / "transforms_train.json")
     return lambda: Transforms(str(root)).read("train")
 
 
-def blender(views: Scene, root: Path) -> Callable[[], object]:
+def blender(views: ImageDataset, root: Path) -> Callable[[], object]:
     write_blender(views, root, "train")
     return lambda: Blender(str(root)).read("train")
 
 
-def llff(views: Scene, root: Path) -> Callable[[], object]:
+def llff(views: ImageDataset, root: Path) -> Callable[[], object]:
     write_llff(views, root)
     return lambda: LLFF(str(root), 1, 0).read("train")
 
 
-def colmap(views: Scene, root: Path, is_binary: bool = True) -> Callable[[], object]:
+def colmap(views: ImageDataset, root: Path, is_binary: bool = True) -> Callable[[], object]:
     write_colmap(views, root, torch.zeros(1, 3), is_binary)
     return lambda: COLMAP(str(root), hold_every=0).read("train")
 
 
-def colmap_text(views: Scene, root: Path) -> Callable[[], object]:
+def colmap_text(views: ImageDataset, root: Path) -> Callable[[], object]:
     return colmap(views, root, is_binary=False)
 
 
-def photos(views: Scene, root: Path) -> Callable[[], object]:
+def photos(views: ImageDataset, root: Path) -> Callable[[], object]:
     write_llff(views, root)
     return lambda: prepare(root / "images", root / "scene")
 
 
-def video(views: Scene, root: Path) -> Callable[[], object]:
+def video(views: ImageDataset, root: Path) -> Callable[[], object]:
     root.mkdir()
     return lambda: prepare(root / "film.mp4", root / "scene")
 
 
-def poses(views: Scene, root: Path) -> Callable[[], object]:
+def poses(views: ImageDataset, root: Path) -> Callable[[], object]:
     root.mkdir()
     return lambda: read_poses(root / "poses.json")
 
 
-def tower(views: Scene, root: Path) -> Callable[[], object]:
+def tower(views: ImageDataset, root: Path) -> Callable[[], object]:
     root.mkdir()
     for name in ("tower.pt", "tower.json"):
         (root / name).write_text("{}")
@@ -112,7 +112,7 @@ def tower(views: Scene, root: Path) -> Callable[[], object]:
     return lambda: encoder.load(torch.device("cpu"))
 
 
-def local_tower(views: Scene, root: Path) -> Callable[[], object]:
+def local_tower(views: ImageDataset, root: Path) -> Callable[[], object]:
     root.mkdir()
     return lambda: OpenCLIP(f"local-dir:{root}", None).load(torch.device("cpu"))
 
@@ -152,7 +152,7 @@ READ = [
 @pytest.mark.parametrize(
     ("reader", "name"), READ, ids=[f"{reader.__name__}-{name}" for reader, name in READ]
 )
-def test_readers(reader, name: str, kind: str, views: Scene, tmp_path: Path):
+def test_readers(reader, name: str, kind: str, views: ImageDataset, tmp_path: Path):
     if (reader, kind) == (video, "a folder"):
         pytest.skip("a folder of photographs may be called so")
     read, path = reader(views, tmp_path / "scene"), tmp_path / "scene" / name

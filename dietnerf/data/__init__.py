@@ -5,7 +5,7 @@ from dietnerf.data.colmap import COLMAP
 from dietnerf.data.llff import LLFF
 from dietnerf.data.nerfstudio import Transforms
 from dietnerf.data.procedural import Procedural
-from dietnerf.data.scene import AbstractReader, Capture, Scene, Split, require_alpha
+from dietnerf.data.scene import AbstractReader, Capture, ImageDataset, Split, require_alpha
 from dietnerf.data.views import (
     AbstractViewSelector,
     AllViews,
@@ -29,10 +29,10 @@ __all__ = [
     "ExplicitViews",
     "FarthestViews",
     "FirstViews",
+    "ImageDataset",
     "OneSideViews",
     "Procedural",
     "RandomViews",
-    "Scene",
     "Split",
     "Transforms",
     "require_alpha",

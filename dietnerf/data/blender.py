@@ -18,7 +18,7 @@ from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, s
 from dietnerf.data.memory import Downscale, auto_downscale, check_downscale, in_parallel
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import blender_range
-from dietnerf.data.scene import AbstractReader, DatasetIndex, Scene, Split, view_names
+from dietnerf.data.scene import AbstractReader, DatasetIndex, ImageDataset, Split, view_names
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
@@ -82,8 +82,8 @@ class Blender(AbstractReader):
         ids = torch.tensor([frame.position for frame in frames])
         names = view_names([f"{frame.path.parent.name}/{frame.path.name}" for frame in frames])
 
-        def load(keep: list[int]) -> Scene:
-            return Scene(
+        def load(keep: list[int]) -> ImageDataset:
+            return ImageDataset(
                 images=self._read_images([frames[i] for i in keep], header),
                 cameras=cameras[keep],
                 view_ids=ids[keep],

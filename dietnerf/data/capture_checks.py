@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import focus_distances
 from dietnerf.geometry.bounds import shared_share
@@ -15,13 +15,13 @@ STILL = 1e-4  # that cameras move at least, in units of near
 MOST_DEPTHS = 32  # of so many views the depth maps are looked into
 
 
-def doubts(scene: Scene) -> list[str]:
+def doubts(dataset: ImageDataset) -> list[str]:
     """Sentences about what may be wrong with training views.
 
     Raises:
         UserError: nothing can be learned from them.
     """
-    return [*_doubts_of_motion(scene.cameras), *_doubts_of_range(scene)]
+    return [*_doubts_of_motion(dataset.cameras), *_doubts_of_range(dataset)]
 
 
 def _doubts_of_motion(cameras: Cameras) -> Iterator[str]:
@@ -59,15 +59,15 @@ def _matrices(cameras: Cameras) -> torch.Tensor:
     return torch.cat([cameras.c2w, last], dim=1).double()
 
 
-def _doubts_of_range(scene: Scene) -> Iterator[str]:
+def _doubts_of_range(dataset: ImageDataset) -> Iterator[str]:
     """Whether most of what depth maps show lies outside of near and far."""
-    if scene.depths is None:
+    if dataset.depths is None:
         return
-    n = len(scene)
+    n = len(dataset)
     tried = torch.linspace(0, n - 1, min(n, MOST_DEPTHS)).round().long()
-    depths = scene.depths[tried].flatten(1)
+    depths = dataset.depths[tried].flatten(1)
     is_known = depths > 0
-    near, far = (bound[tried, None] for bound in (scene.cameras.near, scene.cameras.far))
+    near, far = (bound[tried, None] for bound in (dataset.cameras.near, dataset.cameras.far))
     inside = ((depths >= near) & (depths <= far))[is_known]
     if len(inside) and inside.float().mean() < 0.5:
         yield (

@@ -18,7 +18,7 @@ from dietnerf.data.memory import (
     check_memory,
     in_parallel,
 )
-from dietnerf.data.scene import AbstractReader, DatasetIndex, Scene, Split, view_names
+from dietnerf.data.scene import AbstractReader, DatasetIndex, ImageDataset, Split, view_names
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
@@ -184,7 +184,7 @@ class _ImageLoader:
             load=self.load,
         )
 
-    def load(self, keep: list[int]) -> Scene:
+    def load(self, keep: list[int]) -> ImageDataset:
         """Each photograph is read straight to its place."""
         check_memory([(self.listing(), keep)])
         shape = (len(keep), self.cameras.height, self.cameras.width)
@@ -212,7 +212,7 @@ class _ImageLoader:
         largest = max((self.sized[i][1].n_stored for i in keep), default=0)
         in_parallel(read, len(keep), problems, largest)
         problems.stop()
-        return Scene(
+        return ImageDataset(
             images=images,
             cameras=self.cameras[keep],
             view_ids=torch.tensor(keep),

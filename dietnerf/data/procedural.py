@@ -11,7 +11,7 @@ from torch.nn.functional import max_pool2d, normalize
 
 from dietnerf.data.blocks import blocks_scene
 from dietnerf.data.mosaic import mosaic_scene
-from dietnerf.data.scene import SPLITS, AbstractReader, DatasetIndex, Scene, Split
+from dietnerf.data.scene import SPLITS, AbstractReader, DatasetIndex, ImageDataset, Split
 from dietnerf.data.solids import Solid, dot, first_hit
 from dietnerf.data.stills import chrome_scene, clay_scene, porcelain_scene, wires_scene
 from dietnerf.data.toy import SUN, toy_scene
@@ -84,12 +84,14 @@ class Procedural(AbstractReader):
         ids = torch.arange(len(cameras))
         names = tuple(f"{split}_{i}" for i in range(len(cameras)))
 
-        def load(keep: list[int]) -> Scene:
+        def load(keep: list[int]) -> ImageDataset:
             at_once = max(1, RAYS_AT_ONCE // self.resolution**2)
             groups = [keep[i : i + at_once] for i in range(0, len(keep), at_once)]
             parts = [photograph(cameras[group], self.solids) for group in groups]
             images, depths = (torch.cat(part) for part in zip(*parts, strict=True))
-            return Scene(images, cameras[keep], ids[keep], tuple(names[i] for i in keep), depths)
+            return ImageDataset(
+                images, cameras[keep], ids[keep], tuple(names[i] for i in keep), depths
+            )
 
         return DatasetIndex(cameras, ids, names, 8 * self.resolution**2, load)
 

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays
 
@@ -74,7 +74,7 @@ class RaySource:
     """Photographs, from which random rays are drawn where the photographs are.
 
     Args:
-        scene: the training views.
+        dataset: the training views.
         sampling: how rays are drawn.
         storage: device that holds the photographs.
         device: where the rays are wanted; None is the storage.
@@ -82,12 +82,12 @@ class RaySource:
 
     def __init__(
         self,
-        scene: Scene,
+        dataset: ImageDataset,
         sampling: RaySampling,
         storage: torch.device | str = "cpu",
         device: torch.device | str | None = None,
     ) -> None:
-        self.scene = scene.to(storage)
+        self.dataset = dataset.to(storage)
         self.sampling = sampling
         self.storage = torch.device(storage)
         self.device = self.storage if device is None else torch.device(device)
@@ -105,7 +105,7 @@ class RaySource:
         Raises:
             UserError: a mask covers all pixels of a photograph from which rays are to be drawn.
         """
-        scene = self.scene
+        dataset = self.dataset
 
         def draw(low: int, high: int, n: int = n_rays) -> Tensor:
             return torch.randint(low, high, (n,), generator=generator, device=self.storage)
@@ -114,22 +114,22 @@ class RaySource:
             return torch.rand(*shape, generator=generator, device=self.storage)
 
         if self.sampling.one_image:
-            ids = draw(0, len(scene), 1).expand(n_rays)
+            ids = draw(0, len(dataset), 1).expand(n_rays)
         else:
-            ids = draw(0, len(scene))
-        columns = draw(*_central(scene.cameras.width, fraction))
-        rows = draw(*_central(scene.cameras.height, fraction))
-        if scene.masks is not None:
+            ids = draw(0, len(dataset))
+        columns = draw(*_central(dataset.cameras.width, fraction))
+        rows = draw(*_central(dataset.cameras.height, fraction))
+        if dataset.masks is not None:
             self._redraw_masked(ids, columns, rows, fraction, draw)
         background = uniform(n_rays, 3) if self._background is None else self._background
-        pixels = scene.pixels(ids, columns, rows)
-        rgb = scene.rgb(pixels, background)
+        pixels = dataset.pixels(ids, columns, rows)
+        rgb = dataset.rgb(pixels, background)
         if self.sampling.pixel_jitter:
             columns = columns + uniform(n_rays) - 0.5
             rows = rows + uniform(n_rays) - 0.5
         rays, alpha, device = (
-            scene.cameras.rays(ids, columns, rows),
-            scene.alpha(pixels),
+            dataset.cameras.rays(ids, columns, rows),
+            dataset.alpha(pixels),
             self.device,
         )
         return RayBatch(
@@ -150,20 +150,20 @@ class RaySource:
     ) -> None:
         """Replace masked pixels, in place, by others of the same image: so every image keeps its
         share of the rays."""
-        scene = self.scene
-        assert scene.masks is not None
-        across = _central(scene.cameras.width, fraction)
-        down = _central(scene.cameras.height, fraction)
+        dataset = self.dataset
+        assert dataset.masks is not None
+        across = _central(dataset.cameras.width, fraction)
+        down = _central(dataset.cameras.height, fraction)
         for _ in range(N_REDRAWS):
-            wrong = (~scene.counts(ids, columns, rows)).nonzero().squeeze(-1)
+            wrong = (~dataset.counts(ids, columns, rows)).nonzero().squeeze(-1)
             columns[wrong] = draw(*across, len(wrong))
             rows[wrong] = draw(*down, len(wrong))
-        wrong = ~scene.counts(ids, columns, rows)
+        wrong = ~dataset.counts(ids, columns, rows)
         for image in ids[wrong].unique().tolist():
-            places = scene.masks[image, slice(*down), slice(*across)].nonzero()
+            places = dataset.masks[image, slice(*down), slice(*across)].nonzero()
             if len(places) == 0:
                 raise UserError(
-                    f"no pixel of {scene.names[image]} counts where rays are drawn: correct its "
+                    f"no pixel of {dataset.names[image]} counts where rays are drawn: correct its "
                     "mask, leave the photo out, or set precrop_steps to 0"
                 )
             own = wrong & (ids == image)

@@ -18,7 +18,7 @@ LONGEST_NAME = 100  # of a view, which names files, too
 
 
 @dataclass(frozen=True)
-class Scene:
+class ImageDataset:
     """One split of a capture.
 
     Args:
@@ -112,8 +112,8 @@ class DatasetIndex:
 
     Args:
         cameras: one for each view.
-        view_ids: as in `Scene`, (n,).
-        names: as in `Scene`, n of them.
+        view_ids: as in `ImageDataset`, (n,).
+        names: as in `ImageDataset`, n of them.
         bytes_per_view: memory that each view takes once it is read.
         load: reads the views at the given positions, in that order.
     """
@@ -122,12 +122,12 @@ class DatasetIndex:
     view_ids: Tensor
     names: tuple[str, ...]
     bytes_per_view: int
-    load: Callable[[list[int]], Scene]
+    load: Callable[[list[int]], ImageDataset]
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, keep: list[int] | None = None) -> Scene:
+    def read(self, keep: list[int] | None = None) -> ImageDataset:
         """The views at positions `keep`, in that order, or all.
 
         Raises:
@@ -164,7 +164,7 @@ class AbstractReader(ABC):
             UserError: a file is missing, broken, or says something impossible.
         """
 
-    def read(self, split: Split) -> Scene | None:
+    def read(self, split: Split) -> ImageDataset | None:
         """All views of a split with their pixels."""
         listing = self.listing(split)
         return None if listing is None else listing.read()
@@ -175,18 +175,18 @@ class AbstractReader(ABC):
         return None if listing is None else listing.cameras
 
 
-def without_full_alpha(scene: Scene) -> Scene:
-    """The scene without its alpha channel where that is 255 in all pixels, which is no matte."""
-    if not scene.has_alpha or scene.is_cut_out:
-        return scene
-    return replace(scene, images=scene.images[..., :3].contiguous(), is_premultiplied=False)
+def without_full_alpha(dataset: ImageDataset) -> ImageDataset:
+    """The dataset without its alpha channel where that is 255 in all pixels, which is no matte."""
+    if not dataset.has_alpha or dataset.is_cut_out:
+        return dataset
+    return replace(dataset, images=dataset.images[..., :3].contiguous(), is_premultiplied=False)
 
 
-def require_alpha(scene: Scene, option: str) -> None:
+def require_alpha(dataset: ImageDataset, option: str) -> None:
     """Refuse photographs without alpha for what needs it, as the loss Silhouette."""
-    if not scene.has_alpha:
+    if not dataset.has_alpha:
         raise UserError(
-            f"{option} needs images with an alpha channel, but {scene.names[0]} has none that is "
+            f"{option} needs images with an alpha channel, but {dataset.names[0]} has none that is "
             "below 255 anywhere: export RGBA images with a matte, or do without it"
         )
 

@@ -21,7 +21,7 @@ class AbstractViewSelector(ABC):
 
         Args:
             cameras: all n cameras of the split.
-            view_ids: their numbers, int64, (n,), as in `Scene.view_ids`.
+            view_ids: their numbers, int64, (n,), as in `ImageDataset.view_ids`.
 
         Raises:
             UserError: there are too few views, or no view of the wanted number.

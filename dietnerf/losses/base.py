@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.rays import Rays, Rendering
@@ -74,7 +74,7 @@ class AbstractLoss(nn.Module, ABC):
             UserError: the field lacks what the loss needs.
         """
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         """Called once before training, with the training photographs and what is behind them.
 
         Raises:

@@ -5,7 +5,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays, Samples
 from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
@@ -49,8 +49,8 @@ class DensitySmoothness(AbstractRegularizer):
         self.way = way
         self.viewpoints = viewpoints or SphereCap()
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
-        self.viewpoints.prepare(scene.cameras)
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
+        self.viewpoints.prepare(dataset.cameras)
 
     def forward(self, context: SceneContext) -> Tensor:
         device = context.background.device

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
@@ -50,11 +50,11 @@ class Depth(AbstractRegularizer):
         self.tolerance = tolerance
         self.is_optional = is_optional
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
-        depths = torch.zeros(scene.images.shape[:3]) if scene.depths is None else scene.depths
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
+        depths = torch.zeros(dataset.images.shape[:3]) if dataset.depths is None else dataset.depths
         known = depths > 0
-        if scene.masks is not None:
-            known = known & scene.masks
+        if dataset.masks is not None:
+            known = known & dataset.masks
         self.places = known.nonzero()  # (n_known, 3): image, row, column
         if not len(self.places):
             needs = "depth maps or sparse points, which the training photos lack"
@@ -64,7 +64,7 @@ class Depth(AbstractRegularizer):
             self.stop = self.start
             return
         self.depths = depths[known]
-        self.cameras = scene.cameras
+        self.cameras = dataset.cameras
 
     def forward(self, context: SceneContext) -> Tensor:
         device = context.background.device

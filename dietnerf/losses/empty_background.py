@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 NEAR = 0.1  # by how much a channel may differ for a color to be almost the background's
@@ -37,18 +37,18 @@ class EmptyBackground(AbstractRayLoss):
         self.tolerance = tolerance
         self.is_fooled = False
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         shares = [
-            _almost_background(scene.image(i, background), background, self.tolerance)
-            for i in range(len(scene))
+            _almost_background(dataset.image(i, background), background, self.tolerance)
+            for i in range(len(dataset))
         ]
-        largest = max(range(len(scene)), key=shares.__getitem__)
+        largest = max(range(len(dataset)), key=shares.__getitem__)
         self.is_fooled = shares[largest] > MOST
         if self.is_fooled:
             warnings.warn(
                 f"EmptyBackground does not count: {shares[largest]:.0%} of what "
-                f"{scene.names[largest]} shows is almost of the background's color, so that spots "
-                "of exactly that color may be part of it",
+                f"{dataset.names[largest]} shows is almost of the background's color, so that "
+                "spots of exactly that color may be part of it",
                 stacklevel=2,
             )
 

@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rendering
 from dietnerf.losses.base import AbstractRegularizer, SceneContext
@@ -49,8 +49,8 @@ class NeighborDivergence(AbstractRegularizer):
         self.pixels = pixels
         self.min_opacity = min_opacity
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
-        self.cameras = scene.cameras
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
+        self.cameras = dataset.cameras
 
     def forward(self, context: SceneContext) -> Tensor:
         device, generator = context.background.device, context.generator

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
@@ -32,14 +32,14 @@ class Reprojection(AbstractRayLoss):
             raise UserError(f"Reprojection: n_best must be at least 1, got {n_best}")
         self.n_best = n_best
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
-        if len(scene) <= self.n_best:
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
+        if len(dataset) <= self.n_best:
             raise UserError(
-                f"Reprojection: n_best is {self.n_best}, but there are only {len(scene) - 1} other "
-                "photographs"
+                f"Reprojection: n_best is {self.n_best}, but there are only "
+                f"{len(dataset) - 1} other photographs"
             )
-        self.cameras = scene.cameras.to(device)
-        images = torch.stack([scene.image(i, background) for i in range(len(scene))])
+        self.cameras = dataset.cameras.to(device)
+        images = torch.stack([dataset.image(i, background) for i in range(len(dataset))])
         self.images = images.permute(0, 3, 1, 2).contiguous().to(device)
 
     def forward(self, step: RayLossInput) -> Tensor:

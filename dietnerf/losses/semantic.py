@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dietnerf.chunks import deferred_backprop
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
@@ -88,12 +88,12 @@ class SemanticConsistency(AbstractRegularizer):
     def name(self) -> str:
         return "semantic"
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
-        self.viewpoints.prepare(scene.cameras)
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
+        self.viewpoints.prepare(dataset.cameras)
         self.encoder.load(device)
         embeddings = []
-        for i in range(len(scene)):
-            photograph = scene.image(i, background).to(device)
+        for i in range(len(dataset)):
+            photograph = dataset.image(i, background).to(device)
             with torch.no_grad():
                 embeddings.append(self.encoder(_batch(photograph)))
             self.thumbnails.append(_thumbnail(photograph, self.resolution))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data.scene import Scene, require_alpha
+from dietnerf.data.scene import ImageDataset, require_alpha
 from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 
@@ -25,8 +25,8 @@ class Silhouette(AbstractRayLoss):
     def __init__(self, weight: float = 0.1, **when: Any) -> None:
         super().__init__(weight, **when)
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
-        require_alpha(scene, "the loss Silhouette")
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
+        require_alpha(dataset, "the loss Silhouette")
 
     def forward(self, step: RayLossInput) -> Tensor:
         assert step.alpha is not None, "prepare() has seen to it"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dietnerf.data.colmap import MODELS
 from dietnerf.data.colmap_model import CAMERA_MODELS
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
@@ -27,7 +27,7 @@ from dietnerf.geometry.lenses import COEFFICIENTS
 DEPTH_STEPS = 60_000  # of a 16-bit depth map, up to the farthest distance
 
 
-def write_blender(scene: Scene, root: Path, split: str) -> None:
+def write_blender(scene: ImageDataset, root: Path, split: str) -> None:
     """Write one split in the Blender format: `transforms_<split>.json` and `<split>/r_<i>.png`.
 
     Raises:
@@ -46,7 +46,7 @@ def write_blender(scene: Scene, root: Path, split: str) -> None:
     _write_json(root / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": frames})
 
 
-def write_transforms(scene: Scene, root: Path, more: dict[str, Any] | None = None) -> None:
+def write_transforms(scene: ImageDataset, root: Path, more: dict[str, Any] | None = None) -> None:
     """Write `transforms.json` as nerfstudio does, with masks and depth maps where there are such.
 
     Args:
@@ -79,7 +79,7 @@ def write_transforms(scene: Scene, root: Path, more: dict[str, Any] | None = Non
     _write_json(root / "transforms.json", {**scale, **(more or {}), "frames": frames})
 
 
-def write_llff(scene: Scene, root: Path, folder: str = "images") -> None:
+def write_llff(scene: ImageDataset, root: Path, folder: str = "images") -> None:
     """Write `poses_bounds.npy` and the photographs.
 
     Raises:
@@ -105,7 +105,7 @@ def write_llff(scene: Scene, root: Path, folder: str = "images") -> None:
 
 
 def write_colmap(
-    scene: Scene, root: Path, points: Tensor | None = None, is_binary: bool = True
+    scene: ImageDataset, root: Path, points: Tensor | None = None, is_binary: bool = True
 ) -> None:
     """Write a COLMAP model in `sparse/0`, one camera for each view, and the photographs.
 
@@ -201,7 +201,7 @@ class _BinaryModel:
         }
 
 
-def _frame_camera(scene: Scene, index: int) -> dict[str, Any]:
+def _frame_camera(scene: ImageDataset, index: int) -> dict[str, Any]:
     cameras = scene.cameras
     height, width = _own(scene, scene.images, index).shape[:2]
     values: dict[str, Any] = {"w": width, "h": height}
@@ -230,7 +230,7 @@ def _refuse(lens: dict[str, float], names: tuple[str, ...], form: str) -> None:
         raise UserError(f"{form} cannot say the lens coefficients {', '.join(left)}: use another")
 
 
-def _own(scene: Scene, values: Tensor, index: int) -> np.ndarray:
+def _own(scene: ImageDataset, values: Tensor, index: int) -> np.ndarray:
     """What belongs to one photograph of (n, height, width, ...), without the canvas beside it."""
     one = values[index]
     if scene.masks is not None:

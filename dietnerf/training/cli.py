@@ -101,10 +101,10 @@ class Trainer(pl.Trainer):
 
         The last two are there because the config of a run names them.
         """
-        scene = datamodule.scenes["train"]
+        dataset = datamodule.datasets["train"]
         picture = Path(self.default_root_dir) / "capture.png"
-        has_depths = scene.depths is not None
-        look(scene.cameras, scene.names, picture, scene.is_cut_out, has_depths)
+        has_depths = dataset.depths is not None
+        look(dataset.cameras, dataset.names, picture, dataset.is_cut_out, has_depths)
 
 
 class DietNeRFCLI(LightningCLI):

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from dietnerf.data import AbstractReader, AbstractViewSelector, AllViews, FirstViews, Scene
+from dietnerf.data import AbstractReader, AbstractViewSelector, AllViews, FirstViews, ImageDataset
 from dietnerf.data.memory import check_memory
 from dietnerf.data.ray_sampling import RaySampling, RaySource
 from dietnerf.data.scene import Capture, DatasetIndex, Split, without_full_alpha
@@ -26,13 +26,13 @@ def one_of_few(n_rays: float) -> int:
     return round(2 ** (round(4 * math.log2(n_rays)) / 4))
 
 
-def _storage_for(scene: Scene, device: torch.device) -> torch.device:
+def _storage_for(dataset: ImageDataset, device: torch.device) -> torch.device:
     """Where photographs are kept and rays drawn: on a GPU where they leave most of it free and
     there are no masks, which are read back; else on the host."""
-    if device.type != "cuda" or scene.masks is not None:
+    if device.type != "cuda" or dataset.masks is not None:
         return torch.device("cpu")
     free, _ = torch.cuda.mem_get_info(device)
-    return device if 4 * scene.images.nbytes < free else torch.device("cpu")
+    return device if 4 * dataset.images.nbytes < free else torch.device("cpu")
 
 
 class SceneDataModule(pl.LightningDataModule):
@@ -98,7 +98,7 @@ class SceneDataModule(pl.LightningDataModule):
         self.precrop_steps = precrop_steps
         self.precrop_fraction = precrop_fraction
         self.has_few_sizes = False  # set where each number of rays is captured as a CUDA graph
-        self.scenes: dict[Split, Scene] = {}
+        self.datasets: dict[Split, ImageDataset] = {}
 
     def rays_of(self, step: int, n_devices: int) -> tuple[int, float]:
         """How many rays of a step one device draws, and from which fraction of the photographs."""
@@ -110,8 +110,8 @@ class SceneDataModule(pl.LightningDataModule):
         """The training photographs, as the Trainer's steps draw rays from them."""
         background = None if self.has_random_background else self.background
         sampling = RaySampling(background, self.pixel_jitter, self.one_image_per_step)
-        scene = self.scenes["train"]
-        return RaySource(scene, sampling, _storage_for(scene, device), device)
+        dataset = self.datasets["train"]
+        return RaySource(dataset, sampling, _storage_for(dataset, device), device)
 
     def check_devices(self, subcommand: str, n_devices: int) -> None:
         """Refuse what is too small to be shared out: the rays of a step, or the views.
@@ -119,11 +119,11 @@ class SceneDataModule(pl.LightningDataModule):
         Raises:
             UserError: a device would have none.
         """
-        scene = self.scenes.get("val" if subcommand == "validate" else "test")
-        if subcommand != "fit" and scene is not None and len(scene) < n_devices:
+        dataset = self.datasets.get("val" if subcommand == "validate" else "test")
+        if subcommand != "fit" and dataset is not None and len(dataset) < n_devices:
             raise UserError(
-                f"there are fewer views ({len(scene)}) than devices ({n_devices}): use "
-                f"--trainer.devices {len(scene)}"
+                f"there are fewer views ({len(dataset)}) than devices ({n_devices}): use "
+                f"--trainer.devices {len(dataset)}"
             )
         if subcommand == "fit" and not self.batch_per_device and self.n_rays < n_devices:
             raise UserError(
@@ -158,9 +158,9 @@ class SceneDataModule(pl.LightningDataModule):
             self.n_rays = of_each[own]
 
     def setup(self, stage: str) -> None:
-        if stage in ("fit", "validate") and "train" not in self.scenes:
+        if stage in ("fit", "validate") and "train" not in self.datasets:
             self._read_train_and_val()
-        if stage in ("test", "predict") and "test" not in self.scenes:
+        if stage in ("test", "predict") and "test" not in self.datasets:
             self._read_test()
 
     def _read_train_and_val(self) -> None:
@@ -176,7 +176,7 @@ class SceneDataModule(pl.LightningDataModule):
             chosen["val"] = (val, [candidates[i] for i in picked])
         self._read(chosen)
         if self.is_auto_background:
-            self.has_random_background = not self.scenes["train"].has_alpha
+            self.has_random_background = not self.datasets["train"].has_alpha
 
     def _read_test(self) -> None:
         test = self._needed("test")
@@ -195,21 +195,21 @@ class SceneDataModule(pl.LightningDataModule):
         """Read the views at the chosen positions of each split, and no others."""
         check_memory(list(chosen.values()))
         for split, (listing, keep) in chosen.items():
-            self.scenes[split] = without_full_alpha(listing.read(keep))
+            self.datasets[split] = without_full_alpha(listing.read(keep))
 
     def capture(self) -> Capture:
         """What a checkpoint keeps: the cameras of all splits, the photographs of none."""
-        cameras = {split: scene.cameras for split, scene in self.scenes.items()}
+        cameras = {split: dataset.cameras for split, dataset in self.datasets.items()}
         for split in ("val", "test"):
             everything = self.reader.cameras(split)
             if everything is not None:
                 cameras[split] = everything
-        view_ids = {split: scene.view_ids.tolist() for split, scene in self.scenes.items()}
+        view_ids = {split: dataset.view_ids.tolist() for split, dataset in self.datasets.items()}
         return Capture(cameras, view_ids, self.background)
 
     def protocol(self) -> str:
         """What the test views are, in words, for a table of results."""
-        test = self.scenes["test"]
+        test = self.datasets["test"]
         size = f"{test.cameras.width}x{test.cameras.height}"
         tone = "black" if self.background.sum() == 0 else "white"
         return f"{type(self.reader).__name__}, {len(test)} test views at {size} on {tone}"
@@ -228,7 +228,7 @@ class SceneDataModule(pl.LightningDataModule):
         return batch if isinstance(batch, range) else batch.to(device)
 
     def val_dataloader(self) -> DataLoader[View] | list[DataLoader[View]]:
-        return self._views("val") if "val" in self.scenes else []
+        return self._views("val") if "val" in self.datasets else []
 
     def test_dataloader(self) -> DataLoader[View]:
         return self._views("test")
@@ -237,6 +237,6 @@ class SceneDataModule(pl.LightningDataModule):
         return self._views("test")
 
     def _views(self, split: Split) -> DataLoader[View]:
-        views = Views(self.scenes[split], self.background)
+        views = Views(self.datasets[split], self.background)
         share = own_shard(len(views)) or range(1)  # not counted, but Lightning wants to see one
         return DataLoader(Subset(views, share), batch_size=None)

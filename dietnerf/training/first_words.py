@@ -18,8 +18,8 @@ def say_what_is_trained_on(data: SceneDataModule, trains: bool) -> None:
         UserError: nothing can be learned from them.
     """
     say = rank_zero_only(print)
-    scene, downscale = data.scenes["train"], data.reader.downscale
-    cameras, n = scene.cameras, len(scene)
+    dataset, downscale = data.datasets["train"], data.reader.downscale
+    cameras, n = dataset.cameras, len(dataset)
     say(
         f"{n} training view{'s' if n > 1 else ''} of {cameras.width}x{cameras.height}"
         + (f" (the reader's downscale is {downscale:g})" if downscale != 1 else "")
@@ -27,7 +27,7 @@ def say_what_is_trained_on(data: SceneDataModule, trains: bool) -> None:
         flush=True,
     )
     try:
-        for sentence in doubts(scene):
+        for sentence in doubts(dataset):
             rank_zero_warn(sentence)
     except UserError as error:
         if trains:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dietnerf.chunks import sum_in_chunks
 from dietnerf.data.ray_sampling import RayBatch
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.rays import Rendering
@@ -91,11 +91,11 @@ class Objective:
         parts = nn.ModuleList(module for module in modules if isinstance(module, nn.Module))
         return (p for p in parts.parameters() if p.requires_grad)
 
-    def prepare(self, scene: Scene, background: Tensor, device: torch.device) -> None:
+    def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         """Fit field and sampler to the training cameras, and load what the losses need.
 
         Args:
-            scene: the training photographs.
+            dataset: the training photographs.
             background: the color behind them, (3,).
             device: where the losses are computed.
 
@@ -110,14 +110,14 @@ class Objective:
             )
         for loss in self.losses:
             loss.check(self.field)
-        self.field.prepare(scene.cameras)
-        self.sampler.prepare(scene.cameras, self.field)
+        self.field.prepare(dataset.cameras)
+        self.sampler.prepare(dataset.cameras, self.field)
         if self.refinement is not None:
-            self.refinement.prepare(scene.cameras)
+            self.refinement.prepare(dataset.cameras)
         if self.exposure is not None:
-            self.exposure.prepare(len(scene))
+            self.exposure.prepare(len(dataset))
         for loss in self.losses:
-            loss.prepare(scene, background, device)
+            loss.prepare(dataset, background, device)
 
     def update_sampler(self, step: int) -> None:
         """Let the sampler follow the field; alike on all processes, so that they go on alike."""

@@ -220,7 +220,7 @@ class StopOnSignal(Callback):
     on_predict_batch_end = on_test_batch_end
 
     def _stop_after_picture(self, trainer: pl.Trainer, split: Split, batch_idx: int) -> None:
-        n_views = len(trainer.datamodule.scenes[split])  # type: ignore[attr-defined]
+        n_views = len(trainer.datamodule.datasets[split])  # type: ignore[attr-defined]
         have_all = batch_idx < n_views // trainer.world_size  # processes that can answer
         if have_all and self._is_asked(trainer):
             raise SIGTERMException

@@ -155,7 +155,7 @@ class DietNeRF(pl.LightningModule):
             check_graphable(self.objective, self.schedules, data.samples_per_step)
         for schedule in self.schedules:
             schedule.check(self.field)
-        self.objective.prepare(data.scenes["train"], data.background, device)
+        self.objective.prepare(data.datasets["train"], data.background, device)
         self.background = data.background
         self.capture = data.capture()
         data.has_few_sizes = self.use_cuda_graphs
@@ -333,7 +333,7 @@ class DietNeRF(pl.LightningModule):
         return rendered
 
     def on_validation_epoch_end(self) -> None:
-        n_views = len(self.trainer.datamodule.scenes["val"])  # type: ignore[attr-defined]
+        n_views = len(self.trainer.datamodule.datasets["val"])  # type: ignore[attr-defined]
         scores = all_gather(self._scores)[:n_views]  # not of processes that had none of their own
         self.record({"val/psnr": torch.stack(scores).mean()}, prog_bar=True)
         self._write_scalars()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
 
@@ -64,20 +64,20 @@ class RenderedView:
 class Views(Dataset[View]):
     """All views of a split, one after the other."""
 
-    def __init__(self, scene: Scene, background: Tensor) -> None:
-        self.scene = scene
+    def __init__(self, dataset: ImageDataset, background: Tensor) -> None:
+        self.dataset = dataset
         self.background = background
 
     def __len__(self) -> int:
-        return len(self.scene)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> View:
-        scene = self.scene
+        dataset = self.dataset
         return View(
-            scene.names[index],
-            int(scene.view_ids[index]),
-            scene.image(index, self.background),
+            dataset.names[index],
+            int(dataset.view_ids[index]),
+            dataset.image(index, self.background),
             self.background,
-            scene.cameras[[index]],
-            None if scene.masks is None else scene.masks[index],
+            dataset.cameras[[index]],
+            None if dataset.masks is None else dataset.masks[index],
         )

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data.scene import Scene
+from dietnerf.data.scene import ImageDataset
 from dietnerf.training.steps import is_logged
 from dietnerf.training.system import DietNeRF
 from dietnerf.viewer import Viewer
@@ -45,14 +45,14 @@ class LiveViewer(Callback):
         if stage != "fit" or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DietNeRF)
-        scene = trainer.datamodule.scenes["train"]  # type: ignore[attr-defined]
+        dataset = trainer.datamodule.datasets["train"]  # type: ignore[attr-defined]
         self.viewer = Viewer(
             pl_module.field,
             pl_module.sampler,
-            scene.cameras,
+            dataset.cameras,
             pl_module.background.to(trainer.strategy.root_device),
             Path(trainer.default_root_dir),
-            thumbnails(scene, pl_module.background),
+            thumbnails(dataset, pl_module.background),
             self.host,
             self.port,
         )
@@ -126,14 +126,14 @@ class LiveViewer(Callback):
                 viewer.close()
 
 
-def thumbnails(scene: Scene, background: Tensor) -> Tensor:
+def thumbnails(dataset: ImageDataset, background: Tensor) -> Tensor:
     """Photographs, small enough to be drawn beside the scene, (n, h, w, 3), 8 bit."""
-    height, width = scene.images.shape[1:3]
+    height, width = dataset.images.shape[1:3]
     shrink = max(1.0, max(height, width) / PHOTO)
     size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
     photos = []
-    for i in range(len(scene)):
-        image = scene.image(i, background).permute(2, 0, 1)[None]
+    for i in range(len(dataset)):
+        image = dataset.image(i, background).permute(2, 0, 1)[None]
         small = F.interpolate(image, size, mode="area")
         photos.append(to_uint8(small[0].permute(1, 2, 0)))
     return torch.stack(photos)

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from dietnerf.data import Procedural, Scene
+from dietnerf.data import ImageDataset, Procedural
 from dietnerf.prepare.formats import write_blender
 
 
 @pytest.fixture(scope="session")
-def small_scene() -> Scene:
+def small_scene() -> ImageDataset:
     return Procedural(resolution=12, n_train=4).read("train")
 
 
 @pytest.fixture
-def folder(small_scene: Scene, tmp_path: Path) -> Path:
+def folder(small_scene: ImageDataset, tmp_path: Path) -> Path:
     """A Blender-format folder of four training views of 12x12 pixels, and the same for testing."""
     root = tmp_path / "toy"
     write_blender(small_scene, root, "train")

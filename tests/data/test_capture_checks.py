@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dietnerf.data import Blender, Procedural, Scene
+from dietnerf.data import Blender, ImageDataset, Procedural
 from dietnerf.data.capture_checks import doubts
 from dietnerf.errors import UserError
 from dietnerf.prepare.formats import write_blender
@@ -13,17 +13,17 @@ from tests.helpers import fit, refused
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> ImageDataset:
     return Procedural(resolution=12, n_train=6).read("train")
 
 
-def seen_from(scene: Scene, near: float, far: float) -> Scene:
+def seen_from(scene: ImageDataset, near: float, far: float) -> ImageDataset:
     n = len(scene)
     cameras = replace(scene.cameras, near=torch.full((n,), near), far=torch.full((n,), far))
     return replace(scene, cameras=cameras)
 
 
-def posed(scene: Scene, c2w: torch.Tensor) -> Scene:
+def posed(scene: ImageDataset, c2w: torch.Tensor) -> ImageDataset:
     return replace(scene, cameras=replace(scene.cameras, c2w=c2w))
 
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dietnerf.data import COLMAP, LLFF, Blender, Procedural, Scene, Transforms
+from dietnerf.data import COLMAP, LLFF, Blender, ImageDataset, Procedural, Transforms
 from dietnerf.errors import UserError
 from dietnerf.prepare.formats import write_blender, write_colmap, write_llff, write_transforms
 
@@ -44,11 +44,11 @@ KEYS = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> ImageDataset:
     return Procedural(resolution=8, n_train=3).read("train")
 
 
-def read(reader: Any, scene: Scene) -> Scene | None:
+def read(reader: Any, scene: ImageDataset) -> ImageDataset | None:
     """Cameras are proper, or a `UserError` says why not."""
     try:
         with warnings.catch_warnings():
@@ -163,7 +163,7 @@ def test_photos(kind, scene, tmp_path_factory, data):
 
 
 def written(
-    kind: str, scene: Scene, factory: pytest.TempPathFactory, purpose: str = "listing"
+    kind: str, scene: ImageDataset, factory: pytest.TempPathFactory, purpose: str = "listing"
 ) -> Path:
     """A folder with the scene in a format, written once, and `listing`, a copy of what says it."""
     root = factory.getbasetemp() / f"mangled_{purpose}_{kind}"

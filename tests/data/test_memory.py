@@ -72,8 +72,8 @@ def test_only_photos_that_are_used_are_decoded(folder, small_scene, tmp_path):
         if data is scene:
             data.val_views = RandomViews(1, seed=0)  # of views 2 and 3 the latter
         data.setup("fit")
-        assert data.scenes["train"].view_ids.tolist() == views
-        assert torch.equal(data.scenes["train"].images, small_scene.images[views])
+        assert data.datasets["train"].view_ids.tolist() == views
+        assert torch.equal(data.datasets["train"].images, small_scene.images[views])
     with pytest.raises(UserError, match=r"r_1.png cannot be read as an image"):
         Blender(str(folder)).read("train")
 

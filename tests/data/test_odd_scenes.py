@@ -19,8 +19,8 @@ from dietnerf.data import (
     LLFF,
     AbstractReader,
     Blender,
+    ImageDataset,
     Procedural,
-    Scene,
     Transforms,
 )
 from dietnerf.errors import UserError
@@ -31,11 +31,13 @@ PHOTO = "images/train_0.png"
 
 
 @pytest.fixture(scope="module")
-def views() -> Scene:
+def views() -> ImageDataset:
     return Procedural(resolution=SIDE, n_train=N_VIEWS).read("train")
 
 
-FORMATS: dict[str, tuple[Callable[[Scene, Path], None], Callable[[Path], AbstractReader]]] = {
+FORMATS: dict[
+    str, tuple[Callable[[ImageDataset, Path], None], Callable[[Path], AbstractReader]]
+] = {
     "transforms": (write_transforms, lambda root: Transforms(str(root), hold_every=0)),
     "blender": (lambda scene, root: write_blender(scene, root, "train"), lambda r: Blender(str(r))),
     "llff": (write_llff, lambda root: LLFF(str(root), 1, 0)),
@@ -228,7 +230,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str]] = {
 }
 
 
-def changed(name: str, views: Scene, root: Path) -> AbstractReader:
+def changed(name: str, views: ImageDataset, root: Path) -> AbstractReader:
     kind, change, _ = CASES[name]
     write, reader = FORMATS[kind]
     write(views, root)
@@ -237,7 +239,7 @@ def changed(name: str, views: Scene, root: Path) -> AbstractReader:
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[-1] == READ])
-def test_what_is_odd_is_read(name: str, views: Scene, tmp_path: Path):
+def test_what_is_odd_is_read(name: str, views: ImageDataset, tmp_path: Path):
     scene = changed(name, views, tmp_path).read("train")
     assert scene.images.shape[:3] == (N_VIEWS, SIDE, SIDE)
     assert scene.depths is None or bool(scene.depths.isfinite().all())
@@ -245,6 +247,6 @@ def test_what_is_odd_is_read(name: str, views: Scene, tmp_path: Path):
 
 @pytest.mark.filterwarnings("ignore:Tag data larger than file")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[-1] != READ])
-def test_what_is_wrong_is_said(name: str, views: Scene, tmp_path: Path):
+def test_what_is_wrong_is_said(name: str, views: ImageDataset, tmp_path: Path):
     with pytest.raises(UserError, match=CASES[name][-1]):
         changed(name, views, tmp_path).read("train")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dietnerf.data import COLMAP, Blender, Procedural, Scene, Transforms
+from dietnerf.data import COLMAP, Blender, ImageDataset, Procedural, Transforms
 from dietnerf.data.ply import read_points
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
@@ -21,11 +21,11 @@ AS_IT_IS = {"hold_every": 0, "orient": False, "scale": False}
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> ImageDataset:
     return Procedural(resolution=24, n_train=8, scene="mosaic").read("train")
 
 
-def scaled(scene: Scene, factor: float, shift: float = 0.0) -> Scene:
+def scaled(scene: ImageDataset, factor: float, shift: float = 0.0) -> ImageDataset:
     """The same, larger, and moved along x."""
     cameras = scene.cameras
     places = factor * cameras.c2w[:, :, 3:] + torch.tensor([shift, 0, 0])[:, None]
@@ -33,13 +33,13 @@ def scaled(scene: Scene, factor: float, shift: float = 0.0) -> Scene:
     return replace(scene, cameras=cameras, depths=factor * scene.depths)
 
 
-def extents(scene: Scene) -> tuple[Tensor, Tensor]:
+def extents(scene: ImageDataset) -> tuple[Tensor, Tensor]:
     """The least and the greatest depth in each picture."""
     depths = scene.depths.flatten(1)
     return depths.where(depths > 0, math.inf).amin(dim=1), depths.amax(dim=1)
 
 
-def surface_points(scene: Scene) -> Tensor:
+def surface_points(scene: ImageDataset) -> Tensor:
     """What the pixels of all pictures show, in the world."""
     points = []
     for i in range(len(scene)):
@@ -57,7 +57,7 @@ def edited(root: Path, **changes: object) -> None:
     path.write_text(json.dumps(content))
 
 
-def check_tight(cameras: Cameras, scene: Scene) -> None:
+def check_tight(cameras: Cameras, scene: ImageDataset) -> None:
     """Near and far enclose what is seen, and little more: points that are hidden count as well."""
     low, high = extents(scene)
     assert (cameras.near <= low).all() and (cameras.near > 0.8 * low).all()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dietnerf.data import Procedural, Scene
+from dietnerf.data import ImageDataset, Procedural
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.losses import (
@@ -90,11 +90,11 @@ def test_only_rays_that_show_the_background_must_be_empty():
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> ImageDataset:
     return Procedural(resolution=64, n_train=24).read("train")
 
 
-def at_depth(scene: Scene, scale: float) -> RayLossInput:
+def at_depth(scene: ImageDataset, scale: float) -> RayLossInput:
     """Rays of the first view that hit something, which end at `scale` times the true depth."""
     rays = scene.cameras.image_rays(0)
     depth = scene.depths[0].flatten()
@@ -106,7 +106,7 @@ def at_depth(scene: Scene, scale: float) -> RayLossInput:
     return RayLossInput(0, rays, target, torch.ones_like(target), rendering, None)
 
 
-def test_the_silhouette_is_where_photographs_are_opaque(scene: Scene):
+def test_the_silhouette_is_where_photographs_are_opaque(scene: ImageDataset):
     made = step([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.25, 0.0]])
     as_photographed, inverse = (
         Silhouette()(replace(made, alpha=torch.tensor(alpha)))
@@ -118,13 +118,13 @@ def test_the_silhouette_is_where_photographs_are_opaque(scene: Scene):
     torch.testing.assert_close(Silhouette()(both), 2 * inverse)
 
 
-def test_a_silhouette_needs_alpha(scene: Scene):
+def test_a_silhouette_needs_alpha(scene: ImageDataset):
     without = replace(scene, images=scene.images[..., :3])
     with pytest.raises(UserError, match="the loss Silhouette needs images with an alpha channel"):
         Silhouette().prepare(without, WHITE, torch.device("cpu"))
 
 
-def test_true_depth_shows_the_same_color_in_another_photograph(scene: Scene):
+def test_true_depth_shows_the_same_color_in_another_photograph(scene: ImageDataset):
     loss = Reprojection()
     loss.prepare(scene, WHITE, torch.device("cpu"))
     true, wrong = loss(at_depth(scene, 1.0)), loss(at_depth(scene, 0.9))
@@ -134,14 +134,14 @@ def test_true_depth_shows_the_same_color_in_another_photograph(scene: Scene):
     assert made.rendering.depth.grad.abs().max() > 0
 
 
-def test_a_ray_is_not_compared_with_its_own_photograph(scene: Scene):
+def test_a_ray_is_not_compared_with_its_own_photograph(scene: ImageDataset):
     alone = scene.subset([0, 1])
     loss = Reprojection()
     loss.prepare(alone, WHITE, torch.device("cpu"))
     assert float(loss(at_depth(scene, 1.1))) > 0
 
 
-def test_reprojection_needs_other_photographs(scene: Scene):
+def test_reprojection_needs_other_photographs(scene: ImageDataset):
     with pytest.raises(UserError, match="n_best is 1, but there are only 0 other photographs"):
         Reprojection().prepare(scene.subset([0]), WHITE, torch.device("cpu"))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dietnerf.data import Procedural, Scene
+from dietnerf.data import ImageDataset, Procedural
 from dietnerf.errors import UserError
 from dietnerf.fields import AbstractField, HashGrid
 from dietnerf.geometry.cameras import Cameras
@@ -27,7 +27,7 @@ LOSSES = [DepthSmoothness, DensitySmoothness, NeighborDivergence]
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> ImageDataset:
     return Procedural(resolution=32, n_train=4).read("train")
 
 
@@ -48,14 +48,14 @@ class Fog(AbstractField):
         return torch.full_like(features, 0.5)
 
 
-def value(loss, scene: Scene, field: AbstractField, sampler=None) -> Tensor:
+def value(loss, scene: ImageDataset, field: AbstractField, sampler=None) -> Tensor:
     loss.prepare(scene, WHITE, CPU)
     generator = torch.Generator().manual_seed(3)
     return loss(SceneContext(0, field, sampler or Stratified(48), WHITE, generator))
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_smooth_is_better_than_speckled(kind, scene: Scene):
+def test_smooth_is_better_than_speckled(kind, scene: ImageDataset):
     smooth = value(kind(weight=1.0), scene, Fog(False))
     field = Fog(True)
     speckled = value(kind(weight=1.0), scene, field)
@@ -65,24 +65,24 @@ def test_smooth_is_better_than_speckled(kind, scene: Scene):
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_an_empty_scene_costs_nothing(kind, scene: Scene):
+def test_an_empty_scene_costs_nothing(kind, scene: ImageDataset):
     empty = Ball(radius=0.0)
     assert float(value(kind(weight=1.0), scene, empty)) == 0
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_the_same_generator_gives_the_same_value(kind, scene: Scene):
+def test_the_same_generator_gives_the_same_value(kind, scene: ImageDataset):
     values = [value(kind(), scene, Fog(True)) for _ in range(2)]
     assert torch.equal(*values)
 
 
-def test_an_outline_costs_no_depth(scene: Scene):
+def test_an_outline_costs_no_depth(scene: ImageDataset):
     """A ball before nothing is curved, but its edge is no step from near to far."""
     whole = value(DepthSmoothness(n_patches=64), scene, Ball(sigma=500.0), Stratified(512))
     assert float(whole) < 2e-3
 
 
-def test_no_sample_is_no_reason_to_stop(scene: Scene):
+def test_no_sample_is_no_reason_to_stop(scene: ImageDataset):
     field = HashGrid(n_levels=2, log2_table_size=8, finest_resolution=32, width=16)
     field.prepare(scene.cameras)
     sampler = Occupancy(resolution=8)
@@ -93,7 +93,7 @@ def test_no_sample_is_no_reason_to_stop(scene: Scene):
     assert float(value(NeighborDivergence(), scene, field, sampler)) == 0
 
 
-def test_lipschitz_is_the_product_of_the_bounds(scene: Scene):
+def test_lipschitz_is_the_product_of_the_bounds(scene: ImageDataset):
     field = HashGrid(n_levels=2, log2_table_size=8, width=16, has_bounded_networks=True)
     found = value(Lipschitz(), scene, field)
     products = [
@@ -147,7 +147,7 @@ def test_light_that_passes_a_known_surface_costs():
     assert float(empty) == pytest.approx((6 - 4) / 4 - 0.005, abs=1e-3)
 
 
-def test_depth_is_asked_for_only_where_it_is_known_and_counts(scene: Scene):
+def test_depth_is_asked_for_only_where_it_is_known_and_counts(scene: ImageDataset):
     depths, masks = torch.zeros(4, 32, 32), torch.ones(4, 32, 32, dtype=torch.bool)
     depths[2, 5, 7], depths[1, 3, 3] = 3.0, 9.0
     masks[1] = False
@@ -163,16 +163,16 @@ def test_depth_is_asked_for_only_where_it_is_known_and_counts(scene: Scene):
 
 
 @pytest.mark.parametrize("masks", [None, torch.ones(4, 32, 32, dtype=torch.bool)])
-def test_an_optional_depth_counts_for_nothing_where_none_is_known(masks, scene: Scene):
+def test_an_optional_depth_counts_for_nothing_where_none_is_known(masks, scene: ImageDataset):
     loss = Depth(is_optional=True)
     with pytest.warns(UserWarning, match="which the training photos lack: it counts for nothing"):
         loss.prepare(replace(scene, depths=None, masks=masks), WHITE, CPU)
     assert {loss.weight_at(step, 100) for step in range(100)} == {0.0}
 
 
-def scene_of(cameras: Cameras) -> Scene:
+def scene_of(cameras: Cameras) -> ImageDataset:
     images = torch.zeros(4, 32, 32, 3, dtype=torch.uint8)
-    return Scene(images, cameras, torch.arange(4), ("a", "b", "c", "d"))
+    return ImageDataset(images, cameras, torch.arange(4), ("a", "b", "c", "d"))
 
 
 def _ball_depth(rays: Rays, radius: float) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data import Procedural, Scene
+from dietnerf.data import ImageDataset, Procedural
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, HashGrid
 from dietnerf.geometry.viewpoints import SphereCap
@@ -36,7 +36,7 @@ class Colors(AbstractImageEncoder):
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> ImageDataset:
     return Procedural(resolution=24, n_train=4).read("train")
 
 
@@ -45,7 +45,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return tiny_tower(tmp_path_factory.mktemp("tower"))
 
 
-def prepared(scene: Scene, encoder: AbstractImageEncoder, **options) -> SemanticConsistency:
+def prepared(scene: ImageDataset, encoder: AbstractImageEncoder, **options) -> SemanticConsistency:
     loss = SemanticConsistency(encoder, **{"resolution": 12, **options})
     loss.prepare(scene, WHITE, CPU)
     return loss
@@ -59,7 +59,7 @@ def small_mlp() -> MLP:
     return MLP(depth=2, width=16)
 
 
-def test_gradient_is_the_finite_difference(scene: Scene, tower):
+def test_gradient_is_the_finite_difference(scene: ImageDataset, tower):
     """Of a ball's brightness, through compositing, resize, normalization and the tower."""
     loss, ball = prepared(scene, OpenCLIP(**tower)), Ball(sigma=2.0)
     now = context(ball, Stratified(16))
@@ -76,7 +76,9 @@ def test_gradient_is_the_finite_difference(scene: Scene, tower):
 
 
 @pytest.mark.parametrize("make_sampler", [lambda: Stratified(8), lambda: Importance(small_mlp())])
-def test_chunks_give_the_gradient_of_the_whole(scene: Scene, tower, monkeypatch, make_sampler):
+def test_chunks_give_the_gradient_of_the_whole(
+    scene: ImageDataset, tower, monkeypatch, make_sampler
+):
     loss, field, sampler = prepared(scene, OpenCLIP(**tower)), small_mlp(), make_sampler()
     parameters = [*field.parameters(), *sampler.parameters()]
     values, gradients = [], []
@@ -92,7 +94,7 @@ def test_chunks_give_the_gradient_of_the_whole(scene: Scene, tower, monkeypatch,
         torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
 
 
-def test_with_jitter_both_passes_see_the_same_samples(scene: Scene, monkeypatch):
+def test_with_jitter_both_passes_see_the_same_samples(scene: ImageDataset, monkeypatch):
     monkeypatch.setattr(semantic_module, "SAMPLES_WITH_GRAPH", 8 * 16)
     seen: list[Tensor] = []
 
@@ -110,7 +112,7 @@ def test_with_jitter_both_passes_see_the_same_samples(scene: Scene, monkeypatch)
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_coarse_and_fine_are_both_judged(scene: Scene):
+def test_coarse_and_fine_are_both_judged(scene: ImageDataset):
     encoder = Colors()
     loss = prepared(scene, encoder)
     sampler = Importance(small_mlp(), n_coarse=8, n_fine=8)
@@ -120,7 +122,7 @@ def test_coarse_and_fine_are_both_judged(scene: Scene):
     assert any(gradient.abs().max() > 0 for gradient in gradients)
 
 
-def test_value_is_one_minus_the_cosine_to_the_photograph(scene: Scene):
+def test_value_is_one_minus_the_cosine_to_the_photograph(scene: ImageDataset):
     encoder, ball = Colors(), Ball()
     loss = prepared(scene, encoder, target="mean")
     value = loss(context(ball, Stratified(16)))
@@ -133,7 +135,7 @@ def test_value_is_one_minus_the_cosine_to_the_photograph(scene: Scene):
     torch.testing.assert_close(loss.debug_image, encoder.seen[-1][0].permute(1, 2, 0))
 
 
-def test_what_is_rendered_is_the_view_from_there(scene: Scene):
+def test_what_is_rendered_is_the_view_from_there(scene: ImageDataset):
     """At the photographs' own cameras the rendering lies over the photograph, pixel by pixel."""
     ball, encoder = Ball(), Colors()
     loss = prepared(scene, encoder, resolution=24)
@@ -147,7 +149,7 @@ def test_what_is_rendered_is_the_view_from_there(scene: Scene):
     assert any(torch.equal(photograph, scene.image(i, WHITE)) for i in range(4))
 
 
-def test_crop_is_a_part_of_the_view_and_of_the_photograph(scene: Scene):
+def test_crop_is_a_part_of_the_view_and_of_the_photograph(scene: ImageDataset):
     encoder = Colors()
     loss = prepared(scene, encoder, crop=0.5, resolution=12, crop_target=True)
     loss.viewpoints.poses = lambda n, generator: scene.cameras.c2w[:1]
@@ -166,7 +168,7 @@ def test_crop_is_a_part_of_the_view_and_of_the_photograph(scene: Scene):
     assert len({left for left, _ in corners}) > 5 and len({top for _, top in corners}) > 5
 
 
-def test_each_photograph_in_turn(scene: Scene):
+def test_each_photograph_in_turn(scene: ImageDataset):
     loss = prepared(scene, Colors(), target="in_turn", every=3)
     field = context(Ball(), Stratified(4))
     targets = [loss._targets(replace(field, index=3 * i), [])[0] for i in range(8)]
@@ -174,7 +176,7 @@ def test_each_photograph_in_turn(scene: Scene):
     assert sorted(ids[:4]) == sorted(ids[4:]) == [0, 1, 2, 3]
 
 
-def test_augmented_views_differ_and_repeat(scene: Scene):
+def test_augmented_views_differ_and_repeat(scene: ImageDataset):
     encoder = Colors()
     plain, changed = prepared(scene, encoder), prepared(scene, encoder, augment=True)
     global_state = torch.get_rng_state()
@@ -209,7 +211,7 @@ def test_settings_that_mean_nothing(options, sentence):
         SemanticConsistency(Colors(), **options)
 
 
-def test_the_term_alone_raises_the_cosine_of_views_that_it_never_saw(scene: Scene, tower):
+def test_the_term_alone_raises_the_cosine_of_views_that_it_never_saw(scene: ImageDataset, tower):
     """A fast field that sees no photograph, only what they mean."""
     loss = prepared(scene, OpenCLIP(**tower), target="mean", resolution=16, n_views=2)
     field = HashGrid(n_levels=4, log2_table_size=12, finest_resolution=32)
@@ -233,6 +235,6 @@ def test_the_term_alone_raises_the_cosine_of_views_that_it_never_saw(scene: Scen
     assert after > before + 0.3 * (1 - before)
 
 
-def test_towers_are_not_in_checkpoints(scene: Scene, tower, tmp_path: Path):
+def test_towers_are_not_in_checkpoints(scene: ImageDataset, tower, tmp_path: Path):
     loss = prepared(scene, OpenCLIP(**tower))
     assert not loss.state_dict() and not list(loss.parameters())

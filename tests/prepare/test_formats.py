@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dietnerf.data import COLMAP, LLFF, Blender, Procedural, Scene, Transforms
+from dietnerf.data import COLMAP, LLFF, Blender, ImageDataset, Procedural, Transforms
 from dietnerf.errors import UserError
 from dietnerf.prepare.formats import write_blender, write_colmap, write_llff, write_transforms
 
@@ -16,11 +16,13 @@ FISHEYE = [-0.02, 0.004, -0.003, 5e-4, 0, 0, 0, 0, 0]
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> ImageDataset:
     return Procedural(resolution=24, n_train=3).read("train")
 
 
-def with_lens(scene: Scene, coefficients: list[float], is_fisheye: bool = False) -> Scene:
+def with_lens(
+    scene: ImageDataset, coefficients: list[float], is_fisheye: bool = False
+) -> ImageDataset:
     """The same photographs with other intrinsics in each view."""
     n = len(scene)
     strength = 1 - 0.1 * torch.arange(n)[:, None]
@@ -34,7 +36,7 @@ def with_lens(scene: Scene, coefficients: list[float], is_fisheye: bool = False)
     return replace(scene, cameras=cameras)
 
 
-def check_rays(found: Scene, scene: Scene, is_near_known: bool = True) -> None:
+def check_rays(found: ImageDataset, scene: ImageDataset, is_near_known: bool = True) -> None:
     assert torch.equal(found.images, scene.images)
     assert (found.masks is None) == (scene.masks is None)
     for i in range(len(scene)):
@@ -46,12 +48,12 @@ def check_rays(found: Scene, scene: Scene, is_near_known: bool = True) -> None:
             torch.testing.assert_close(rays.far, expected.far)
 
 
-def test_blender(scene: Scene, tmp_path):
+def test_blender(scene: ImageDataset, tmp_path):
     write_blender(scene, tmp_path, "train")
     check_rays(Blender(str(tmp_path)).read("train"), scene)
 
 
-def test_llff(scene: Scene, tmp_path):
+def test_llff(scene: ImageDataset, tmp_path):
     write_llff(scene, tmp_path)
     reader = LLFF(str(tmp_path), 1, 0, recenter=False, bd_factor=None, near=2.0)
     check_rays(reader.read("train"), scene)
@@ -61,7 +63,7 @@ LENSES = {"barrel": (BARREL, False), "fisheye": (FISHEYE, True)}
 
 
 @pytest.mark.parametrize("lens", [None, *LENSES])
-def test_transforms(scene: Scene, tmp_path, lens):
+def test_transforms(scene: ImageDataset, tmp_path, lens):
     scene = scene if lens is None else with_lens(scene, *LENSES[lens])
     write_transforms(scene, tmp_path)
     found = Transforms(str(tmp_path), **AS_IT_IS).read("train")
@@ -72,7 +74,7 @@ def test_transforms(scene: Scene, tmp_path, lens):
 
 @pytest.mark.parametrize("is_binary", [True, False])
 @pytest.mark.parametrize("lens", [None, "barrel", "fisheye", "rational"])
-def test_colmap(scene: Scene, tmp_path, lens, is_binary):
+def test_colmap(scene: ImageDataset, tmp_path, lens, is_binary):
     lenses = {**LENSES, "rational": (RATIONAL, False)}
     scene = scene if lens is None else with_lens(scene, *lenses[lens])
     write_colmap(scene, tmp_path, is_binary=is_binary)
@@ -80,7 +82,7 @@ def test_colmap(scene: Scene, tmp_path, lens, is_binary):
     check_rays(reader.read("train"), scene)
 
 
-def test_cameras_are_those_of_read_in_every_format(scene: Scene, tmp_path):
+def test_cameras_are_those_of_read_in_every_format(scene: ImageDataset, tmp_path):
     scene = with_lens(scene, BARREL)
     write_transforms(scene, tmp_path)
     write_colmap(scene, tmp_path)
@@ -91,7 +93,7 @@ def test_cameras_are_those_of_read_in_every_format(scene: Scene, tmp_path):
             assert same, name
 
 
-def test_photos_of_unlike_size_come_back_on_one_canvas(scene: Scene, tmp_path):
+def test_photos_of_unlike_size_come_back_on_one_canvas(scene: ImageDataset, tmp_path):
     masks = torch.ones(3, 24, 24, dtype=torch.bool)
     masks[1, 20:], masks[1, :, 18:] = False, False
     masks[2, 3:5, 6:9] = False
@@ -105,7 +107,7 @@ def test_photos_of_unlike_size_come_back_on_one_canvas(scene: Scene, tmp_path):
 
 
 @pytest.mark.parametrize("is_binary", [True, False])
-def test_sparse_points_tell_bounds_and_depth(scene: Scene, tmp_path, is_binary):
+def test_sparse_points_tell_bounds_and_depth(scene: ImageDataset, tmp_path, is_binary):
     rays = scene.cameras.image_rays(0)
     depth = scene.depths[0].flatten()
     seen = (depth > 0).nonzero().squeeze(-1)[::5]
@@ -120,7 +122,7 @@ def test_sparse_points_tell_bounds_and_depth(scene: Scene, tmp_path, is_binary):
     assert 0.85 * low < near < low and high < far < 1.15 * high
 
 
-def test_what_a_format_cannot_say_is_refused(scene: Scene, tmp_path):
+def test_what_a_format_cannot_say_is_refused(scene: ImageDataset, tmp_path):
     barrel, rational = with_lens(scene, BARREL), with_lens(scene, RATIONAL)
     with pytest.raises(UserError, match="Blender format knows one focal length"):
         write_blender(barrel, tmp_path, "train")
@@ -135,7 +137,7 @@ def test_what_a_format_cannot_say_is_refused(scene: Scene, tmp_path):
 
 @pytest.mark.parametrize("is_binary", [True, False])
 @pytest.mark.parametrize("lens", ["barrel", "fisheye", "rational"])
-def test_colmap_itself_reads_the_same_rays(scene: Scene, tmp_path, lens, is_binary):
+def test_colmap_itself_reads_the_same_rays(scene: ImageDataset, tmp_path, lens, is_binary):
     pycolmap = pytest.importorskip("pycolmap")
     scene = with_lens(scene, *{**LENSES, "rational": (RATIONAL, False)}[lens])
     write_colmap(scene, tmp_path, torch.eye(3), is_binary=is_binary)

@@ -32,7 +32,7 @@ def draw(
 def test_colors_belong_to_their_rays(device: str):
     """Every ray's color is found in the photographs at the pixel that the ray goes through."""
     data = module()
-    scene, batch = data.scenes["train"], draw(data, device=device)
+    scene, batch = data.datasets["train"], draw(data, device=device)
     assert batch.rgb.device.type == device
     rays, rgb = batch.rays.to("cpu"), batch.rgb.cpu()
     for i in range(3):
@@ -82,7 +82,7 @@ def test_one_image_per_step():
 
 def test_precrop_takes_the_middle():
     data = module(precrop_steps=5, precrop_fraction=0.5)
-    focal = data.scenes["train"].cameras.focal[0, 0]
+    focal = data.datasets["train"].cameras.focal[0, 0]
     for step, widest in ((4, 4), (5, 8)):
         batch = draw(data, step)
         # Rotation keeps lengths: the squared offset from the axis in pixels is focal^2 (|d|^2 - 1).
@@ -132,19 +132,19 @@ def test_an_alpha_that_is_full_everywhere_is_none(tmp_path):
     write_blender(scene, tmp_path, "train")
     data = SceneDataModule(Blender(str(tmp_path)), background="auto")
     data.setup("fit")
-    assert not data.scenes["train"].has_alpha and data.has_random_background
-    assert torch.equal(data.scenes["train"].images, scene.images[..., :3])
+    assert not data.datasets["train"].has_alpha and data.has_random_background
+    assert torch.equal(data.datasets["train"].images, scene.images[..., :3])
     scene.images[1, 2, 3, 3] = 254  # one pixel is enough of a matte
     write_blender(scene, tmp_path, "train")
     data = SceneDataModule(Blender(str(tmp_path)), background="auto")
     data.setup("fit")
-    assert data.scenes["train"].has_alpha and not data.has_random_background
+    assert data.datasets["train"].has_alpha and not data.has_random_background
 
 
 def test_kept_views_and_validation_views():
     data = module(views=ExplicitViews([4, 1]), val_views=FirstViews(2))
-    assert data.scenes["train"].view_ids.tolist() == [4, 1]
-    assert len(data.scenes["val"]) == 2
+    assert data.datasets["train"].view_ids.tolist() == [4, 1]
+    assert len(data.datasets["val"]) == 2
 
 
 def test_validation_falls_back_on_photographs_that_were_left_over():
@@ -154,7 +154,7 @@ def test_validation_falls_back_on_photographs_that_were_left_over():
 
     data = SceneDataModule(WithoutVal(16, 6), views=ExplicitViews([0, 2]), val_views=FirstViews(2))
     data.setup("fit")
-    assert data.scenes["val"].view_ids.tolist() == [1, 3]
+    assert data.datasets["val"].view_ids.tolist() == [1, 3]
     everything = SceneDataModule(WithoutVal(16, 3))
     everything.setup("fit")
     assert everything.val_dataloader() == []
@@ -241,7 +241,7 @@ class Masked(AbstractReader):
 def test_rays_go_through_pixels_that_count_only(share, one_image):
     data = SceneDataModule(Masked(share), FirstViews(3), one_image_per_step=one_image)
     data.setup("fit")
-    scene = data.scenes["train"]
+    scene = data.datasets["train"]
     counting = [scene.cameras.image_rays(i).rays_d[scene.masks[i].flatten()] for i in range(3)]
     batch = draw(data)
     assert len(batch) == 1024
@@ -269,4 +269,4 @@ def test_views_come_with_their_masks():
     data = SceneDataModule(Masked())
     data.setup("test")
     view = data.test_dataloader().dataset[1]
-    assert torch.equal(view.to("cpu").mask, data.scenes["test"].masks[1])
+    assert torch.equal(view.to("cpu").mask, data.datasets["test"].masks[1])

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from dietnerf.data import Procedural, Scene
+from dietnerf.data import ImageDataset, Procedural
 from dietnerf.prepare.formats import write_blender, write_colmap, write_transforms
 from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training import cli
@@ -21,7 +21,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "corner"
     whole = Procedural(resolution=16, n_train=18).read("train")
     opaque = whole.images.clone()[..., :3]
-    photos = Scene(opaque, whole.cameras, whole.view_ids, whole.names)
+    photos = ImageDataset(opaque, whole.cameras, whole.view_ids, whole.names)
     write_transforms(photos, folder)
     return folder
 
@@ -65,7 +65,7 @@ def test_few_photos_are_all_trained_on(tmp_path: Path, capsys):
 @pytest.mark.parametrize("n_points", [0, 20])
 def test_sparse_points_are_made_use_of_where_a_capture_has_them(n_points: int, tmp_path: Path):
     whole = Procedural(resolution=16, n_train=18).read("train")
-    opaque = Scene(whole.images[..., :3].clone(), whole.cameras, whole.view_ids, whole.names)
+    opaque = ImageDataset(whole.images[..., :3].clone(), whole.cameras, whole.view_ids, whole.names)
     points = torch.rand(n_points, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     write_colmap(opaque, tmp_path, points)
     words = expand("fit", ["--scene", str(tmp_path), "--run", "x"])
