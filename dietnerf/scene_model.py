@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dietnerf.data.scene import Capture
+from dietnerf.data.camera_set import Capture
 from dietnerf.fields import MLP, AbstractField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering

@@ -13,7 +13,7 @@ import torch
 from dietnerf import Cameras, UserError
 from dietnerf.data import AbstractReader, ImageDataset, Split
 from dietnerf.data.images import read_image
-from dietnerf.data.scene import DatasetIndex
+from dietnerf.data.reader import DatasetIndex
 
 
 @final

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.blender_listing import BlenderFrame, check_files, common_camera, read_listing
+from dietnerf.data.dataset import ImageDataset, Split
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import (
     exists,
@@ -18,7 +19,7 @@ from dietnerf.data.images import Header, ResizeAlpha, read_header, read_image, s
 from dietnerf.data.memory import Downscale, auto_downscale, check_downscale, in_parallel
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import blender_range
-from dietnerf.data.scene import AbstractReader, DatasetIndex, ImageDataset, Split, view_names
+from dietnerf.data.reader import AbstractReader, DatasetIndex, view_names
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 

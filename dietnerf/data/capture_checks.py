@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from dietnerf.data.scene import ImageDataset
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import focus_distances
 from dietnerf.geometry.bounds import shared_share

@@ -16,6 +16,7 @@ from dietnerf.data.colmap_model import (
     read_model,
     rotation,
 )
+from dietnerf.data.dataset import Split
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, exists, find_image
 from dietnerf.data.frames import (
@@ -32,7 +33,6 @@ from dietnerf.data.image_loading import AbstractFrameReader
 from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import range_of_points
-from dietnerf.data.scene import Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.lenses import COEFFICIENTS

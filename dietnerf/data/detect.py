@@ -10,7 +10,7 @@ from dietnerf.data.files import IMAGE_SUFFIXES, exists, read_object
 from dietnerf.data.llff import LLFF
 from dietnerf.data.nerfstudio import Transforms
 from dietnerf.data.path_suggestions import places_of
-from dietnerf.data.scene import AbstractReader
+from dietnerf.data.reader import AbstractReader
 from dietnerf.errors import UserError
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dietnerf.data.dataset import Split
 from dietnerf.data.files import is_folder
 from dietnerf.data.path_suggestions import file_instead, instead
-from dietnerf.data.scene import Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, guessed_range
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dietnerf.data.dataset import ImageDataset, Split
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.frames import Frame, Intrinsics, warn_off_center
 from dietnerf.data.images import is_stored_sideways, read_header, read_image, shrink
@@ -18,7 +19,7 @@ from dietnerf.data.memory import (
     check_memory,
     in_parallel,
 )
-from dietnerf.data.scene import AbstractReader, DatasetIndex, ImageDataset, Split, view_names
+from dietnerf.data.reader import AbstractReader, DatasetIndex, view_names
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.arrays import read_array
+from dietnerf.data.dataset import Split
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import check_stays, list_images
 from dietnerf.data.frames import (
@@ -23,7 +24,6 @@ from dietnerf.data.frames import (
 from dietnerf.data.image_loading import AbstractFrameReader
 from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import find_folder
-from dietnerf.data.scene import Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, recentered, spherified
 from dietnerf.geometry.poses import rigid

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from dietnerf.data.error_collector import ErrorCollector
-from dietnerf.data.scene import DatasetIndex
+from dietnerf.data.reader import DatasetIndex
 from dietnerf.errors import UserError
 
 Downscale = float | Literal["auto"]

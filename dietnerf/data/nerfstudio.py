@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from dietnerf.data.dataset import SPLITS, Split
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import (
     check_stays,
@@ -33,7 +34,6 @@ from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import file_instead, find_folder, instead
 from dietnerf.data.ply import read_points
 from dietnerf.data.ranges import NgpBox, ranged
-from dietnerf.data.scene import SPLITS, Split
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.poses import rigid

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, normalize
 
 from dietnerf.data.blocks import blocks_scene
+from dietnerf.data.dataset import SPLITS, ImageDataset, Split
 from dietnerf.data.mosaic import mosaic_scene
-from dietnerf.data.scene import SPLITS, AbstractReader, DatasetIndex, ImageDataset, Split
+from dietnerf.data.reader import AbstractReader, DatasetIndex
 from dietnerf.data.solids import Solid, dot, first_hit
 from dietnerf.data.stills import chrome_scene, clay_scene, porcelain_scene, wires_scene
 from dietnerf.data.toy import SUN, toy_scene

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from dietnerf.data.scene import ImageDataset
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays
 

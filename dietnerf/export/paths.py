@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dietnerf.arguments import number, path_name
+from dietnerf.data.camera_set import Capture
 from dietnerf.data.files import read_object
-from dietnerf.data.scene import Capture
 from dietnerf.errors import UserError
 from dietnerf.files import check_file, check_links, check_writable, remove_parts
 from dietnerf.geometry.camera_paths import default_flight, loop, orbit, sway, swing, walk

@@ -5,7 +5,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dietnerf.data.scene import ImageDataset
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays
 from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data.scene import ImageDataset
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 NEAR = 0.1  # by how much a channel may differ for a color to be almost the background's

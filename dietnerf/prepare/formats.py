@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dietnerf.data.colmap import MODELS
 from dietnerf.data.colmap_model import CAMERA_MODELS
-from dietnerf.data.scene import ImageDataset
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dietnerf.data.scene import Capture
+from dietnerf.data.camera_set import Capture
 from dietnerf.errors import UserError
 from dietnerf.history import History
 from dietnerf.registry import OptionReader

@@ -8,9 +8,11 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from dietnerf.data import AbstractReader, AbstractViewSelector, AllViews, FirstViews, ImageDataset
+from dietnerf.data.camera_set import Capture
+from dietnerf.data.dataset import Split, without_full_alpha
 from dietnerf.data.memory import check_memory
 from dietnerf.data.ray_sampling import RaySampling, RaySource
-from dietnerf.data.scene import Capture, DatasetIndex, Split, without_full_alpha
+from dietnerf.data.reader import DatasetIndex
 from dietnerf.errors import UserError
 from dietnerf.training.distributed import all_gather, n_processes, own_shard
 from dietnerf.training.steps import StepRanges

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dietnerf.chunks import sum_in_chunks
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.data.ray_sampling import RayBatch
-from dietnerf.data.scene import ImageDataset
 from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
 from dietnerf.geometry.rays import Rendering

@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from dietnerf.data.scene import Split
+from dietnerf.data.dataset import Split
 from dietnerf.errors import HANGUP, UserError
 from dietnerf.files import replace_file, write_file
 from dietnerf.runs.checkpoints import BEST, read_checkpoint

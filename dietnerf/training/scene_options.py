@@ -9,7 +9,7 @@ import yaml
 
 from dietnerf.data import AllViews, EvenViews, FarthestViews
 from dietnerf.data.detect import find_reader
-from dietnerf.data.scene import AbstractReader, DatasetIndex
+from dietnerf.data.reader import AbstractReader, DatasetIndex
 from dietnerf.errors import UserError
 from dietnerf.geometry.poses import face_one_way
 from dietnerf.presets import preset_for

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 import dietnerf
-from dietnerf.data.scene import Capture
+from dietnerf.data.camera_set import Capture
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, AbstractField
 from dietnerf.geometry.refinement import CameraRefinement

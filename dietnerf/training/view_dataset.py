@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dietnerf.data.scene import ImageDataset
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
 

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data.scene import ImageDataset
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.training.steps import is_logged
 from dietnerf.training.system import DietNeRF
 from dietnerf.viewer import Viewer

@@ -13,8 +13,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
 
+from dietnerf.data.camera_set import Capture
 from dietnerf.data.procedural import SCENES
-from dietnerf.data.scene import Capture
 from dietnerf.data.solids import first_hit
 from dietnerf.errors import UserError
 from dietnerf.export.command import main
