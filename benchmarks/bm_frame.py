@@ -43,8 +43,8 @@ def frames(
     """Seconds of a frame at each size, round by round; every round has its camera."""
     prepare_process()  # as render.py does
     system = load_scene(find_checkpoint(run)).to(device)
-    assert system.capture is not None
-    test, background = system.capture.cameras["test"], system.capture.background
+    assert system.camera_set is not None
+    test, background = system.camera_set.cameras["test"], system.camera_set.background
 
     def of_camera(index: int) -> dict[int, float]:
         renders = {

@@ -92,10 +92,13 @@ class Bench:
     def __init__(self, run: Path, device: torch.device = CPU) -> None:
         prepare_process()
         self.system: DietNeRF = load_scene(find_checkpoint(run)).to(device)
-        capture = self.system.capture
-        assert capture is not None
+        camera_set = self.system.camera_set
+        assert camera_set is not None
         self.device = device
-        self.cameras, self.background = capture.cameras["train"], capture.background.to(device)
+        self.cameras, self.background = (
+            camera_set.cameras["train"],
+            camera_set.background.to(device),
+        )
         self.generator = torch.Generator().manual_seed(0)
         self.n_rays = 2048
 

@@ -54,8 +54,8 @@ def train(run: Path, command: list[str]) -> None:
 def unseen_cosine(run: Path, encoder: OpenCLIP) -> float:
     """Between renderings from viewpoints of their own and the mean of the training photographs."""
     system = load_scene(find_checkpoint(run))
-    assert system.capture is not None
-    cameras, background = system.capture.cameras["train"], system.capture.background
+    assert system.camera_set is not None
+    cameras, background = system.camera_set.cameras["train"], system.camera_set.background
     loss = SemanticConsistency(encoder, target="mean", jitter=False, resolution=112)
     loss.viewpoints.prepare(cameras)
     with torch.no_grad():

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dietnerf.data.camera_set import Capture
+from dietnerf.data.camera_set import CameraSet
 from dietnerf.fields import MLP, AbstractField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
@@ -68,7 +68,7 @@ class SceneModel(nn.Module):
         self.field = field or MLP()
         self.sampler = sampler or Stratified()
         self.refinement = refinement
-        self.capture: Capture | None = None
+        self.camera_set: CameraSet | None = None
         self.history: History | None = None
 
     @property
@@ -77,14 +77,14 @@ class SceneModel(nn.Module):
 
     @property
     def cameras(self) -> dict[str, Cameras]:
-        """By split, `train`, `val` and `test`, as far as the capture has them; those of training as
+        """By split, `train`, `val` and `test`, as far as there are any; those of training as
         corrected."""
-        return {str(split): cameras for split, cameras in self.refined_capture().cameras.items()}
+        return {str(split): cameras for split, cameras in self.refined_camera_set().cameras.items()}
 
     @property
     def background(self) -> Tensor:
         """The color behind the scene, (3,)."""
-        return self.refined_capture().background
+        return self.refined_camera_set().background
 
     def render(self, cameras: Cameras, background: Tensor | None = None) -> RenderedImage:
         """The image of one camera, without randomness and without gradients.
@@ -111,11 +111,11 @@ class SceneModel(nn.Module):
         """All pixels of one of several cameras, (height * width) rays row by row."""
         return render_image(cameras, index, self.field, self.sampler, background.to(self.device))
 
-    def refined_capture(self) -> Capture:
-        """The capture, with the training cameras as corrected."""
-        assert self.capture is not None, "a scene that was trained or loaded has its capture"
+    def refined_camera_set(self) -> CameraSet:
+        """The cameras, those of training as corrected."""
+        assert self.camera_set is not None, "a scene that was trained or loaded has its cameras"
         if self.refinement is None:
-            return self.capture
-        cameras = dict(self.capture.cameras)
+            return self.camera_set
+        cameras = dict(self.camera_set.cameras)
         cameras["train"] = self.refinement.refined(cameras["train"])
-        return replace(self.capture, cameras=cameras)
+        return replace(self.camera_set, cameras=cameras)

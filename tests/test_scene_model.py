@@ -29,7 +29,7 @@ def test_a_run_is_loaded_and_rendered_without_a_framework(finished_run: Path):
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     scene = dietnerf.load(finished_run)
-    assert scene.capture is not None
+    assert scene.camera_set is not None
     camera = scene.cameras["test"][[1]]
     n = camera.height, camera.width
     *shapes, mean = first.rsplit(" ", 1)

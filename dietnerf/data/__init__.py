@@ -1,7 +1,7 @@
 """Scenes, the readers that make them, and the rules that say which few views are kept."""
 
 from dietnerf.data.blender import Blender
-from dietnerf.data.camera_set import Capture
+from dietnerf.data.camera_set import CameraSet
 from dietnerf.data.colmap import COLMAP
 from dietnerf.data.dataset import ImageDataset, Split, require_alpha
 from dietnerf.data.llff import LLFF
@@ -26,7 +26,7 @@ __all__ = [
     "AbstractViewSelector",
     "AllViews",
     "Blender",
-    "Capture",
+    "CameraSet",
     "EvenViews",
     "ExplicitViews",
     "FarthestViews",

@@ -125,9 +125,9 @@ class LoadedScene:
         self.checkpoint = find_checkpoint(Path(source))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_scene(self.checkpoint).to(device)
-        capture = self.model.refined_capture()
-        self.background = capture.background
-        self.turntable = Turntable.of(capture.cameras["train"])
+        camera_set = self.model.refined_camera_set()
+        self.background = camera_set.background
+        self.turntable = Turntable.of(camera_set.cameras["train"])
         self.preview = Preview(lambda cameras: self.render(cameras, 0))
         self.preview.warm_up(self.turntable.cameras[:1])
 

@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> None:
     """Write the cameras."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "cameras.json")
-    scene, capture = load_run(options)
-    unseen = Unseen(scene, capture.cameras["train"])
-    write_cameras(camera_path(capture, options, unseen.share), out)
+    scene, camera_set = load_run(options)
+    unseen = Unseen(scene, camera_set.cameras["train"])
+    write_cameras(camera_path(camera_set, options, unseen.share), out)
     print(out)
 
 

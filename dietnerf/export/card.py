@@ -31,12 +31,12 @@ def model_card(
 
     Args:
         repository: owner/name.
-        facts: what a checkpoint says of itself: version, history, capture.
+        facts: what a checkpoint says of itself: version, history, cameras.
         results: None where the run was not tested.
         film: name of a GIF or MP4 beside the card, without spaces or punctuation, or None.
     """
     name = repository.split("/")[1]
-    views = facts["capture"]["view_ids"].get("train", [])
+    views = facts["camera_set"]["view_ids"].get("train", [])
     history = facts["history"]
     paragraphs = [
         f"# {name}",

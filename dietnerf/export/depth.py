@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> None:
     """Write the depth maps."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "depth")
-    scene, capture = load_run(options)
-    cameras = camera_path(capture, options)
+    scene, camera_set = load_run(options)
+    cameras = camera_path(camera_set, options)
     check_memory(cameras, 4, " or fewer --frames")
     write_depths(scene, cameras, out, options.format)
     print(out)

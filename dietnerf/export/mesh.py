@@ -88,11 +88,11 @@ def run(options: argparse.Namespace) -> None:
     """Write the mesh."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "mesh.ply")
-    scene, capture = load_run(options)
+    scene, camera_set = load_run(options)
     mesh = extract(
         scene, options.bounds, options.resolution, options.level, options.smallest, options.faces
     )
-    write_mesh(mesh, Surroundings.of(capture.cameras["train"]).up, out)
+    write_mesh(mesh, Surroundings.of(camera_set.cameras["train"]).up, out)
     tight = "watertight" if mesh.is_watertight else "not watertight"
     print(f"{out}: {len(mesh.vertices)} vertices, {len(mesh.faces)} triangles, {tight}")
 
@@ -119,7 +119,7 @@ def extract(
         UserError: there is no surface, or the box is none.
     """
     trimesh = require("trimesh", "trimesh", "a mesh")
-    train = scene.refined_capture().cameras["train"]
+    train = scene.refined_camera_set().cameras["train"]
     box = box_of_scene(scene, train)
     side = float((box[1] - box[0]).max())
     grid = Grid.over(box if bounds is None else _checked(bounds), resolution)

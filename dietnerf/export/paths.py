@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.arguments import number, path_name
-from dietnerf.data.camera_set import Capture
+from dietnerf.data.camera_set import CameraSet
 from dietnerf.data.files import read_object
 from dietnerf.errors import UserError
 from dietnerf.files import check_file, check_links, check_writable, remove_parts
@@ -165,32 +165,32 @@ def check_memory(cameras: Cameras, n_kept: int, advice: str = "") -> None:
         )
 
 
-def load_run(options: argparse.Namespace) -> tuple[SceneModel, Capture]:
-    """The scene of a checkpoint on the device asked for, and its capture as refined."""
+def load_run(options: argparse.Namespace) -> tuple[SceneModel, CameraSet]:
+    """The scene of a checkpoint on the device asked for, and its cameras as refined."""
     scene = load_scene(find_checkpoint(options.checkpoint)).to(options.device)
-    return scene, scene.refined_capture()
+    return scene, scene.refined_camera_set()
 
 
 def camera_path(
-    capture: Capture,
+    camera_set: CameraSet,
     options: argparse.Namespace,
     measure: Callable[[Cameras], float] | None = None,
 ) -> Cameras:
     """The cameras of the frames, at the size of the options; their path is named if it was not.
 
     Args:
-        capture: of a checkpoint.
+        camera_set: of a checkpoint.
         options: of the command line.
         measure: as for `default_flight`.
     """
-    train = capture.cameras["train"]
+    train = camera_set.cameras["train"]
     if options.path is None and options.radius is None and options.elevation_deg is None:
         options.path, cameras = default_flight(train, options.frames, measure)
     elif options.path in SPLITS:
-        if options.path not in capture.cameras:
-            known = ", ".join(capture.cameras)
+        if options.path not in camera_set.cameras:
+            known = ", ".join(camera_set.cameras)
             raise UserError(f"--path {options.path}: the checkpoint has cameras of {known} only")
-        cameras = capture.cameras[options.path]
+        cameras = camera_set.cameras[options.path]
     else:
         options.path = options.path or "orbit"
         cameras = _fly_through(train, options)

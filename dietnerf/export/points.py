@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> None:
     """Write the points."""
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "points.ply")
-    scene, capture = load_run(options)
-    cameras = camera_path(capture, options)
+    scene, camera_set = load_run(options)
+    cameras = camera_path(camera_set, options)
     check_memory(cameras, 30, " or fewer --frames")
     points, colors = seen_points(scene, cameras)
     if len(points) == 0:

@@ -63,7 +63,7 @@ def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
     """
     content = read_checkpoint(checkpoint)
     check_options_of(content, checkpoint)
-    if not content["dietnerf"].get("capture"):
+    if not content["dietnerf"].get("camera_set"):
         raise UserError(f"{checkpoint} knows no cameras, so that nobody could render it")
     write_published(content, _config_of(run), folder)
     results = read_results(run)

@@ -90,13 +90,13 @@ def main(args: list[str] | None = None) -> None:
         shown.append(find_checkpoint(options.beside))
     devices = _devices(options)
     scenes = [load_scene(checkpoint).to(devices[0]) for checkpoint in shown]
-    capture = scenes[0].refined_capture()
-    unseen = Unseen(scenes[0], capture.cameras["train"])
-    cameras = _of_a_film(camera_path(capture, options, unseen.share), options)
+    camera_set = scenes[0].refined_camera_set()
+    unseen = Unseen(scenes[0], camera_set.cameras["train"])
+    cameras = _of_a_film(camera_path(camera_set, options, unseen.share), options)
     out = _output(options, shown, cameras)
     if options.path not in SPLITS:
         _warn_of_unseen(unseen.share(cameras), options.path)
-    background = capture.background
+    background = camera_set.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])
     film = Film.of(scenes, cameras, options.modes, background)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dietnerf.data.camera_set import Capture
+from dietnerf.data.camera_set import CameraSet
 from dietnerf.errors import UserError
 from dietnerf.history import History
 from dietnerf.registry import OptionReader
@@ -142,7 +142,7 @@ def load_scene(path: Path) -> SceneModel:
         check_weights(parts, weights, path)
         scene = build_scene(parts)
         scene.load_state_dict(weights)
-        scene.capture = Capture.from_dict(checkpoint["dietnerf"]["capture"])
+        scene.camera_set = CameraSet.from_dict(checkpoint["dietnerf"]["camera_set"])
         scene.history = History.from_dict(checkpoint["dietnerf"]["history"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -1,6 +1,6 @@
 """A checkpoint as it is published: weights as safetensors, options as YAML. Nothing runs code.
 
-Only what a picture needs is kept: field, sampler, corrections of cameras, and the capture.
+Only what a picture needs is kept: field, sampler, cameras, and corrections of them.
 """
 
 import io
@@ -38,11 +38,11 @@ def write_published(checkpoint: dict[str, Any], config: dict[str, Any], folder: 
     text = yaml.safe_dump(_without_folders(kept), sort_keys=False)
     (folder / CONFIG).write_text(text, encoding="utf-8")
     saved = checkpoint["dietnerf"]
-    tensors, others = _split(saved["capture"], "capture")
+    tensors, others = _split(saved["camera_set"], "camera_set")
     for name, value in checkpoint["state_dict"].items():
         if name.split(".")[0] in PARTS:
             tensors[f"state/{name}"] = value
-    facts = {k: saved[k] for k in ("format", "version", "history")} | {"capture": others}
+    facts = {k: saved[k] for k in ("format", "version", "history")} | {"camera_set": others}
     whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     write_file(folder / WEIGHTS, save(whole, {"dietnerf": json.dumps(facts)}))
 
@@ -60,7 +60,7 @@ def read_published(folder: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             facts = json.loads((file.metadata() or {})["dietnerf"])
-        capture, n_steps = _joined(tensors, facts["capture"]), facts["history"]["steps"]
+        camera_set, n_steps = _joined(tensors, facts["camera_set"]), facts["history"]["steps"]
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} holds no scene that dietnerf published ({type(error).__name__}); nothing but "
@@ -73,7 +73,7 @@ def read_published(folder: Path) -> dict[str, Any]:
             if name.startswith("state/")
         },
         "hyper_parameters": {part: model.get(part) for part in PARTS},
-        "dietnerf": facts | {"capture": capture},
+        "dietnerf": facts | {"camera_set": camera_set},
         "pytorch-lightning_version": "2.6.0",
         "epoch": 0,
         "global_step": n_steps,
@@ -128,7 +128,7 @@ def _joined(tensors: dict[str, Tensor], others: dict[str, Any]) -> dict[str, Any
     """The nested dictionaries that `_split` was given."""
     for path, tensor in tensors.items():
         first, *between, name = path.split("/")
-        if first == "capture":
+        if first == "camera_set":
             place = others
             for key in between:
                 place = place[key]

@@ -337,10 +337,10 @@ def save_picture(path: Path, pixels: Tensor) -> None:
 
 def provenance(system: DietNeRF) -> dict[str, Any]:
     """Where a result comes from: views, seed, steps, time, device, versions."""
-    assert system.capture is not None, "a system that was trained or loaded has its capture"
+    assert system.camera_set is not None, "a system that was trained or loaded has its cameras"
     is_cuda = system.device.type == "cuda"
     return {
-        "train_view_ids": system.capture.view_ids["train"],
+        "train_view_ids": system.camera_set.view_ids["train"],
         "seed": system.history.seed,
         "steps": system.history.steps,
         "train_seconds": round(system.history.seconds, 2),
@@ -391,13 +391,13 @@ class FinalMetrics(Callback):
     @staticmethod
     def _chosen(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What distinguishes runs, losses by their names: columns of a table."""
-        assert isinstance(pl_module, DietNeRF) and pl_module.capture is not None
+        assert isinstance(pl_module, DietNeRF) and pl_module.camera_set is not None
         chosen = {k: v for k, v in pl_module.hparams.items() if k != "_instantiator"}
         options = chosen.pop("losses", None) or []
         losses = {type(m).__name__: o for m, o in zip(pl_module.losses, options, strict=False)}
         facts = {
             "seed": pl_module.history.seed,
             "reader": type(trainer.datamodule.reader).__name__,  # type: ignore[attr-defined]
-            "n_views": len(pl_module.capture.view_ids["train"]),
+            "n_views": len(pl_module.camera_set.view_ids["train"]),
         }
         return {**facts, "losses": losses, **chosen}

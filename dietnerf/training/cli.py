@@ -348,10 +348,10 @@ class DietNeRFCLI(LightningCLI):
             steps, most = self.trainer.global_step, self.trainer.max_steps
             print(f"{run} has {steps} steps already, and ends at {most}: nothing was trained")
             return
-        assert self.model.capture is not None
+        assert self.model.camera_set is not None
         name = shlex.quote(run)
         lines = [f"The scene is in {run}. Next:"]
-        lines += [f"  {typed('test')} --run {name}"] * ("test" in self.model.capture.cameras)
+        lines += [f"  {typed('test')} --run {name}"] * ("test" in self.model.camera_set.cameras)
         lines += [f"  {typed('render')} {name}", f"  {typed('view')} {name}"]
         print("\n".join([*lines, f"  tensorboard --logdir {name}"]))
 

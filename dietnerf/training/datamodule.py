@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from dietnerf.data import AbstractReader, AbstractViewSelector, AllViews, FirstViews, ImageDataset
-from dietnerf.data.camera_set import Capture
+from dietnerf.data.camera_set import CameraSet
 from dietnerf.data.dataset import Split, without_full_alpha
 from dietnerf.data.memory import check_memory
 from dietnerf.data.ray_sampling import RaySampling, RaySource
@@ -199,7 +199,7 @@ class SceneDataModule(pl.LightningDataModule):
         for split, (listing, keep) in chosen.items():
             self.datasets[split] = without_full_alpha(listing.read(keep))
 
-    def capture(self) -> Capture:
+    def camera_set(self) -> CameraSet:
         """What a checkpoint keeps: the cameras of all splits, the photographs of none."""
         cameras = {split: dataset.cameras for split, dataset in self.datasets.items()}
         for split in ("val", "test"):
@@ -207,7 +207,7 @@ class SceneDataModule(pl.LightningDataModule):
             if everything is not None:
                 cameras[split] = everything
         view_ids = {split: dataset.view_ids.tolist() for split, dataset in self.datasets.items()}
-        return Capture(cameras, view_ids, self.background)
+        return CameraSet(cameras, view_ids, self.background)
 
     def protocol(self) -> str:
         """What the test views are, in words, for a table of results."""

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 import dietnerf
-from dietnerf.data.camera_set import Capture
+from dietnerf.data.camera_set import CameraSet
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, AbstractField
 from dietnerf.geometry.refinement import CameraRefinement
@@ -110,7 +110,7 @@ class DietNeRF(pl.LightningModule):
         self.use_cuda_graphs = use_cuda_graphs
         if not self.objective.ray_losses:
             raise UserError("losses: none of them is of training rays; add Photometric")
-        self.capture: Capture | None = None
+        self.camera_set: CameraSet | None = None
         self.history = History(torch.initial_seed())
         self.terms = torch.zeros(0)  # of the losses in the last step, (n_losses,)
         self.ray_stats: RayStats | None = None  # of the last step that was logged
@@ -157,7 +157,7 @@ class DietNeRF(pl.LightningModule):
             schedule.check(self.field)
         self.objective.prepare(data.datasets["train"], data.background, device)
         self.background = data.background
-        self.capture = data.capture()
+        self.camera_set = data.camera_set()
         data.has_few_sizes = self.use_cuda_graphs
         self._forget()
         self._data = data
@@ -318,7 +318,7 @@ class DietNeRF(pl.LightningModule):
     def scene(self) -> SceneModel:
         """What is rendered, of the same modules."""
         scene = SceneModel(self.field, self.sampler, self.refinement)
-        scene.capture = self.capture
+        scene.camera_set = self.camera_set
         return scene
 
     def _render_view(self, view: View) -> RenderedView:
@@ -348,7 +348,7 @@ class DietNeRF(pl.LightningModule):
         checkpoint["dietnerf"] = {
             "format": CHECKPOINT_FORMAT,
             "version": dietnerf.__version__,
-            "capture": None if self.capture is None else self.capture.to_dict(),
+            "camera_set": None if self.camera_set is None else self.camera_set.to_dict(),
             "history": asdict(self.history),
         }
 
@@ -358,6 +358,6 @@ class DietNeRF(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_format(checkpoint, "this checkpoint")
         saved = checkpoint["dietnerf"]
-        self.capture = Capture.from_dict(saved["capture"])
+        self.camera_set = CameraSet.from_dict(saved["camera_set"])
         self.history = History.from_dict(saved["history"])
         drop_paths(checkpoint)

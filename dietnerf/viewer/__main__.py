@@ -30,12 +30,12 @@ def open_run(options: argparse.Namespace) -> Viewer:
     """
     checkpoint = find_checkpoint(options.checkpoint)
     scene = load_scene(checkpoint).to(options.device)
-    capture = scene.refined_capture()
+    camera_set = scene.refined_camera_set()
     return Viewer(
         scene.field,
         scene.sampler,
-        capture.cameras["train"],
-        capture.background.to(options.device),
+        camera_set.cameras["train"],
+        camera_set.background.to(options.device),
         run_of(checkpoint),
         host=options.host,
         port=options.port,

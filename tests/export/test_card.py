@@ -22,7 +22,7 @@ HISTORY = {"steps": 1200, "seconds": 60.0}
 
 
 def card(**values: Any) -> str:
-    facts = {"version": "1.0", "history": HISTORY, "capture": {"view_ids": {"train": [0, 5]}}}
+    facts = {"version": "1.0", "history": HISTORY, "camera_set": {"view_ids": {"train": [0, 5]}}}
     results = values.pop("results", None)
     return model_card("someone/lego", facts | values, results, None)
 
@@ -37,7 +37,7 @@ def test_numbers_are_told():
     "values",
     [
         {"version": MARKUP},
-        {"capture": {"view_ids": {"train": [MARKUP]}}},
+        {"camera_set": {"view_ids": {"train": [MARKUP]}}},
         {"results": Results("last.ckpt", MARKUP, {"psnr": 1.0})},
     ],
     ids=["version", "views", "protocol"],
@@ -49,7 +49,7 @@ def test_texts_of_a_run_are_no_markup(values: dict[str, Any]):
 
 
 def test_films_are_shown_by_their_kind():
-    facts = {"version": "1.0", "history": HISTORY, "capture": {"view_ids": {"train": [0]}}}
+    facts = {"version": "1.0", "history": HISTORY, "camera_set": {"view_ids": {"train": [0]}}}
     assert "![lego](orbit.gif)" in model_card("someone/lego", facts, None, "orbit.gif")
     assert '<video src="walk.mp4" controls' in model_card("someone/lego", facts, None, "walk.mp4")
 

@@ -85,8 +85,8 @@ def test_another_run_is_shown_beside(finished_run: Path, tmp_path: Path):
 
 def test_files_land_in_the_run(finished_run: Path, capsys):
     system = load_scene(find_checkpoint(finished_run))
-    assert system.capture is not None
-    n = len(system.capture.cameras["train"])
+    assert system.camera_set is not None
+    n = len(system.camera_set.cameras["train"])
     main(["depth", str(finished_run)])
     assert len(list((finished_run / "depth").glob("*.png"))) == n
     main(["cameras", str(finished_run), "--path", "train"])
@@ -96,7 +96,7 @@ def test_files_land_in_the_run(finished_run: Path, capsys):
 def test_points_open_in_another_library(tmp_path: Path, finished_run: Path, monkeypatch):
     monkeypatch.setattr(
         "dietnerf.export.points.load_run",
-        lambda options: (ball := system_of(Ball(sigma=SOLID)), ball.capture),
+        lambda options: (ball := system_of(Ball(sigma=SOLID)), ball.camera_set),
     )
     out = tmp_path / "points.ply"
     main(["points", str(finished_run), "--points", "300", "--out", str(out)])

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
 
-from dietnerf.data.camera_set import Capture
+from dietnerf.data.camera_set import CameraSet
 from dietnerf.data.procedural import SCENES
 from dietnerf.data.solids import first_hit
 from dietnerf.errors import UserError
@@ -74,7 +74,9 @@ def system_of(field: AbstractField, directions: list[list[float]] = ALL_AROUND) 
     sampler = Occupancy(resolution=32, n_eval_steps=256, bounds=BOX)  # all cells are occupied
     sampler.prepare(cameras, field)
     system = SceneModel(field, sampler).eval()
-    system.capture = Capture({"train": cameras}, {"train": [*range(len(cameras))]}, torch.ones(3))
+    system.camera_set = CameraSet(
+        {"train": cameras}, {"train": [*range(len(cameras))]}, torch.ones(3)
+    )
     return system
 
 

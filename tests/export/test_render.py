@@ -110,8 +110,8 @@ def test_background(finished_run: Path, tmp_path: Path):
     args = ["--path", "test", "--modes", "rgb", "--background", "black", "--out", str(tmp_path)]
     render.main([str(finished_run), *args])
     system = load_scene(find_checkpoint(finished_run))
-    assert system.capture is not None
-    black = system.render_rays_of(system.capture.cameras["test"], 0, torch.zeros(3)).rgb.view(
+    assert system.camera_set is not None
+    black = system.render_rays_of(system.camera_set.cameras["test"], 0, torch.zeros(3)).rgb.view(
         16, 16, 3
     )
     found = iio.imread(tmp_path / "rgb_000.png")
@@ -235,7 +235,7 @@ def test_a_film_of_what_nobody_photographed_is_warned_of():
 
 
 def test_a_path_that_the_trained_scene_hides_gives_way(finished_run: Path):
-    capture = load_scene(find_checkpoint(finished_run)).capture
+    camera_set = load_scene(find_checkpoint(finished_run)).camera_set
     options = render.parse([str(finished_run)])
     flown = []
 
@@ -243,7 +243,7 @@ def test_a_path_that_the_trained_scene_hides_gives_way(finished_run: Path):
         flown.append(frames)
         return 0.5 if len(flown) == 1 else 0.01
 
-    cameras = render.camera_path(capture, options, measure)
+    cameras = render.camera_path(camera_set, options, measure)
     assert len(flown) == 2 and cameras is flown[1]
     first, second = (frames.c2w for frames in flown)
     assert not torch.equal(first, second)
@@ -287,15 +287,15 @@ def test_output_below_a_file(finished_run: Path, tmp_path: Path, capsys):
 
 
 def test_cameras_that_face_one_way_are_flown_past_and_others_around(finished_run: Path):
-    capture = load_scene(find_checkpoint(finished_run)).capture
+    camera_set = load_scene(find_checkpoint(finished_run)).camera_set
     options = render.parse([str(finished_run), "--path", "spiral", "--frames", "8"])
-    around = render.camera_path(capture, options)
+    around = render.camera_path(camera_set, options)
     assert (around.c2w[:, :, 2].mean(dim=0).norm()) < 0.9
-    train = capture.cameras["train"]
+    train = camera_set.cameras["train"]
     generator = torch.Generator().manual_seed(0)
     poses = train.c2w[:1] + torch.zeros(5, 1, 1)
     poses[:, :, 3] += 0.2 * torch.randn(5, 3, generator=generator)
-    forward = replace(capture, cameras={"train": train.with_poses(poses)})
+    forward = replace(camera_set, cameras={"train": train.with_poses(poses)})
     past = render.camera_path(forward, options)
     assert (past.c2w[:, :, 2] @ poses[0, :, 2] > 0.9).all()
     assert past.near.tolist() == [float(train.near[0])] * 8

@@ -116,26 +116,26 @@ def test_a_config_that_declares_more_than_the_checkpoint_holds_is_refused(
 
 
 def stretched(content: Content) -> None:
-    cameras = content["dietnerf"]["capture"]["cameras"]["train"]
+    cameras = content["dietnerf"]["camera_set"]["cameras"]["train"]
     cameras["c2w"] = torch.eye(4)[:3].expand(10**9, 3, 4)
 
 
 def huge(content: Content) -> None:
-    cameras = content["dietnerf"]["capture"]["cameras"]["train"]
+    cameras = content["dietnerf"]["camera_set"]["cameras"]["train"]
     cameras["width"] = cameras["height"] = 10**9
 
 
 def camera(name: str, change: Callable[[Any], Any]) -> Callable[[Content], None]:
     def apply(content: Content) -> None:
-        cameras = content["dietnerf"]["capture"]["cameras"]["train"]
+        cameras = content["dietnerf"]["camera_set"]["cameras"]["train"]
         cameras[name] = change(cameras[name])
 
     return apply
 
 
-def capture(name: str, value: Any) -> Callable[[Content], None]:
+def camera_set(name: str, value: Any) -> Callable[[Content], None]:
     def apply(content: Content) -> None:
-        content["dietnerf"]["capture"][name] = value
+        content["dietnerf"]["camera_set"][name] = value
 
     return apply
 
@@ -165,16 +165,16 @@ CAPTURES = {
     "a lens of text": camera("distortion", lambda _: "fisheye"),
     "a lens for no camera": camera("distortion", lambda _: torch.zeros(0, 9)),
     "half a lens": camera("is_fisheye", lambda _: torch.zeros(3, dtype=torch.bool)),
-    "cameras in a list": capture("cameras", []),
-    "another split": capture("cameras", {"../x": {}}),
-    "no cameras of a split": capture("cameras", {"train": {}}),
-    "views of text": capture("view_ids", {"train": "all"}),
-    "negative views": capture("view_ids", {"train": [-1]}),
-    "a background of text": capture("background", "white"),
-    "a background beyond white": capture("background", torch.full((3,), 2.0)),
-    "a background that is no number": capture("background", torch.full((3,), torch.nan)),
-    "a background of four": capture("background", torch.ones(4)),
-    "one thing more": capture("more", 1),
+    "cameras in a list": camera_set("cameras", []),
+    "another split": camera_set("cameras", {"../x": {}}),
+    "no cameras of a split": camera_set("cameras", {"train": {}}),
+    "views of text": camera_set("view_ids", {"train": "all"}),
+    "negative views": camera_set("view_ids", {"train": [-1]}),
+    "a background of text": camera_set("background", "white"),
+    "a background beyond white": camera_set("background", torch.full((3,), 2.0)),
+    "a background that is no number": camera_set("background", torch.full((3,), torch.nan)),
+    "a background of four": camera_set("background", torch.ones(4)),
+    "one thing more": camera_set("more", 1),
 }
 
 
@@ -187,14 +187,14 @@ def test_cameras_that_cannot_be_are_one_sentence(
     assert said.startswith("error: ") and "last.ckpt" in said
 
 
-def test_a_capture_that_is_none_is_one_sentence(finished_run: Path, tmp_path: Path, capsys):
+def test_a_camera_set_that_is_none_is_one_sentence(finished_run: Path, tmp_path: Path, capsys):
     for number, value in enumerate((None, [], "x", 7)):
         run = changed(
             finished_run,
             tmp_path / str(number),
-            lambda content, value=value: content["dietnerf"].update(capture=value),
+            lambda content, value=value: content["dietnerf"].update(camera_set=value),
         )
-        assert "the capture has other entries" in refused(capsys, render.main, str(run))
+        assert "the camera set has other entries" in refused(capsys, render.main, str(run))
 
 
 def weight(name: str, change: Callable[[Tensor], Any]) -> Callable[[Content], None]:

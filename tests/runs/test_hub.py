@@ -50,10 +50,10 @@ def published(hub: Repositories, finished_run: Path) -> dict[str, bytes]:
 def test_a_pulled_scene_looks_as_the_pushed_one(published, finished_run: Path, tmp_path: Path):
     main(["pull", NAME, str(tmp_path / "again")])
     before, after = (load_scene(find_checkpoint(p)) for p in (finished_run, tmp_path / "again"))
-    assert before.capture is not None and after.capture is not None
-    cameras = after.capture.cameras["test"]
-    assert torch.equal(cameras.c2w, before.capture.cameras["test"].c2w)
-    assert after.capture.view_ids == before.capture.view_ids
+    assert before.camera_set is not None and after.camera_set is not None
+    cameras = after.camera_set.cameras["test"]
+    assert torch.equal(cameras.c2w, before.camera_set.cameras["test"].c2w)
+    assert after.camera_set.view_ids == before.camera_set.view_ids
     assert after.history == before.history
     a, b = (system.render_rays_of(cameras, 0, torch.ones(3)) for system in (before, after))
     assert torch.equal(a.rgb, b.rgb)

@@ -184,8 +184,8 @@ def on_cuda(precision: str) -> tuple[str, ...]:
 def pictures(run: Path) -> torch.Tensor:
     """The test views as a run ended, (n_views, n_rays, 3), rendered on the CPU."""
     system = load_scene(run / LAST)
-    assert system.capture is not None
-    cameras, background = system.capture.cameras["test"], system.capture.background
+    assert system.camera_set is not None
+    cameras, background = system.camera_set.cameras["test"], system.camera_set.background
     views = range(len(cameras))
     return torch.stack(
         [render_image(cameras, i, system.field, system.sampler, background).rgb for i in views]

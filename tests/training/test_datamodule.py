@@ -161,15 +161,15 @@ def test_validation_falls_back_on_photographs_that_were_left_over():
 
 
 def test_capture_knows_the_test_cameras_without_their_photographs():
-    capture = module().capture()
-    assert {split: len(cameras) for split, cameras in capture.cameras.items()} == {
+    camera_set = module().camera_set()
+    assert {split: len(cameras) for split, cameras in camera_set.cameras.items()} == {
         "train": 3,
         "val": 3,
         "test": 2,
     }
-    assert capture.view_ids["train"] == [0, 1, 2]
-    restored = type(capture).from_dict(capture.to_dict())
-    assert torch.equal(restored.cameras["test"].c2w, capture.cameras["test"].c2w)
+    assert camera_set.view_ids["train"] == [0, 1, 2]
+    restored = type(camera_set).from_dict(camera_set.to_dict())
+    assert torch.equal(restored.cameras["test"].c2w, camera_set.cameras["test"].c2w)
 
 
 def test_graphed_steps_have_few_sizes():

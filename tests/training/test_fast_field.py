@@ -78,7 +78,7 @@ def test_the_number_of_rays_follows_the_number_of_samples(trained: Trained):
 def test_a_reload_renders_the_same_pixels(trained: Trained):
     system = load_scene(find_checkpoint(trained.run))
     assert torch.equal(system.sampler.occupied, trained.system.sampler.occupied)
-    cameras = system.capture.cameras["test"]
+    cameras = system.camera_set.cameras["test"]
     found, expected = (
         s.render_rays_of(cameras, 1, torch.ones(3)) for s in (system, trained.system.scene)
     )
@@ -92,7 +92,7 @@ def test_rendering_does_not_depend_on_where_the_samples_come_from(trained: Train
     assert isinstance(sampler, Occupancy) and sampler.n_samples < 256 / 4
     everywhere = copy.deepcopy(sampler)
     everywhere.occupied.fill_(255)
-    cameras, white = system.capture.cameras["test"], torch.ones(3)
+    cameras, white = system.camera_set.cameras["test"], torch.ones(3)
     dense, marched, sparse = (
         render_image(cameras, 0, system.field, some, white).rgb.view(SIZE, SIZE, 3)
         for some in (Stratified(1024), everywhere, sampler)

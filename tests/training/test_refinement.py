@@ -13,8 +13,10 @@ REFINE = ("--model.refinement", "CameraRefinement")
 def test_a_run_moves_its_cameras_and_a_reload_has_them(tmp_path: Path):
     fit(tmp_path / "run", *REFINE)
     system = load_scene(find_checkpoint(tmp_path / "run"))
-    assert system.capture is not None
-    given, corrected = (c.cameras["train"] for c in (system.capture, system.refined_capture()))
+    assert system.camera_set is not None
+    given, corrected = (
+        c.cameras["train"] for c in (system.camera_set, system.refined_camera_set())
+    )
     moved = (corrected.c2w - given.c2w).abs()
     assert 1e-6 < moved.max() < 0.1
     assert torch.equal(corrected.focal, given.focal)
@@ -23,8 +25,10 @@ def test_a_run_moves_its_cameras_and_a_reload_has_them(tmp_path: Path):
 def test_focal_lengths_follow_where_that_is_asked(tmp_path: Path):
     fit(tmp_path / "run", *REFINE, "--model.refinement.init_args.refines_focal", "true")
     system = load_scene(find_checkpoint(tmp_path / "run"))
-    assert system.capture is not None
-    given, corrected = (c.cameras["train"] for c in (system.capture, system.refined_capture()))
+    assert system.camera_set is not None
+    given, corrected = (
+        c.cameras["train"] for c in (system.camera_set, system.refined_camera_set())
+    )
     ratios = corrected.focal / given.focal
     assert 1e-6 < (ratios[0, 0] - 1).abs() < 0.1
     torch.testing.assert_close(ratios, ratios[0, 0].expand_as(ratios))

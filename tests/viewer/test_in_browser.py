@@ -102,7 +102,7 @@ def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
 
 def test_who_stands_in_a_camera_sees_the_scene_and_not_its_photograph(shown_run: Path):
     system = load_scene(find_checkpoint(shown_run))
-    cameras, white = system.capture.cameras["train"], torch.ones(3)
+    cameras, white = system.camera_set.cameras["train"], torch.ones(3)
     red = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(len(cameras), 96, 96, 3)
     viewer = Viewer(system.field, system.sampler, cameras, white, shown_run, red, port=free_port())
     threading.Thread(target=viewer.serve, daemon=True).start()

@@ -35,7 +35,7 @@ def viewer(shown_run: Path):
 
 
 def test_a_camera_goes_to_the_browser_and_back(shown_run: Path):
-    cameras = load_scene(find_checkpoint(shown_run)).capture.cameras["train"]
+    cameras = load_scene(find_checkpoint(shown_run)).camera_set.cameras["train"]
     around = Surroundings.of(cameras)
     back = min_view_fraction(Client(cameras, 64, 64).camera, cameras, around)
     torch.testing.assert_close(back.c2w, cameras.c2w[:1], atol=1e-6, rtol=0)
@@ -65,7 +65,7 @@ def test_the_finest_picture_is_the_field_at_that_camera(viewer: Viewer, shown_ru
     while viewer.paint(still_seconds=60):
         pass
     system = load_scene(find_checkpoint(shown_run))
-    cameras = system.capture.cameras["train"].resized(64, 64)
+    cameras = system.camera_set.cameras["train"].resized(64, 64)
     expected = (
         to_uint8(system.render_rays_of(cameras, 0, torch.ones(3)).rgb).view(64, 64, 3).numpy()
     )

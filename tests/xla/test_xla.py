@@ -106,9 +106,9 @@ def test_nothing_is_compiled_after_the_first_steps(runs: Path):
 
 def test_the_checkpoint_renders_without_xla(runs: Path):
     cpu, xla = (load_scene(find_checkpoint(runs / name)) for name in ("cpu", "xla"))
-    assert cpu.capture is not None
+    assert cpu.camera_set is not None
     pictures = [
-        s.render_rays_of(cpu.capture.cameras["test"], 0, torch.ones(3)).rgb for s in (cpu, xla)
+        s.render_rays_of(cpu.camera_set.cameras["test"], 0, torch.ones(3)).rgb for s in (cpu, xla)
     ]
     assert (pictures[0] - pictures[1]).abs().mean() < 0.02
 
