@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dietnerf.data import Procedural
-from dietnerf.data.procedural import trace
-from dietnerf.data.solids import Ball, Frustum, box, first_hit
-from dietnerf.data.toy import GROUND, toy_scene
+from dietnerf.data.procedural.coast import coast_scene
+from dietnerf.data.procedural.solids import GROUND, Ball, Frustum, box, first_hit
+from dietnerf.data.procedural.tracing import trace
 from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays
 
@@ -63,7 +63,7 @@ def test_solids_are_met_where_geometry_says(solid, origin, direction, t, normal)
 
 
 def test_culling_changes_nothing(views):
-    groups = toy_scene()
+    groups = coast_scene()
     rays = views.cameras.image_rays(0)
     t, which = first_hit(groups, rays.rays_o, rays.rays_d)
     solids = [solid for group in groups for solid in group]
@@ -74,7 +74,7 @@ def test_culling_changes_nothing(views):
 
 def test_depth_of_the_ground_is_its_height(views):
     rays = bundle([[0.6, -0.75, 3.5], [3.0, 3.0, 3.0]], [[0.0, 0.0, -2.0], [0.0, 0.0, -1.0]])
-    rgba, depth = trace(rays, toy_scene())
+    rgba, depth = trace(rays, coast_scene())
     torch.testing.assert_close(depth, torch.tensor([(3.5 - GROUND) / 2, 0.0]))
     assert rgba[:, 3].tolist() == [1.0, 0.0]
 
@@ -82,8 +82,8 @@ def test_depth_of_the_ground_is_its_height(views):
 def test_near_and_far_bound_what_is_seen():
     rays = bundle([[0.6, -0.75, 3.5]], [[0.0, 0.0, -1.0]])
     nearer = Rays(rays.rays_o, rays.rays_d, rays.near, torch.tensor([3.9]))
-    assert trace(rays, toy_scene())[1].item() == pytest.approx(4.0, abs=1e-5)
-    assert trace(nearer, toy_scene())[1].item() == 0
+    assert trace(rays, coast_scene())[1].item() == pytest.approx(4.0, abs=1e-5)
+    assert trace(nearer, coast_scene())[1].item() == 0
 
 
 @pytest.mark.parametrize("scene", ["coast", "blocks", "mosaic"])
@@ -100,12 +100,12 @@ def test_two_views_agree_on_points_that_both_see(views):
     """What view 0 sees has the same color where view 1 sees it too."""
     cameras = views.cameras
     rays = cameras.image_rays(0)
-    rgba, depth = trace(rays, toy_scene())
+    rgba, depth = trace(rays, coast_scene())
     points = (rays.rays_o + depth[:, None] * rays.rays_d)[depth > 0]
     origin = cameras.positions[1].expand(len(points), 3)
     n = len(points)
     to_points = Rays(origin, points - origin, torch.full((n,), 0.1), torch.full((n,), 2.0))
-    other_rgba, other_t = trace(to_points, toy_scene())
+    other_rgba, other_t = trace(to_points, coast_scene())
     is_visible = (other_t - 1).abs() < 1e-4
     assert (
         0.2 < is_visible.float().mean() < 0.95

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.data.camera_set import CameraSet
-from dietnerf.data.procedural import SCENES
-from dietnerf.data.solids import first_hit
+from dietnerf.data.procedural.reader import SCENES
+from dietnerf.data.procedural.solids import first_hit
 from dietnerf.errors import UserError
 from dietnerf.export.command import main
 from dietnerf.export.mesh import extract, write_mesh

@@ -5,8 +5,9 @@ from pathlib import Path
 import imageio.v3 as iio
 import torch
 
-from dietnerf.data.mosaic import mosaic_scene
-from dietnerf.data.procedural import Procedural, trace
+from dietnerf.data.procedural import Procedural
+from dietnerf.data.procedural.mosaic import mosaic_scene
+from dietnerf.data.procedural.tracing import trace
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.visualize import to_uint8
 

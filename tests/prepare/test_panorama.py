@@ -12,9 +12,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from dietnerf.data.mosaic import _patches
-from dietnerf.data.procedural import trace
-from dietnerf.data.solids import Solid, box
+from dietnerf.data.procedural.mosaic import _patches
+from dietnerf.data.procedural.solids import Solid, box
+from dietnerf.data.procedural.tracing import trace
 from dietnerf.geometry.rays import Rays
 from dietnerf.prepare import panorama
 from dietnerf.prepare.command import main

@@ -6,8 +6,7 @@ No two places look alike, so that photographs of it can be matched: it is there 
 import torch
 from torch import Tensor
 
-from dietnerf.data.solids import Ball, Frustum, Paint, Solid, box, dot
-from dietnerf.data.toy import GROUND
+from dietnerf.data.procedural.solids import GROUND, Ball, Frustum, Paint, Solid, box, dot
 
 PATCHES = (0.16, 0.07, 0.03)  # sizes of the pattern's patches, scene units
 N_COLORS = 1 << 12

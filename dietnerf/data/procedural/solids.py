@@ -10,7 +10,19 @@ import torch
 from torch import Tensor
 
 Paint = Callable[[Tensor], Tensor]
+GROUND = -0.5  # height that all scenes stand on, scene units
 CULL_MARGIN = 2e-3  # scene units; far above the rounding of the test
+
+
+def rgb(code: str) -> Tensor:
+    """An sRGB color such as "#ff8000" as linear (3,)."""
+    return torch.tensor([int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]) ** 2.2
+
+
+def plain(code: str) -> Paint:
+    """One sRGB color, such as "#ff8000", everywhere."""
+    color = rgb(code)
+    return lambda p: color.expand(p.shape[0], 3)
 
 
 class Solid(ABC):

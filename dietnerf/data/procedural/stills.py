@@ -8,8 +8,16 @@ import math
 
 import torch
 
-from dietnerf.data.solids import Ball, Frustum, Paint, Polyhedron, Solid, box
-from dietnerf.data.toy import GROUND, plain
+from dietnerf.data.procedural.solids import (
+    GROUND,
+    Ball,
+    Frustum,
+    Paint,
+    Polyhedron,
+    Solid,
+    box,
+    plain,
+)
 
 HUB = GROUND + 0.72  # height of the wheel's axle
 

@@ -5,8 +5,7 @@ Nothing on it has a pattern: edges and shadows alone say where things are.
 
 import math
 
-from dietnerf.data.solids import Ball, Frustum, Solid, box
-from dietnerf.data.toy import GROUND, plain
+from dietnerf.data.procedural.solids import GROUND, Ball, Frustum, Solid, box, plain
 
 RED, BLUE, YELLOW, GREEN, WOOD = "#c8352b", "#2b62b8", "#e8b21f", "#3c8f4a", "#c49a6c"
 BLOCK = 0.2  # edge, scene units

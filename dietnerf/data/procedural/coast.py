@@ -9,13 +9,21 @@ import math
 import torch
 from torch import Tensor
 
-from dietnerf.data.solids import Ball, Frustum, Paint, Polyhedron, Solid, box, dot
+from dietnerf.data.procedural.solids import (
+    GROUND,
+    Ball,
+    Frustum,
+    Paint,
+    Polyhedron,
+    Solid,
+    box,
+    dot,
+    plain,
+    rgb,
+)
 
-GROUND = -0.5
-SUN = (0.48, -0.52, 0.71)
 
-
-def toy_scene() -> list[list[Solid]]:
+def coast_scene() -> list[list[Solid]]:
     """The solids of the scene, those that stand together in one list."""
     fence = _fence(radius=1.02, first_deg=-62.0, last_deg=22.0, n_posts=13)
     n_half = len(fence) // 2
@@ -28,19 +36,8 @@ def toy_scene() -> list[list[Solid]]:
         fence[n_half:],
         _tree(0.02, 0.80, 0.62),
         _tree(-0.90, -0.16, 0.5),
-        [Ball((0.30, -0.42, GROUND + 0.21), 0.21, _spots(_rgb("#2f6fd0"), _rgb("#ffd23f")), 0.7)],
+        [Ball((0.30, -0.42, GROUND + 0.21), 0.21, _spots(rgb("#2f6fd0"), rgb("#ffd23f")), 0.7)],
     ]
-
-
-def _rgb(code: str) -> Tensor:
-    """An sRGB color such as "#ff8000" as linear (3,)."""
-    return torch.tensor([int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]) ** 2.2
-
-
-def plain(code: str) -> Paint:
-    """One sRGB color, such as "#ff8000", everywhere."""
-    color = _rgb(code)
-    return lambda p: color.expand(p.shape[0], 3)
 
 
 def _mix(is_second: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -67,7 +64,7 @@ def _spots(ground: Tensor, spot: Tensor) -> Paint:
 
 
 def _base() -> list[Solid]:
-    light, dark, side = _rgb("#e9dfc3"), _rgb("#8fb58a"), _rgb("#9a6b42")
+    light, dark, side = rgb("#e9dfc3"), rgb("#8fb58a"), rgb("#9a6b42")
     height = 0.08
 
     def paint(p: Tensor) -> Tensor:
@@ -99,17 +96,17 @@ def _lighthouse(x: float, y: float) -> list[Solid]:
 def _stripes(p: Tensor) -> Tensor:
     """Red and white bands, a door towards -y and two windows above it."""
     x, y, z = p.unbind(-1)
-    color = _mix(_odd(z / 0.2), _rgb("#f4f1ea"), _rgb("#d3222f"))
+    color = _mix(_odd(z / 0.2), rgb("#f4f1ea"), rgb("#d3222f"))
     front = y < 0
     door = front & (x.abs() < 0.065) & (z < 0.24 + (0.065**2 - x * x).clamp(min=0).sqrt() - 0.03)
     window = front & (x.abs() < 0.03) & (((z - 0.5).abs() < 0.05) | ((z - 0.82).abs() < 0.04))
-    return _mix(window, _mix(door, color, _rgb("#5b3a22")), _rgb("#26364d"))
+    return _mix(window, _mix(door, color, rgb("#5b3a22")), rgb("#26364d"))
 
 
 def _lantern(p: Tensor) -> Tensor:
     angle = torch.atan2(p[:, 1], p[:, 0]) / (2 * math.pi) * 8
     is_bar = (angle - angle.floor() - 0.5).abs() > 0.38
-    return _mix(is_bar, _rgb("#ffe27a"), _rgb("#3a3d46"))
+    return _mix(is_bar, rgb("#ffe27a"), rgb("#3a3d46"))
 
 
 def _house(x: float, y: float, turn: float) -> list[Solid]:
@@ -141,15 +138,15 @@ def _walls(p: Tensor) -> Tensor:
     frame = (middle.abs() < 0.058) & ((z - 0.02).abs() < 0.062)
     pane = (middle.abs() < 0.044) & ((z - 0.02).abs() < 0.048)
     pane &= (middle.abs() > 0.006) & ((z - 0.02).abs() > 0.006)
-    walls = _mix(frame, _rgb("#f3dfae"), _rgb("#ffffff"))
-    return _mix(pane, _mix(door, walls, _rgb("#2a6f97")), _rgb("#34506b"))
+    walls = _mix(frame, rgb("#f3dfae"), rgb("#ffffff"))
+    return _mix(pane, _mix(door, walls, rgb("#2a6f97")), rgb("#34506b"))
 
 
 def _tiles(p: Tensor) -> Tensor:
     row = p[:, 2] / 0.034
     column = p[:, 0] / 0.07 + 0.5 * row.floor()
     joint = ((row - row.floor()) < 0.2) | ((column - column.floor()) < 0.14)
-    return _mix(joint, _rgb("#d9693c"), _rgb("#9c3f22"))
+    return _mix(joint, rgb("#d9693c"), rgb("#9c3f22"))
 
 
 def _arch(x: float, y: float, turn: float) -> list[Solid]:
