@@ -26,7 +26,7 @@ OF_ALL = ("fl_x", "fl_y", "cx", "cy", "k1")  # what all frames have in common
 
 
 @dataclass(frozen=True)
-class BlenderFrame:
+class ListedFrame:
     """One entry of the JSON list: its position there, its image, its pose (4, 4), float64."""
 
     position: int
@@ -63,7 +63,7 @@ def common_camera(
     return Intrinsics(header.width, header.height, focal, center)
 
 
-def read_listing(listing: Path) -> tuple[dict[str, Any], list[BlenderFrame]]:
+def read_listing(listing: Path) -> tuple[dict[str, Any], list[ListedFrame]]:
     """The content and the frames of one checked `transforms_*.json`."""
     content = read_object(listing)
     problems = ErrorCollector(listing)
@@ -90,7 +90,7 @@ def read_listing(listing: Path) -> tuple[dict[str, Any], list[BlenderFrame]]:
     return content, read
 
 
-def _read_frame(content: Any, position: int, listing: Path) -> BlenderFrame:
+def _read_frame(content: Any, position: int, listing: Path) -> ListedFrame:
     where = f"{listing}, frame {position}"
     name = entry(content, "file_path", (str,), where)
     own = [key for key in OF_ALL if content.get(key) is not None]
@@ -104,10 +104,10 @@ def _read_frame(content: Any, position: int, listing: Path) -> BlenderFrame:
     if not name.lower().endswith(IMAGE_SUFFIXES):
         name += ".png"
     path = path or listing.parent / name
-    return BlenderFrame(position, path, rigid(matrix, f"{where} ({name})"))
+    return ListedFrame(position, path, rigid(matrix, f"{where} ({name})"))
 
 
-def check_files(frames: list[BlenderFrame], folder: Path, problems: ErrorCollector) -> None:
+def check_files(frames: list[ListedFrame], folder: Path, problems: ErrorCollector) -> None:
     """Note which images do not exist, or lie outside of the scene's folder."""
     missing = [frame.path for frame in frames if not exists(frame.path)]
     if missing:

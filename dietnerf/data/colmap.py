@@ -19,6 +19,7 @@ from dietnerf.data.colmap_model import (
 from dietnerf.data.dataset import Split
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import IMAGE_SUFFIXES, check_stays, exists, find_image
+from dietnerf.data.frame_reader import AbstractFrameReader
 from dietnerf.data.frames import (
     Frame,
     Intrinsics,
@@ -29,7 +30,6 @@ from dietnerf.data.frames import (
     photo_folder,
     warn_of_missing,
 )
-from dietnerf.data.image_loading import AbstractFrameReader
 from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.data.ranges import range_of_points

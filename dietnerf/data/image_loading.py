@@ -1,86 +1,29 @@
 """Photographs of unlike size, camera and lens, read onto one canvas."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dietnerf.data.dataset import ImageDataset, Split
+from dietnerf.data.dataset import ImageDataset
 from dietnerf.data.error_collector import ErrorCollector
-from dietnerf.data.frames import Frame, Intrinsics, warn_off_center
-from dietnerf.data.images import is_stored_sideways, read_header, read_image, shrink
+from dietnerf.data.frames import Frame, Intrinsics
+from dietnerf.data.images import (
+    ResizeAlpha,
+    is_stored_sideways,
+    read_header,
+    read_image,
+    shrink,
+)
 from dietnerf.data.maps import checked_size, read_depth, read_mask
 from dietnerf.data.memory import (
-    Downscale,
-    auto_downscale,
-    check_downscale,
     check_memory,
     in_parallel,
 )
-from dietnerf.data.reader import AbstractReader, DatasetIndex, view_names
+from dietnerf.data.reader import DatasetIndex, view_names
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
-
-
-class AbstractFrameReader(AbstractReader):
-    """A reader of photographs that may differ in size, camera and lens.
-
-    Photographs of unlike size stand at the upper left of one canvas; masks say what of it counts.
-    EXIF orientation: listings of COLMAP, LLFF, instant-ngp and nerfstudio mean the pixels as they
-    are stored. Only where the size that a listing names fits the photograph turned upright alone,
-    it is turned.
-
-    Args:
-        downscale: how many times smaller than the size in the listing the images become along each
-            side, 1 or more; see `auto_downscale` for auto.
-    """
-
-    def __init__(self, downscale: Downscale) -> None:
-        check_downscale(downscale)
-        self.is_auto = downscale == "auto"
-        self.downscale = 1.0 if downscale == "auto" else downscale
-
-    folder: Path
-
-    @abstractmethod
-    def frames(self, split: Split, problems: ErrorCollector) -> list[Frame] | None:
-        """The photographs of a split that nothing is wrong with so far, or None where there is no
-        such split."""
-
-    def listing(self, split: Split) -> DatasetIndex | None:
-        if self.is_auto:
-            self.downscale, self.is_auto = self._fitting(), False
-        problems = ErrorCollector(self.folder)
-        frames = self.frames(split, problems)
-        sized = self._sizes(frames or [], problems)
-        problems.stop()
-        if frames is None:
-            return None
-        warn_off_center(self.folder, [frame.intrinsics for frame in frames])
-        return _ImageLoader(self.folder, sized).listing()
-
-    def _fitting(self) -> float:
-        """The downscale that suits the training photographs."""
-        problems = ErrorCollector(self.folder)
-        frames = self.frames("train", problems) or []
-        full, n_channels, least = [], 3, 1.0
-        for frame in frames:
-            with problems.caught():
-                header, size = read_header(frame.path), frame.intrinsics
-                n_channels = max(n_channels, header.n_channels)
-                full.append((size.width, size.height))
-                least = max(least, max(full[-1]) / max(header.width, header.height))
-        problems.stop()
-        return auto_downscale(full, n_channels, least)
-
-    def _sizes(self, frames: list[Frame], problems: ErrorCollector) -> list[tuple[Frame, "Size"]]:
-        sized = []
-        for frame in frames:
-            with problems.caught():
-                sized.append((frame, _size_of(frame, self.downscale)))
-        return sized
 
 
 @dataclass(frozen=True)
@@ -95,7 +38,12 @@ class Size:
     n_stored: int
 
 
-def _size_of(frame: Frame, downscale: float) -> Size:
+def size_of(frame: Frame, downscale: float) -> Size:
+    """The size that a photograph is read with.
+
+    Raises:
+        UserError: its file is another photograph's, or smaller than that.
+    """
     header = read_header(frame.path)
     width, height = header.width, header.height
     full = frame.intrinsics
@@ -111,7 +59,8 @@ def _size_of(frame: Frame, downscale: float) -> Size:
         )
     # Smaller copies were rounded to whole pixels by whoever made them.
     final = [max(1, round(side / downscale)) for side in (full.width, full.height)]
-    if abs(final[0] - width) <= 1 and abs(final[1] - height) <= 1:
+    is_copy = (width, height) != (full.width, full.height)
+    if is_copy and abs(final[0] - width) <= 1 and abs(final[1] - height) <= 1:
         final = [width, height]
     if final[0] > width or final[1] > height:
         raise UserError(
@@ -133,7 +82,8 @@ def _fits(width: int, height: int, full: Intrinsics) -> bool:
     return abs(width * scale - full.width) < scale and abs(height * scale - full.height) < scale
 
 
-def _cameras(sized: list[tuple[Frame, Size]]) -> Cameras:
+def cameras_of(sized: list[tuple[Frame, Size]]) -> Cameras:
+    """The cameras of photographs for the sizes that they are read with."""
     focal, center = [], []
     for frame, size in sized:
         full = frame.intrinsics
@@ -157,13 +107,19 @@ def _cameras(sized: list[tuple[Frame, Size]]) -> Cameras:
     )
 
 
-class _ImageLoader:
+class ImageLoader:
     """Photographs on one canvas, with alpha if any has it."""
 
-    def __init__(self, folder: Path, sized: list[tuple[Frame, Size]]) -> None:
+    def __init__(
+        self, folder: Path, sized: list[tuple[Frame, Size]], cameras: Cameras, premultiplies: bool
+    ) -> None:
         self.folder = folder
         self.sized = sized
-        self.cameras = _cameras(sized)
+        self.cameras = cameras
+        self.premultiplies = premultiplies
+        self.view_ids = torch.tensor(
+            [i if frame.view_id is None else frame.view_id for i, (frame, _) in enumerate(sized)]
+        )
         self.names = view_names([frame.name for frame, _ in sized])
         frames, sizes = [frame for frame, _ in sized], [size for _, size in sized]
         self.n_channels = max(size.n_channels for size in sizes)
@@ -179,7 +135,7 @@ class _ImageLoader:
         n_bytes = self.n_channels + self.has_masks + 4 * self.has_depths
         return DatasetIndex(
             cameras=self.cameras,
-            view_ids=torch.arange(len(self.sized)),
+            view_ids=self.view_ids,
             names=self.names,
             bytes_per_view=n_bytes * self.cameras.width * self.cameras.height,
             load=self.load,
@@ -196,7 +152,7 @@ class _ImageLoader:
         def read(i: int) -> None:
             frame, size = self.sized[keep[i]]
             part = (i, slice(size.height), slice(size.width))
-            image = _read(frame, size)
+            image = _read(frame, size, self.premultiplies)
             images[part][..., 3:] = 255
             images[part][..., : image.shape[-1]] = image
             if (
@@ -216,9 +172,10 @@ class _ImageLoader:
         return ImageDataset(
             images=images,
             cameras=self.cameras[keep],
-            view_ids=torch.tensor(keep),
+            view_ids=self.view_ids[keep],
             names=tuple(self.names[i] for i in keep),
             depths=depths,
+            is_premultiplied=self.premultiplies,
             masks=None if masks is None or bool(masks.all()) else masks,
         )
 
@@ -241,8 +198,9 @@ class _ImageLoader:
         return self.within_lenses[key]
 
 
-def _read(frame: Frame, size: Size) -> Tensor:
+def _read(frame: Frame, size: Size, premultiplies: bool) -> Tensor:
     image = read_image(frame.path, size.is_turned)
-    if image.shape[:2] != (size.height, size.width):
-        image = shrink(image, size.width, size.height, "straight")
+    if premultiplies or image.shape[:2] != (size.height, size.width):
+        way: ResizeAlpha = "premultiplied" if premultiplies else "straight"
+        image = shrink(image, size.width, size.height, way)
     return image

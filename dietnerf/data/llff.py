@@ -12,6 +12,7 @@ from dietnerf.data.arrays import read_array
 from dietnerf.data.dataset import Split
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import check_stays, list_images
+from dietnerf.data.frame_reader import AbstractFrameReader
 from dietnerf.data.frames import (
     Frame,
     Intrinsics,
@@ -21,7 +22,6 @@ from dietnerf.data.frames import (
     moved,
     photo_folder,
 )
-from dietnerf.data.image_loading import AbstractFrameReader
 from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import find_folder
 from dietnerf.errors import UserError

@@ -20,6 +20,7 @@ from dietnerf.data.files import (
     number,
     read_object,
 )
+from dietnerf.data.frame_reader import AbstractFrameReader
 from dietnerf.data.frames import (
     Frame,
     check_hold_every,
@@ -28,7 +29,6 @@ from dietnerf.data.frames import (
     moved,
     warn_of_missing,
 )
-from dietnerf.data.image_loading import AbstractFrameReader
 from dietnerf.data.intrinsics import read_intrinsics
 from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import file_instead, find_folder, instead
