@@ -8,8 +8,8 @@ import pytest
 from dietnerf.data import Procedural
 from dietnerf.make import _check_same, main
 from dietnerf.prepare import command
-from dietnerf.prepare.formats import write_transforms
 from dietnerf.runs.checkpoints import checkpoints_of, find_checkpoint, read_checkpoint
+from tests.formats import write_transforms
 from tests.helpers import refused
 
 

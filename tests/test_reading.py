@@ -17,10 +17,10 @@ from dietnerf.errors import UserError
 from dietnerf.export.paths import read_poses
 from dietnerf.files import check_regular, open_regular
 from dietnerf.prepare.command import prepare
-from dietnerf.prepare.formats import write_blender, write_colmap, write_llff, write_transforms
 from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.semantics.clip import OpenCLIP
 from dietnerf.training import cli
+from tests.formats import write_blender, write_colmap, write_llff, write_transforms
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
 

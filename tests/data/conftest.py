@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dietnerf.data import ImageDataset, Procedural
-from dietnerf.prepare.formats import write_blender
+from tests.formats import write_blender
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import torch
 from dietnerf.data import Blender, ImageDataset, Procedural
 from dietnerf.data.capture_checks import doubts
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_blender
+from tests.formats import write_blender
 from tests.helpers import fit, refused
 
 

@@ -8,7 +8,7 @@ import torch
 from dietnerf.data import COLMAP
 from dietnerf.errors import UserError
 from dietnerf.geometry.lenses import COEFFICIENTS
-from dietnerf.prepare.formats import write_colmap
+from tests.formats import write_colmap
 
 AS_IT_IS = {"hold_every": 0, "orient": False, "scale": False}
 

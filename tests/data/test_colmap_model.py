@@ -11,7 +11,7 @@ import torch
 from dietnerf.data import COLMAP, Procedural
 from dietnerf.data.colmap_model import MOST_BYTES, read_model
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_colmap
+from tests.formats import write_colmap
 
 
 @pytest.fixture(params=["bin", "txt"])

@@ -8,7 +8,7 @@ import pytest
 from dietnerf.data import COLMAP, LLFF, Blender, Procedural, Transforms
 from dietnerf.data.detect import find_reader
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_blender, write_llff, write_transforms
+from tests.formats import write_blender, write_llff, write_transforms
 
 SCENE = Procedural(resolution=8, n_train=3).read("train")
 

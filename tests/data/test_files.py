@@ -13,7 +13,7 @@ from dietnerf.data.arrays import read_array
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.files import find_image, list_images, read_object
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_blender, write_llff, write_transforms
+from tests.formats import write_blender, write_llff, write_transforms
 
 
 def test_a_hole_is_no_listing(tmp_path: Path):

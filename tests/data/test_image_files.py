@@ -18,8 +18,8 @@ from PIL import Image
 from dietnerf.data import Procedural, Transforms
 from dietnerf.data.images import image_size, read_header, read_image, read_numbers
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_transforms
 from dietnerf.prepare.photos import open_upright
+from tests.formats import write_transforms
 
 READ = (read_header, read_image, read_numbers, open_upright)
 

@@ -10,7 +10,7 @@ import torch
 from dietnerf.data import LLFF, EvenViews, Procedural
 from dietnerf.errors import UserError
 from dietnerf.geometry.poses import face_one_way
-from dietnerf.prepare.formats import write_llff
+from tests.formats import write_llff
 
 
 @pytest.fixture(scope="module")

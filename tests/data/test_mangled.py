@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dietnerf.data import COLMAP, LLFF, Blender, ImageDataset, Procedural, Transforms
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_blender, write_colmap, write_llff, write_transforms
+from tests.formats import write_blender, write_colmap, write_llff, write_transforms
 
 MANY = settings(
     max_examples=60,

@@ -11,8 +11,8 @@ from dietnerf.data import LLFF, Blender, FirstViews, Procedural, RandomViews, Tr
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.memory import auto_downscale, in_parallel
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_llff, write_transforms
 from dietnerf.training.datamodule import SceneDataModule
+from tests.formats import write_llff, write_transforms
 
 PHONE = (4032, 3024)
 

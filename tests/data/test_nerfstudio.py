@@ -12,7 +12,7 @@ from PIL import Image
 
 from dietnerf.data import Transforms
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_transforms
+from tests.formats import write_transforms
 
 AS_IT_IS = {"hold_every": 0, "orient": False, "scale": False}
 

@@ -24,7 +24,7 @@ from dietnerf.data import (
     Transforms,
 )
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_blender, write_colmap, write_llff, write_transforms
+from tests.formats import write_blender, write_colmap, write_llff, write_transforms
 
 N_VIEWS, SIDE = 4, 8
 PHOTO = "images/train_0.png"

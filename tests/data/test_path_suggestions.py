@@ -9,7 +9,7 @@ from PIL import Image
 
 from dietnerf.data import COLMAP, LLFF, Blender, Transforms
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_blender, write_colmap, write_transforms
+from tests.formats import write_blender, write_colmap, write_transforms
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dietnerf.data.ply import read_points
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.prepare.formats import write_blender, write_colmap, write_transforms
+from tests.formats import write_blender, write_colmap, write_transforms
 
 AS_IT_IS = {"hold_every": 0, "orient": False, "scale": False}
 

@@ -13,9 +13,9 @@ import pytest
 
 from dietnerf.data import Procedural
 from dietnerf.export import render
-from dietnerf.prepare.formats import write_blender
 from dietnerf.runs.checkpoints import checkpoints_of, is_whole
 from dietnerf.training import cli
+from tests.formats import write_blender
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit
 from tests.reliability.conftest import NonFiniteCounter
 from tests.reliability.legs import CONTEXT, differing, finish, start, steps_lost, what_was_trained

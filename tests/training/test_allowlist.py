@@ -15,12 +15,12 @@ import yaml
 from dietnerf.data import LLFF, Blender, Procedural, Transforms
 from dietnerf.errors import UserError
 from dietnerf.export import render
-from dietnerf.prepare.formats import write_blender, write_transforms
 from dietnerf.registry import TRUSTED
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene, read_checkpoint
 from dietnerf.training import cli
 from dietnerf.training.allowlist import RENDERING, check_config, config_of_run
 from dietnerf.training.runs import CONFIGS, complete
+from tests.formats import write_blender, write_transforms
 from tests.helpers import refused
 
 

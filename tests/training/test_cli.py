@@ -16,10 +16,10 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from dietnerf.data import Procedural
 from dietnerf.export import render
-from dietnerf.prepare.formats import write_blender, write_transforms
 from dietnerf.runs.checkpoint_format import CHECKPOINT_FORMAT
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.training import cli
+from tests.formats import write_blender, write_transforms
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit, refused, weights
 
 SMALL_MLP = ["--model.field.init_args.depth", "3", "--model.field.init_args.width", "32"]

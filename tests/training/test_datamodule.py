@@ -6,9 +6,9 @@ import torch
 from dietnerf.data import AbstractReader, Blender, ExplicitViews, FirstViews, Procedural
 from dietnerf.data.ray_sampling import RayBatch
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_blender
 from dietnerf.randomness import step_generator
 from dietnerf.training.datamodule import MAX_RAYS, SceneDataModule, one_of_few
+from tests.formats import write_blender
 
 READER = Procedural(resolution=16, n_train=6, n_val=3, n_test=2)
 

@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from dietnerf.data import ImageDataset, Procedural
-from dietnerf.prepare.formats import write_blender, write_colmap, write_transforms
 from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.training import cli
 from dietnerf.training.scene_options import expand
+from tests.formats import write_blender, write_colmap, write_transforms
 from tests.helpers import FEW_STEPS, refused
 
 

@@ -7,7 +7,7 @@ import torch
 
 from dietnerf.data import COLMAP, LLFF, Blender, ImageDataset, Procedural, Transforms
 from dietnerf.errors import UserError
-from dietnerf.prepare.formats import write_blender, write_colmap, write_llff, write_transforms
+from tests.formats import write_blender, write_colmap, write_llff, write_transforms
 
 AS_IT_IS = {"hold_every": 0, "orient": False, "scale": False}
 BARREL = [-0.2, 0.05, 0, 0, 1e-3, -2e-3, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""Writers of scenes as folders in the Blender, LLFF, transforms.json and COLMAP formats.
+"""Scenes for tests of readers, in the Blender, LLFF, transforms.json and COLMAP formats.
 
 Photographs become PNGs, so nothing of them is lost. What a format cannot say is refused.
 """
