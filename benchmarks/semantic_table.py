@@ -109,9 +109,10 @@ def main() -> None:
     encoder.load(torch.device("cpu"))
     overlay = args.out / "encoder.yaml"
     args.out.mkdir(parents=True, exist_ok=True)
-    losses = yaml.safe_load((ROOT / "configs/dietnerf.yaml").read_text())["model"]["losses"]
-    losses[-1]["init_args"]["encoder"]["init_args"] = settings
-    overlay.write_text(yaml.safe_dump({"model": {"losses": losses}}))
+    content = yaml.safe_load((ROOT / "configs/dietnerf.yaml").read_text())
+    (loss,) = content["model"]["losses+"]
+    loss["init_args"]["encoder"]["init_args"] = settings
+    overlay.write_text(yaml.safe_dump(content))
     sides = {"off": [], "on": ["--config", str(overlay.resolve()), *options]}
     rows: dict[str, dict[str, Any]] = {}
     for capture in args.captures:

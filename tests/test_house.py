@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -157,15 +158,23 @@ def test_every_config_parses_as_its_comment_says(config: Path, capsys, monkeypat
     assert ended.value.code in (0, None), capsys.readouterr().err
 
 
-def test_dietnerf_is_the_fast_field_with_one_more_loss():
-    fast, diet = (
-        yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
-        for name in ("fast", "dietnerf")
-    )
+def test_dietnerf_is_the_fast_field_with_one_more_loss(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    fast = printed(["--config", "fast"], capsys)
+    diet = printed(["--config", "fast", "--config", "dietnerf"], capsys)
     losses = diet["model"].pop("losses")
+    assert fast["model"].pop("losses") == losses[:1]
     assert diet == fast
     names = [loss["class_path"].split(".")[-1] for loss in losses]
     assert names == ["Photometric", "SemanticConsistency"]
+
+
+def printed(options: list[str], capsys) -> dict[str, Any]:
+    """The whole config that options come to."""
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *options, "--print_config"])
+    content: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return content
 
 
 LOCKS = ("requirements.lock", "requirements-audit.lock")
