@@ -54,8 +54,6 @@ class HashGrid(AbstractField):
         bounds: the box that holds the scene, lowest and highest x, y, z: [-1.5, -1.5, -1.5, 1.5,
             1.5, 1.5]. Without it, what most training cameras see; unbounded, a cube around them
             where they look in different directions.
-        has_bounded_networks: the networks learn by how much each layer may stretch distances, for
-            the loss `Lipschitz` to hold that small.
         is_unbounded: the scene goes on behind the box, where the grid becomes coarser with the
             distance (mip-NeRF 360, eq. 10, in the maximum norm). Otherwise it is empty there.
     """
@@ -76,7 +74,6 @@ class HashGrid(AbstractField):
         color_layers: int = 1,
         sh_degree: int = 3,
         bounds: list[float] | None = None,
-        has_bounded_networks: bool = False,
         is_unbounded: bool = False,
     ) -> None:
         super().__init__()
@@ -96,10 +93,8 @@ class HashGrid(AbstractField):
         self.table = nn.Parameter(torch.empty(n_entries, n_features).uniform_(-1e-4, 1e-4))
         self.encode_direction = SphericalHarmonics(sh_degree)
         n_inputs = self.n_geometry + self.encode_direction.n_features
-        self.density_net = make_network(
-            [n_levels * n_features, width, self.n_geometry], has_bounded_networks
-        )
-        self.color_net = make_network([n_inputs, *[width] * color_layers, 3], has_bounded_networks)
+        self.density_net = make_network([n_levels * n_features, width, self.n_geometry])
+        self.color_net = make_network([n_inputs, *[width] * color_layers, 3])
 
     early_stop = EARLY_STOP
 

@@ -13,7 +13,6 @@ from dietnerf.losses.depth_smoothness import DepthSmoothness
 from dietnerf.losses.distortion import Distortion
 from dietnerf.losses.empty_background import EmptyBackground
 from dietnerf.losses.interlevel import Interlevel
-from dietnerf.losses.lipschitz import Lipschitz
 from dietnerf.losses.neighbor_divergence import NeighborDivergence
 from dietnerf.losses.occlusion import Occlusion
 from dietnerf.losses.opacity_entropy import OpacityEntropy
@@ -33,7 +32,6 @@ __all__ = [
     "Distortion",
     "EmptyBackground",
     "Interlevel",
-    "Lipschitz",
     "NeighborDivergence",
     "Occlusion",
     "OpacityEntropy",

@@ -67,13 +67,6 @@ class AbstractLoss(nn.Module, ABC):
             weight += (step - self.start) / (stop - self.start) * (self.final_weight - weight)
         return weight * min(1.0, (step - self.start + 1) / (self.ramp + 1))
 
-    def check(self, field: AbstractField) -> None:
-        """Called before anything is written.
-
-        Raises:
-            UserError: the field lacks what the loss needs.
-        """
-
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         """Called once before training, with the training photographs and what is behind them.
 

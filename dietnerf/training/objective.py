@@ -108,8 +108,6 @@ class Objective:
                 "the sampler Proposal learns from the loss Interlevel, which is for nothing else: "
                 "use both, or neither"
             )
-        for loss in self.losses:
-            loss.check(self.field)
         self.field.prepare(dataset.cameras)
         self.sampler.prepare(dataset.cameras, self.field)
         if self.refinement is not None:

@@ -15,7 +15,6 @@ from dietnerf.losses import (
     DensitySmoothness,
     Depth,
     DepthSmoothness,
-    Lipschitz,
     NeighborDivergence,
     SceneContext,
 )
@@ -91,23 +90,6 @@ def test_no_sample_is_no_reason_to_stop(scene: ImageDataset):
     assert float(value(DensitySmoothness(), scene, field, sampler)) == 0
     assert float(value(DepthSmoothness(), scene, field, sampler)) == 0
     assert float(value(NeighborDivergence(), scene, field, sampler)) == 0
-
-
-def test_lipschitz_is_the_product_of_the_bounds(scene: ImageDataset):
-    field = HashGrid(n_levels=2, log2_table_size=8, width=16, has_bounded_networks=True)
-    found = value(Lipschitz(), scene, field)
-    products = [
-        torch.stack([layer.weight.abs().sum(dim=1).max() for layer in net]).prod()
-        for net in (field.density_net, field.color_net)
-    ]
-    torch.testing.assert_close(found, sum(products))  # at first the weights are as large as allowed
-    found.backward()
-    assert all(layer.raw_bound.grad > 0 for layer in field.density_net)
-
-
-def test_lipschitz_needs_bounded_networks():
-    with pytest.raises(UserError, match="has_bounded_networks: true"):
-        Lipschitz().check(HashGrid(n_levels=2, log2_table_size=8, width=16))
 
 
 @pytest.mark.parametrize(

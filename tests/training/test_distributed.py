@@ -64,7 +64,7 @@ main()
 """
 SOMETIMES = (
     *("Reprojection", "Distortion", "RayEntropy", "OpacityEntropy", "Occlusion", "EmptyBackground"),
-    *("DensitySmoothness", "DepthSmoothness", "NeighborDivergence", "Lipschitz"),
+    *("DensitySmoothness", "DepthSmoothness", "NeighborDivergence"),
 )
 AVERAGE = {"decay": 0.9, "update_every_n_steps": 1, "use_buffers": False}
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -180,7 +180,7 @@ def test_losses_that_are_only_sometimes_on(tmp_path: Path):
     run = tmp_path / "run"
     output = call(
         *("train.py", "fit", *RUN, *TWO, "--model.losses", json.dumps(losses)),
-        *("--model.field.init_args.has_bounded_networks", "true", "--run", str(run)),
+        *("--run", str(run)),
         *("--trainer.callbacks", json.dumps(callbacks), "--trainer.max_steps", "40"),
     )
     assert "unused" not in output and "Warning" not in output

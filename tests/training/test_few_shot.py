@@ -38,8 +38,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     all_losses = names_in(losses, AbstractLoss, without=("SemanticConsistency", "Interlevel"))
     all_schedules = names_in(schedules, AbstractSchedule)
     assert len(all_losses) >= 10 and len(all_schedules) >= 4
-    small = {"class_path": "dietnerf.fields.HashGrid"}
-    small["init_args"] = {**GRID, "has_bounded_networks": True}
+    small = {"class_path": "dietnerf.fields.HashGrid", "init_args": GRID}
     model = {
         "losses": [{"class_path": name} for name in all_losses],
         "schedules": [{"class_path": name} for name in all_schedules],
@@ -66,7 +65,7 @@ def test_every_loss_is_logged(run: Path, everything: Path):
     tags = EventAccumulator(str(run)).Reload().Tags()["scalars"]
     for loss in ("distortion", "ray_entropy", "opacity_entropy", "silhouette", "empty_background"):
         assert f"train/{loss}" in tags
-    for loss in ("depth_smoothness", "density_smoothness", "neighbor_divergence", "lipschitz"):
+    for loss in ("depth_smoothness", "density_smoothness", "neighbor_divergence"):
         assert f"train/{loss}_weighted" in tags
 
 
@@ -135,8 +134,7 @@ def test_testing_an_average_says_nothing_about_averaging(run: Path, recwarn):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("losses", "Lipschitz", "none of them is of training rays; add Photometric"),
-        ("losses", "Photometric, Lipschitz", "has_bounded_networks: true"),
+        ("losses", "DensitySmoothness", "none of them is of training rays; add Photometric"),
         ("schedules", "LevelAnnealing", "HashGrid has no levels of detail to anneal"),
     ],
 )
