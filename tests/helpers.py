@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dietnerf.fields import AbstractField
-from dietnerf.geometry.rays import Rays, Samples
+from dietnerf.geometry.rays import Rays, Rendering, Samples
+from dietnerf.losses import RayLossInput
 
 
 def refused(
@@ -158,3 +159,20 @@ def fit(run: Path, *options: str) -> None:
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:
     return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def ray_loss_input(weights: list[list[float]], target: Tensor | None = None) -> RayLossInput:
+    """Rays from near 2 to far 6 with weights in four even intervals."""
+    n = len(weights)
+    rays = Rays(
+        torch.zeros(n, 3),
+        torch.eye(3)[:1].expand(n, 3),
+        torch.full((n,), 2.0),
+        torch.full((n,), 6.0),
+    )
+    samples = Samples.dense(rays, torch.tensor([2.5, 3.5, 4.5, 5.5]).expand(n, 4))
+    w = torch.tensor(weights, requires_grad=True)
+    depth = (w * samples.ts.view(n, 4)).sum(dim=1)
+    rendering = Rendering(torch.zeros(n, 3), w.sum(dim=1), depth, w.flatten(), samples)
+    target = torch.zeros(n, 3) if target is None else target
+    return RayLossInput(0, rays, target, torch.ones(n, 3), rendering, None)

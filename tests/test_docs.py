@@ -17,7 +17,10 @@ SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-PACKAGES = ("", "data", "fields", "losses", "ops", "sampling", "schedules", "semantics")
+PACKAGES = (
+    "",
+    *("data", "fields", "losses", "ops", "research", "sampling", "schedules", "semantics"),
+)
 MOST_LINES, MOST_WORDS = 150, 1200  # of the README
 
 

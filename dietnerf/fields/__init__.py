@@ -4,6 +4,5 @@ from dietnerf.fields.base import AbstractField
 from dietnerf.fields.ensemble import Ensemble
 from dietnerf.fields.hash_grid import HashGrid
 from dietnerf.fields.mlp import MLP
-from dietnerf.fields.planes import TriPlanes
 
-__all__ = ["MLP", "AbstractField", "Ensemble", "HashGrid", "TriPlanes"]
+__all__ = ["MLP", "AbstractField", "Ensemble", "HashGrid"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+import dietnerf.research  # noqa: F401  (whose classes a checkpoint may name)
 from dietnerf.data.camera_set import CameraSet
 from dietnerf.errors import UserError
 from dietnerf.history import History

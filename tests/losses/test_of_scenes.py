@@ -14,10 +14,9 @@ from dietnerf.geometry.rays import Rays, Samples
 from dietnerf.losses import (
     DensitySmoothness,
     Depth,
-    DepthSmoothness,
-    NeighborDivergence,
     SceneContext,
 )
+from dietnerf.research import DepthSmoothness, NeighborDivergence
 from dietnerf.sampling import Occupancy, Stratified
 from tests.helpers import Ball
 

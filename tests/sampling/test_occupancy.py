@@ -9,12 +9,11 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.losses import (
     Distortion,
     Occlusion,
-    OpacityEntropy,
     Photometric,
-    RayEntropy,
     RayLossInput,
 )
 from dietnerf.renderer import render_rays
+from dietnerf.research import OpacityEntropy, RayEntropy
 from dietnerf.sampling import Occupancy, Stratified, occupancy
 from dietnerf.sampling.occupancy import pack_bits
 from tests.helpers import Ball, inward_rays

@@ -128,8 +128,11 @@ PAPER = [
 ]
 LOSSES = json.dumps(
     [
-        {"class_path": f"dietnerf.losses.{name}"}
-        for name in ("Photometric", "Distortion", "OpacityEntropy", "RayEntropy", "Occlusion")
+        {"class_path": f"dietnerf.{name}"}
+        for name in (
+            *("losses.Photometric", "losses.Distortion", "losses.Occlusion"),
+            *("research.OpacityEntropy", "research.RayEntropy"),
+        )
     ]
 )
 KINDS = {"grid": [], "even": EVEN, "paper": PAPER, "losses": ["--model.losses", LOSSES]}

@@ -63,8 +63,9 @@ EagerRayLosses.__call__ = compute_both
 main()
 """
 SOMETIMES = (
-    *("Reprojection", "Distortion", "RayEntropy", "OpacityEntropy", "Occlusion", "EmptyBackground"),
-    *("DensitySmoothness", "DepthSmoothness", "NeighborDivergence"),
+    *("losses.Distortion", "losses.Occlusion", "losses.EmptyBackground"),
+    *("losses.DensitySmoothness", "research.DepthSmoothness", "research.NeighborDivergence"),
+    *("research.Reprojection", "research.RayEntropy", "research.OpacityEntropy"),
 )
 AVERAGE = {"decay": 0.9, "update_every_n_steps": 1, "use_buffers": False}
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -172,7 +173,7 @@ def test_losses_that_are_only_sometimes_on(tmp_path: Path):
     ]
     for every, name in enumerate(SOMETIMES, start=2):
         options = {"weight": 1e-3, "every": every, "start": 3}
-        losses.append({"class_path": f"dietnerf.losses.{name}", "init_args": options})
+        losses.append({"class_path": f"dietnerf.{name}", "init_args": options})
     callbacks = [
         {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": AVERAGE},
         {"class_path": "tests.training.test_distributed.CompareReplicas"},

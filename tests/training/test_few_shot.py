@@ -9,7 +9,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dietnerf import losses, schedules
+from dietnerf import losses, research, schedules
 from dietnerf.fields import HashGrid
 from dietnerf.losses import AbstractLoss
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
@@ -36,7 +36,8 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config with every loss but the semantic one and that of proposals, and every schedule."""
     path = tmp_path_factory.mktemp("configs") / "everything.yaml"
     all_losses = names_in(losses, AbstractLoss, without=("SemanticConsistency", "Interlevel"))
-    all_schedules = names_in(schedules, AbstractSchedule)
+    all_losses += names_in(research, AbstractLoss)
+    all_schedules = names_in(schedules, AbstractSchedule) + names_in(research, AbstractSchedule)
     assert len(all_losses) >= 10 and len(all_schedules) >= 4
     small = {"class_path": "dietnerf.fields.HashGrid", "init_args": GRID}
     model = {

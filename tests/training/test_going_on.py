@@ -36,22 +36,26 @@ GRID = {
     "class_path": "dietnerf.fields.HashGrid",
     "init_args": {"n_levels": 3, "log2_table_size": 9, "finest_resolution": 32, "width": 16},
 }
-SCHEDULES = ("LevelAnnealing", "DirectionAnnealing", "NearFarAnnealing", "RadiusAnnealing")
+SCHEDULES = (
+    "schedules.LevelAnnealing",
+    *("research.DirectionAnnealing", "research.NearFarAnnealing", "research.RadiusAnnealing"),
+)
 
 
 def losses(*names: str) -> list[dict[str, Any]]:
-    return [{"class_path": f"dietnerf.losses.{name}"} for name in names]
+    return [{"class_path": f"dietnerf.{name}"} for name in names]
 
 
 def refined() -> dict[str, Any]:
     ensemble = {"class_path": "dietnerf.fields.Ensemble", "init_args": {"n": 2, "field": GRID}}
     schedules = [
-        {"class_path": f"dietnerf.schedules.{name}", "init_args": {"until": 0.8}}
-        for name in SCHEDULES
+        {"class_path": f"dietnerf.{name}", "init_args": {"until": 0.8}} for name in SCHEDULES
     ]
     return {
         "field": ensemble,
-        "losses": losses("Photometric", "DensitySmoothness", "NeighborDivergence"),
+        "losses": losses(
+            "losses.Photometric", "losses.DensitySmoothness", "research.NeighborDivergence"
+        ),
         "schedules": schedules,
         "refinement": {"class_path": "CameraRefinement", "init_args": {"refines_focal": True}},
     }
@@ -61,7 +65,7 @@ def graphed() -> dict[str, Any]:
     """CUDA graphs, which go with no ensemble, schedule or refinement."""
     return {
         "field": GRID,
-        "losses": losses("Photometric", "Distortion", "DensitySmoothness"),
+        "losses": losses("losses.Photometric", "losses.Distortion", "losses.DensitySmoothness"),
         "use_cuda_graphs": True,
     }
 
@@ -72,7 +76,7 @@ def test_with_everything_a_stopped_run_ends_as_an_unbroken_one(
 ):
     options = model()
     encoder = {"class_path": "dietnerf.semantics.OpenCLIP", "init_args": tiny_tower(tmp_path)}
-    options["losses"] += losses("SemanticConsistency")
+    options["losses"] += losses("losses.SemanticConsistency")
     options["losses"][-1]["init_args"] = {"encoder": encoder, "every": 3, "resolution": 16}
     overlay, run, unbroken = (tmp_path / name for name in ("all.yaml", "run", "unbroken"))
     overlay.write_text(yaml.safe_dump({"model": options, "trainer": {"callbacks": [AVERAGE]}}))

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from dietnerf.data import Procedural
 from dietnerf.errors import UserError
-from dietnerf.fields import TriPlanes
 from dietnerf.geometry.rays import Rays, Samples
+from dietnerf.research import TriPlanes
 
 BOX = [-1.5, -1.5, -1.5, 1.5, 1.5, 1.5]
 CAMERAS = Procedural(resolution=20).cameras("train")
