@@ -13,6 +13,8 @@ from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 from dietnerf.renderer import render_rays
 
+CORNER = 0.01  # difference below which it counts by its square, share of the way from near to far
+
 
 @final
 class Depth(AbstractRegularizer):
@@ -25,8 +27,6 @@ class Depth(AbstractRegularizer):
     Args:
         weight: factor in the sum of all losses.
         n_rays: pixels in a step.
-        tolerance: difference, as a share of the way from near to far, below which it counts by its
-            square.
         is_optional: where no training photo has a known distance, count for nothing, with a
             warning; otherwise that is refused.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
@@ -36,18 +36,13 @@ class Depth(AbstractRegularizer):
         self,
         weight: float = 0.1,
         n_rays: int = 256,
-        tolerance: float = 0.01,
         is_optional: bool = False,
         **when: Any,
     ) -> None:
         super().__init__(weight, **when)
-        if n_rays < 1 or not tolerance > 0:
-            raise UserError(
-                f"Depth: n_rays is {n_rays} and tolerance {tolerance}; they must be at least 1, "
-                "and positive"
-            )
+        if n_rays < 1:
+            raise UserError(f"Depth: n_rays must be at least 1, got {n_rays}")
         self.n_rays = n_rays
-        self.tolerance = tolerance
         self.is_optional = is_optional
 
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
@@ -77,4 +72,4 @@ class Depth(AbstractRegularizer):
         found = rendering.depth + (1 - rendering.opacity) * rays.far
         share = (found - known) / (rays.far - rays.near)
         self.scalars["error"] = (found.detach() - known).abs().mean()
-        return F.smooth_l1_loss(share, torch.zeros_like(share), beta=self.tolerance)
+        return F.smooth_l1_loss(share, torch.zeros_like(share), beta=CORNER)

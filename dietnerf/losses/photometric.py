@@ -14,16 +14,14 @@ class Photometric(AbstractRayLoss):
 
     Args:
         weight: factor in the sum of all losses.
-        coarse_weight: factor of the coarse rendering in this loss.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
-    def __init__(self, weight: float = 1.0, coarse_weight: float = 1.0, **when: Any) -> None:
+    def __init__(self, weight: float = 1.0, **when: Any) -> None:
         super().__init__(weight, **when)
-        self.coarse_weight = coarse_weight
 
     def forward(self, step: RayLossInput) -> Tensor:
         loss = F.mse_loss(step.rendering.rgb, step.target)
         if step.coarse is not None:
-            loss = loss + self.coarse_weight * F.mse_loss(step.coarse.rgb, step.target)
+            loss = loss + F.mse_loss(step.coarse.rgb, step.target)
         return loss

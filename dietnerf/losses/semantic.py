@@ -40,7 +40,6 @@ class SemanticConsistency(AbstractRegularizer):
             with the whole.
         target: the photograph that is compared with: a `random` one, each `in_turn` in a random
             order, or the `mean` of all embeddings.
-        coarse_weight: factor of the coarse rendering in this loss.
         jitter: place samples at random, as in training, not in the middle of their intervals.
         augment: change brightness, contrast and perspective of the renderings at random, so that
             the field cannot please the encoder with noise.
@@ -58,7 +57,6 @@ class SemanticConsistency(AbstractRegularizer):
         crop: float = 1.0,
         crop_target: bool = False,
         target: Literal["random", "in_turn", "mean"] = "random",
-        coarse_weight: float = 1.0,
         jitter: bool = True,
         augment: bool = False,
         **when: Any,
@@ -78,7 +76,6 @@ class SemanticConsistency(AbstractRegularizer):
         self.crop = crop
         self.crop_target = crop_target
         self.target = target
-        self.coarse_weight = coarse_weight
         self.jitter = jitter
         self.augmentation = _augmentation() if augment else None
         self.photographs: list[Tensor] = []  # where parts of them are to be embedded
@@ -179,7 +176,7 @@ class SemanticConsistency(AbstractRegularizer):
         embeddings = self.encoder(images).unflatten(0, (-1, self.n_views))
         fine, *coarse = 1 - (embeddings * targets).sum(dim=-1).mean(dim=1)
         self.scalars = {"cosine": 1 - fine.detach()}
-        return fine + self.coarse_weight * sum(coarse)
+        return fine + sum(coarse)
 
 
 def _batch(image: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ class DepthSmoothness(AbstractRegularizer):
         viewpoints: where the scene is rendered from.
         n_patches: patches in a step.
         patch: pixels along each edge of a patch.
-        spacing: pixels from one of a patch to the next.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
@@ -37,33 +36,30 @@ class DepthSmoothness(AbstractRegularizer):
         viewpoints: AbstractViewpoints | None = None,
         n_patches: int = 8,
         patch: int = 8,
-        spacing: int = 1,
         **when: Any,
     ) -> None:
         super().__init__(weight, **when)
-        if n_patches < 1 or patch < 2 or spacing < 1:
+        if n_patches < 1 or patch < 2:
             raise UserError(
-                f"DepthSmoothness: n_patches is {n_patches}, patch {patch}, spacing {spacing}; "
-                "they must be at least 1, 2 and 1"
+                f"DepthSmoothness: n_patches is {n_patches} and patch {patch}; they must be at "
+                "least 1 and 2"
             )
         self.viewpoints = viewpoints or SphereCap()
         self.n_patches = n_patches
         self.patch = patch
-        self.spacing = spacing
 
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         self.viewpoints.prepare(dataset.cameras)
 
     def forward(self, context: SceneContext) -> Tensor:
         cameras = self.viewpoints.draw(self.n_patches, context.generator)
-        side = self.patch * self.spacing
         patches = []
         for i in range(self.n_patches):
             left, top = (
-                int(torch.randint(max(1, size - side + 1), (1,), generator=context.generator))
+                int(torch.randint(max(1, size - self.patch + 1), (1,), generator=context.generator))
                 for size in (cameras.width, cameras.height)
             )
-            patches.append(cameras[[i]].windowed(left, top, side, self.patch).image_rays(0))
+            patches.append(cameras[[i]].windowed(left, top, self.patch, self.patch).image_rays(0))
         rays = Rays.cat(patches).to(context.background.device)
         jitter = moved(context.generator, context.background.device)
         rendering, _ = render_rays(rays, context.field, context.sampler, context.background, jitter)

@@ -13,6 +13,8 @@ from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 
 TINY = 1e-10
+PIXELS = 1.0  # how far the second ray is from the first, at most
+MIN_OPACITY = 0.1  # pairs of which one stops less light see the background and do not count
 
 
 @final
@@ -25,9 +27,6 @@ class NeighborDivergence(AbstractRegularizer):
     Args:
         weight: factor in the sum of all losses.
         n_rays: pairs in a step.
-        pixels: how far the second ray is from the first, at most.
-        min_opacity: pairs of which one stops less light than this see the background and do not
-            count.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
@@ -35,19 +34,12 @@ class NeighborDivergence(AbstractRegularizer):
         self,
         weight: float = 1e-3,
         n_rays: int = 256,
-        pixels: float = 1.0,
-        min_opacity: float = 0.1,
         **when: Any,
     ) -> None:
         super().__init__(weight, **when)
-        if n_rays < 1 or not pixels > 0:
-            raise UserError(
-                f"NeighborDivergence: n_rays is {n_rays}, pixels {pixels}; they must be at least "
-                "1 and above 0"
-            )
+        if n_rays < 1:
+            raise UserError(f"NeighborDivergence: n_rays must be at least 1, got {n_rays}")
         self.n_rays = n_rays
-        self.pixels = pixels
-        self.min_opacity = min_opacity
 
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         self.cameras = dataset.cameras
@@ -61,7 +53,7 @@ class NeighborDivergence(AbstractRegularizer):
         ids, columns, rows = (
             draw(n) for n in (len(self.cameras), self.cameras.width, self.cameras.height)
         )
-        shift = (2 * torch.rand(2, self.n_rays, generator=generator) - 1) * self.pixels
+        shift = (2 * torch.rand(2, self.n_rays, generator=generator) - 1) * PIXELS
         rays = self.cameras.rays(ids, columns, rows).to(device)
         beside = self.cameras.rays(ids, columns + shift[0], rows + shift[1]).to(device)
         samples, _ = context.sampler.sample(rays, context.field, moved(generator, device))
@@ -70,7 +62,7 @@ class NeighborDivergence(AbstractRegularizer):
         p, q = (_shares(rendering, samples.ray_indices) for rendering in (one, other))
         terms = p * ((p + TINY) / (q + TINY)).log()
         divergence = torch.zeros_like(one.opacity).index_add(0, samples.ray_indices, terms)
-        counts = torch.minimum(one.opacity, other.opacity).detach() > self.min_opacity
+        counts = torch.minimum(one.opacity, other.opacity).detach() > MIN_OPACITY
         return (divergence * counts).mean()
 
 

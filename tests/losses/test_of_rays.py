@@ -54,6 +54,12 @@ def test_only_rays_that_show_the_background_must_be_empty():
     torch.testing.assert_close(loss(made), torch.tensor(0.25 / 3))
 
 
+def test_a_background_that_is_almost_plain_is_tolerated():
+    """As of a compressed photograph."""
+    made = ray_loss_input([[0.5, 0.0, 0.0, 0.0]], torch.full((1, 3), 0.99))
+    assert EmptyBackground()(made) == 0 < EmptyBackground(tolerance=0.02)(made)
+
+
 @pytest.fixture(scope="module")
 def scene() -> ImageDataset:
     return Procedural(resolution=64, n_train=24).read("train")

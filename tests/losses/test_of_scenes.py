@@ -96,7 +96,7 @@ def test_no_sample_is_no_reason_to_stop(scene: ImageDataset):
     [
         (lambda: DepthSmoothness(patch=1), "patch 1"),
         (lambda: DensitySmoothness(way=0.0), "way 0.0"),
-        (lambda: NeighborDivergence(n_rays=0), "n_rays is 0"),
+        (lambda: NeighborDivergence(n_rays=0), "n_rays must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message: str):
@@ -139,7 +139,7 @@ def test_depth_is_asked_for_only_where_it_is_known_and_counts(scene: ImageDatase
     for lacking in (replace(scene, depths=None), replace(scene, depths=torch.zeros(4, 32, 32))):
         with pytest.raises(UserError, match="the loss Depth needs depth maps or sparse points"):
             loss.prepare(lacking, WHITE, CPU)
-    with pytest.raises(UserError, match=r"Depth: n_rays is 0 and tolerance 0.01"):
+    with pytest.raises(UserError, match="Depth: n_rays must be at least 1, got 0"):
         Depth(n_rays=0)
 
 

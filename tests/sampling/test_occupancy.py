@@ -6,6 +6,7 @@ from dietnerf.data import Procedural
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, HashGrid
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Samples
 from dietnerf.losses import (
     Distortion,
     Occlusion,
@@ -136,6 +137,23 @@ def test_a_thin_field_is_not_emptied():
     sampler = prepared(field)
     train(sampler, field, range(64))
     assert len(sampler.sample(inward_rays(50), field, None)[0]) > 0
+
+
+class Haze(Ball):
+    """Thinner and thinner with the distance from the origin."""
+
+    def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
+        _, features = super().density(samples)
+        return (-4 * samples.positions.square().sum(dim=1)).exp(), features
+
+
+def test_a_higher_threshold_empties_more_cells():
+    field, rays, n_samples = Haze(), inward_rays(50), []
+    for threshold in (0.0, 1e-3):
+        sampler = prepared(field, threshold=threshold, decay=1.0)
+        train(sampler, field, range(64))
+        n_samples.append(len(sampler.sample(rays, field, None)[0]))
+    assert 0 < n_samples[1] < 0.9 * n_samples[0]
 
 
 def test_loaded_it_gives_the_same_samples():
