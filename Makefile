@@ -15,7 +15,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SOURCES := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: build lock audit licenses wheel docs test test-reliability test-xla soak fuzz lint format bench \
+.PHONY: build lock audit licenses reference wheel docs test test-reliability test-xla soak fuzz lint format bench \
   gpu-pack demo app clean
 
 build: $(BUILT)
@@ -55,6 +55,10 @@ audit: .venv-audit/.installed
 # docs/licenses.md: what each locked package states, as it is installed on Linux with Python 3.11.
 licenses: $(INSTALLED)
 	$(BIN)/python .ci/licenses.py requirements.lock docs/licenses.md
+
+# docs/reference/configs.md and options.md: what configs say, and the options of whatever they can name.
+reference: build
+	$(BIN)/python .ci/reference.py docs/reference
 
 # The site, into site/: in an environment of its own, which needs no torch, as it reads the sources without importing them.
 docs: .venv-docs/.installed

@@ -38,7 +38,11 @@ class AllViews(AbstractViewSelector):
 
 @final
 class FirstViews(AbstractViewSelector):
-    """The first n."""
+    """The first n.
+
+    Args:
+        n: number of views.
+    """
 
     def __init__(self, n: int) -> None:
         self.n = _checked(n)
@@ -51,7 +55,11 @@ class FirstViews(AbstractViewSelector):
 @final
 class EvenViews(AbstractViewSelector):
     """n evenly spaced views, the first and the last among them: the few-view protocol of the LLFF
-    scenes (RegNeRF, Niemeyer et al. 2022)."""
+    scenes (RegNeRF, Niemeyer et al. 2022).
+
+    Args:
+        n: number of views.
+    """
 
     def __init__(self, n: int) -> None:
         self.n = _checked(n)
@@ -68,6 +76,10 @@ class RandomViews(AbstractViewSelector):
     Seed 0 gives the paper's 8 of 100 views in all eight Blender scenes: 26, 86, 2, 55, 75, 93, 16,
     73. This seed is apart from the one of the weights, so that runs can be repeated on the same
     views.
+
+    Args:
+        n: number of views.
+        seed: of the draw, for NumPy.
     """
 
     def __init__(self, n: int, seed: int = 0) -> None:
@@ -87,6 +99,9 @@ class ExplicitViews(AbstractViewSelector):
 
     DietNeRF's experiment with one unseen side of lego uses 2, 5, 8, 9, 10, 16, 34, 35, 40, 52, 53,
     54, 58, 60.
+
+    Args:
+        ids: numbers of the views in the full list of their split, from 0.
     """
 
     def __init__(self, ids: list[int]) -> None:
