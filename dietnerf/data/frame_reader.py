@@ -8,15 +8,8 @@ from dietnerf.data.dataset import Split
 from dietnerf.data.error_collector import ErrorCollector
 from dietnerf.data.frames import Frame, warn_off_center
 from dietnerf.data.image_loading import ImageLoader, Size, cameras_of, size_of
-from dietnerf.data.images import (
-    ResizeAlpha,
-    read_header,
-)
-from dietnerf.data.memory import (
-    Downscale,
-    auto_downscale,
-    check_downscale,
-)
+from dietnerf.data.images import ResizeAlpha, read_header
+from dietnerf.data.memory import Downscale, auto_downscale, check_downscale
 from dietnerf.data.reader import AbstractReader, DatasetIndex
 
 
@@ -35,6 +28,8 @@ class AbstractFrameReader(AbstractReader):
         pixel_centers: rays pass through the centers of pixels, or else their upper left corners.
     """
 
+    folder: Path
+
     def __init__(
         self,
         downscale: Downscale,
@@ -51,8 +46,6 @@ class AbstractFrameReader(AbstractReader):
     def premultiplies(self) -> bool:
         """Whether colors are weighted by alpha."""
         return self.downscale > 1 and self.resize_alpha == "premultiplied"
-
-    folder: Path
 
     @abstractmethod
     def frames(self, split: Split, problems: ErrorCollector) -> list[Frame] | None:

@@ -17,10 +17,7 @@ from dietnerf.data.images import (
     shrink,
 )
 from dietnerf.data.maps import checked_size, read_depth, read_mask
-from dietnerf.data.memory import (
-    check_memory,
-    in_parallel,
-)
+from dietnerf.data.memory import check_memory, in_parallel
 from dietnerf.data.reader import DatasetIndex, view_names
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
