@@ -23,7 +23,7 @@ N_PER_RAY = 64
 STEP = 4.0 / N_PER_RAY
 
 
-class Scene:
+class Workload:
     """Random densities and colors on even samples, random gradients of what is rendered."""
 
     def __init__(self, device: str) -> None:
@@ -42,44 +42,46 @@ class Scene:
             torch.rand(N_RAYS, generator=draw).to(device),
         )
 
-    def step(self, render: Callable[["Scene"], tuple[Tensor, Tensor, Tensor]]) -> None:
+    def step(self, render: Callable[["Workload"], tuple[Tensor, Tensor, Tensor]]) -> None:
         torch.autograd.grad(render(self), (self.sigmas, self.rgbs), self.grads)
 
 
-def ours(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+def ours(workload: Workload) -> tuple[Tensor, Tensor, Tensor]:
     _, rgb, opacity, depth = composite(
-        scene.sigmas.flatten(),
-        scene.rgbs.flatten(0, 1),
-        scene.deltas.flatten(),
-        scene.ts.flatten(),
-        scene.ray_offsets,
+        workload.sigmas.flatten(),
+        workload.rgbs.flatten(0, 1),
+        workload.deltas.flatten(),
+        workload.ts.flatten(),
+        workload.ray_offsets,
     )
     return rgb, opacity, depth
 
 
-def raw2outputs(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+def raw2outputs(workload: Workload) -> tuple[Tensor, Tensor, Tensor]:
     """The arithmetic of the paper authors' function; its density is that before the relu."""
-    dists = torch.cat([scene.ts.diff(dim=-1), torch.full_like(scene.ts[:, :1], 1e10)], -1)
-    alpha = 1.0 - torch.exp(-torch.relu(scene.sigmas) * dists)
+    dists = torch.cat([workload.ts.diff(dim=-1), torch.full_like(workload.ts[:, :1], 1e10)], -1)
+    alpha = 1.0 - torch.exp(-torch.relu(workload.sigmas) * dists)
     ones = torch.ones((alpha.shape[0], 1), device=alpha.device)
     trans = torch.cumprod(torch.cat([ones, 1.0 - alpha + 1e-10], -1), -1)[:, :-1]
     weights = alpha * trans
-    rgb = torch.sum(weights[..., None] * scene.rgbs, -2)
-    return rgb, torch.sum(weights, -1), torch.sum(weights * scene.ts, -1)
+    rgb = torch.sum(weights[..., None] * workload.rgbs, -2)
+    return rgb, torch.sum(weights, -1), torch.sum(weights * workload.ts, -1)
 
 
-def nerfacc_dense() -> Callable[[Scene], tuple[Tensor, Tensor, Tensor]] | None:
+def nerfacc_dense() -> Callable[[Workload], tuple[Tensor, Tensor, Tensor]] | None:
     try:
         import nerfacc
     except ImportError:
         print("nerfacc is not installed: no baseline. `pip install nerfacc==0.5.3` adds it.")
         return None
 
-    def render(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
-        weights, _, _ = nerfacc.render_weight_from_density(scene.ts, scene.t_ends, scene.sigmas)
-        rgb = nerfacc.accumulate_along_rays(weights, scene.rgbs)
+    def render(workload: Workload) -> tuple[Tensor, Tensor, Tensor]:
+        weights, _, _ = nerfacc.render_weight_from_density(
+            workload.ts, workload.t_ends, workload.sigmas
+        )
+        rgb = nerfacc.accumulate_along_rays(weights, workload.rgbs)
         opacity = nerfacc.accumulate_along_rays(weights, None).squeeze(-1)
-        depth = nerfacc.accumulate_along_rays(weights, scene.ts[..., None]).squeeze(-1)
+        depth = nerfacc.accumulate_along_rays(weights, workload.ts[..., None]).squeeze(-1)
         return rgb, opacity, depth
 
     return render
@@ -87,12 +89,12 @@ def nerfacc_dense() -> Callable[[Scene], tuple[Tensor, Tensor, Tensor]] | None:
 
 def side(name: str, device: str) -> None:
     """One of the candidates, step by step, as its user would run it."""
-    scene = Scene(device)
+    workload = Workload(device)
     if name == "ours":
         keep_freed_memory()  # as train.py does
     render = RENDERS[name]()
     assert render is not None
-    serve(lambda: scene.step(render))
+    serve(lambda: workload.step(render))
 
 
 RENDERS = {"ours": lambda: ours, "raw2outputs": lambda: raw2outputs, "nerfacc": nerfacc_dense}
@@ -108,11 +110,11 @@ def main() -> None:
     if args.side:
         side(args.side, args.device)
 
-    scene = Scene(args.device)
+    workload = Workload(args.device)
     renders = {name: make() for name, make in RENDERS.items()}
     known = {name: render for name, render in renders.items() if render is not None}
     for name, render in known.items():
-        for got, expected in zip(render(scene), ours(scene), strict=True):
+        for got, expected in zip(render(workload), ours(workload), strict=True):
             # raw2outputs adds 1e-10 to every factor; sums of 64 differ in their last digits.
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=name)
     times = take_turns(

@@ -24,7 +24,7 @@ import torch
 from common import median_ratio, report, seconds_in_turns
 from op_cases import (
     Kernel,
-    Scene,
+    Workload,
     adam_step_kernels,
     error,
     hash_encode_kernels,
@@ -53,11 +53,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()  # as train.py does
-    scene = Scene(N_RAYS)
+    workload = Workload(N_RAYS)
     source, target = torch.ones(COPIED), torch.ones(COPIED)
     left, right = torch.rand(2, PRODUCT, PRODUCT)
     makers = (hash_encode_kernels, march_rays_kernels, render_hash_grid_kernels, adam_step_kernels)
-    for kernel in (kernel for make in makers for kernel in make(scene)):
+    for kernel in (kernel for make in makers for kernel in make(workload)):
         if args.only not in kernel.name:
             continue
         check(kernel)
@@ -88,7 +88,7 @@ def main() -> None:
             mbytes=round(kernel.n_bytes / 1e6, 3),
             mflops=round(n_flops / 1e6, 3),
             n_rays=N_RAYS,
-            n_samples=scene.n_samples,
+            n_samples=workload.n_samples,
         )
 
 

@@ -36,7 +36,7 @@ from common import ROOT, lego
 from gpu_rivals import find_nerfacc, nerfacc_runs
 from gpu_steps import Steps
 from gpu_tables import Row, line, tables
-from op_cases import Kernel, Scene
+from op_cases import Kernel, Workload
 
 from dietnerf.errors import UserError, exit_on_user_error
 
@@ -111,19 +111,19 @@ class Bench:
         return {"rate": rate / ceiling.scale, "unit": ceiling.unit, "way": way}
 
     def measure_ops(
-        self, part: str, n_samples: int, makers: Sequence[Callable[[Scene], list[Kernel]]]
+        self, part: str, n_samples: int, makers: Sequence[Callable[[Workload], list[Kernel]]]
     ) -> None:
         n_rays = round(n_samples / SAMPLES_PER_RAY)
-        scene = Scene(n_rays, self.device, half=self.device.type == "cuda", **self.sizes)
-        rivals = nerfacc_runs(self.nerfacc, scene) if self.nerfacc else {}
-        for kernel in (kernel for make in makers for kernel in make(scene)):
+        workload = Workload(n_rays, self.device, half=self.device.type == "cuda", **self.sizes)
+        rivals = nerfacc_runs(self.nerfacc, workload) if self.nerfacc else {}
+        for kernel in (kernel for make in makers for kernel in make(workload)):
             rival = rivals.get(kernel.name)
-            self.add(part, kernel.name, lambda k=kernel, r=rival: self._op(scene, k, r))
+            self.add(part, kernel.name, lambda k=kernel, r=rival: self._op(workload, k, r))
 
     def _op(
-        self, scene: Scene, kernel: Kernel, make_rival: Callable[[], op_cases.Run] | None
+        self, workload: Workload, kernel: Kernel, make_rival: Callable[[], op_cases.Run] | None
     ) -> Row:
-        row: Row = {"n_samples": scene.n_samples, "n_rays": scene.n_rays}
+        row: Row = {"n_samples": workload.n_samples, "n_rays": workload.n_rays}
         runs, makers = {"ms": kernel.run}, {"reference": lambda: kernel.reference}
         if make_rival is not None:
             makers["nerfacc"] = make_rival
@@ -137,16 +137,16 @@ class Bench:
                 row[f"{name}_failed"] = said(error)
         row |= {n: 1e3 * s for n, s in self.clock.medians(runs, self.rounds).items()}
         row |= {f"{n}_ratio": row[f"{n}_ms"] / row["ms"] for n in makers if f"{n}_ms" in runs}
-        return row | self._share(scene, kernel, row["ms"])
+        return row | self._share(workload, kernel, row["ms"])
 
-    def _share(self, scene: Scene, kernel: Kernel, ms: float) -> Row:
+    def _share(self, workload: Workload, kernel: Kernel, ms: float) -> Row:
         """What a kernel needs at least of each thing that is limited, and how near it comes."""
-        entry = "fp16" if scene.half else "fp32"
+        entry = "fp16" if workload.half else "fp32"
         floats, products = kernel.n_flops, kernel.n_network_flops
         amounts = {
             "memory": kernel.n_bytes,
-            "float32": floats if scene.half else floats + products,
-            "matrix fp16": products if scene.half else 0,
+            "float32": floats if workload.half else floats + products,
+            "matrix fp16": products if workload.half else 0,
             f"gathers {entry}": kernel.n_gathers,
             "adds fp32": kernel.n_adds,  # gradients are summed in float32
         }

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import torch
-from op_cases import Run, Scene, backward
+from op_cases import Run, Workload, backward
 from ray_cases import answers
 from torch import Tensor
 
@@ -25,21 +25,21 @@ def find_nerfacc(device: torch.device) -> ModuleType | None:
     return nerfacc
 
 
-def nerfacc_runs(nerfacc: ModuleType, scene: Scene) -> dict[str, Callable[[], Run]]:
+def nerfacc_runs(nerfacc: ModuleType, workload: Workload) -> dict[str, Callable[[], Run]]:
     """What nerfacc does instead of a kernel, by the kernel's name; made when it is called."""
     return {
-        "march_rays": lambda: sampling(nerfacc, scene),
-        "composite_forward": lambda: rendering(nerfacc, scene, *answers(scene)),
-        "composite_backward": lambda: rendering_backward(nerfacc, scene),
+        "march_rays": lambda: sampling(nerfacc, workload),
+        "composite_forward": lambda: rendering(nerfacc, workload, *answers(workload)),
+        "composite_backward": lambda: rendering_backward(nerfacc, workload),
     }
 
 
-def sampling(nerfacc: ModuleType, scene: Scene) -> Run:
+def sampling(nerfacc: ModuleType, workload: Workload) -> Run:
     """Ray index, start and end of each sample."""
-    rays, sampler = scene.rays, scene.sampler
+    rays, sampler = workload.rays, workload.sampler
     grid = nerfacc.OccGridEstimator(
         sampler.bounds.flatten().tolist(), resolution=sampler.resolution, levels=1
-    ).to(scene.device)
+    ).to(workload.device)
     grid.binaries = occupied_cells(sampler.occupied, sampler.resolution)
     return lambda: grid.sampling(
         rays.rays_o, rays.rays_d, t_min=rays.near, t_max=rays.far, render_step_size=sampler.step
@@ -53,9 +53,9 @@ def occupied_cells(bits: Tensor, resolution: int) -> Tensor:
     return cells.permute(0, 3, 2, 1).contiguous()
 
 
-def rendering(nerfacc: ModuleType, scene: Scene, sigmas: Tensor, rgbs: Tensor) -> Run:
+def rendering(nerfacc: ModuleType, workload: Workload, sigmas: Tensor, rgbs: Tensor) -> Run:
     """Color, opacity and depth, as those of `composite`."""
-    samples, n_rays, ray_indices = scene.samples, scene.n_rays, scene.samples.ray_indices
+    samples, n_rays, ray_indices = workload.samples, workload.n_rays, workload.samples.ray_indices
     starts, ends = samples.ts - samples.deltas / 2, samples.ts + samples.deltas / 2
     offsets, mids = samples.ray_offsets, samples.ts[:, None]
     packed = torch.stack([offsets[:-1], offsets.diff()], dim=-1)
@@ -71,6 +71,6 @@ def rendering(nerfacc: ModuleType, scene: Scene, sigmas: Tensor, rgbs: Tensor) -
     return run
 
 
-def rendering_backward(nerfacc: ModuleType, scene: Scene) -> Run:
-    sigmas, rgbs = answers(scene)
-    return backward(rendering(nerfacc, scene, sigmas, rgbs), [sigmas, rgbs])
+def rendering_backward(nerfacc: ModuleType, workload: Workload) -> Run:
+    sigmas, rgbs = answers(workload)
+    return backward(rendering(nerfacc, workload, sigmas, rgbs), [sigmas, rgbs])

@@ -59,7 +59,7 @@ class Kernel:
     n_adds: float = 0
 
 
-class Scene:
+class Workload:
     """A ball, marched through once; the table as after some training.
 
     Args:
@@ -122,14 +122,14 @@ def backward(forward: Run, inputs: Sequence[Tensor]) -> Run:
     return run
 
 
-def hash_encode_kernels(scene: Scene) -> list[Kernel]:
-    field, n = scene.field, scene.n_samples
-    positions, _ = unit_cube(scene.samples.positions, field.box, False)
-    args = (scene.table, positions, field.levels, field.level_weights)
+def hash_encode_kernels(workload: Workload) -> list[Kernel]:
+    field, n = workload.field, workload.n_samples
+    positions, _ = unit_cube(workload.samples.positions, field.box, False)
+    args = (workload.table, positions, field.levels, field.level_weights)
     # Positions in and features out, or their gradient in; the table is read, its gradient written.
-    n_bytes = n * (12 + 4 * scene.n_encoded) + scene.table_bytes
+    n_bytes = n * (12 + 4 * workload.n_encoded) + workload.table_bytes
     # The gradient costs what the value does: each corner's weight times the level's gradient.
-    n_flops = n * scene.encoding_flops
+    n_flops = n * workload.encoding_flops
 
     def ours() -> tuple[Tensor, ...]:
         return (hash_encode(*args),)
@@ -144,28 +144,28 @@ def hash_encode_kernels(scene: Scene) -> list[Kernel]:
             theirs,
             n_bytes,
             n_flops,
-            n_gathers=scene.n_corners,
+            n_gathers=workload.n_corners,
         ),
         Kernel(
             "hash_encode_backward",
-            backward(ours, [scene.table]),
-            backward(theirs, [scene.table]),
+            backward(ours, [workload.table]),
+            backward(theirs, [workload.table]),
             n_bytes,
             n_flops,
-            n_adds=scene.n_corners,
+            n_adds=workload.n_corners,
         ),
     ]
 
 
-def march_rays_kernels(scene: Scene) -> list[Kernel]:
-    rays, sampler, n_rays = scene.rays, scene.sampler, scene.n_rays
+def march_rays_kernels(workload: Workload) -> list[Kernel]:
+    rays, sampler, n_rays = workload.rays, workload.sampler, workload.n_rays
     grid = sampler.cells._replace(step=sampler.step)
-    args = (rays.rays_o, rays.rays_d, rays.near, rays.far, grid, scene.jitter)
+    args = (rays.rays_o, rays.rays_d, rays.near, rays.far, grid, workload.jitter)
     # A ray is 9 numbers in and an offset out, a sample 2 numbers out; the bits are read once.
-    n_bytes = n_rays * (36 + 8) + 8 * scene.n_samples + sampler.occupied.numel()
+    n_bytes = n_rays * (36 + 8) + 8 * workload.n_samples + sampler.occupied.numel()
     # A ray is clipped by 6 walls of 2 operations, 12 comparisons, and scaled by 9; a sample's place
     # takes 4, its cell 9. What leaping over empty cells takes depends on the grid: left out.
-    n_flops = 33 * n_rays + 13 * scene.n_samples
+    n_flops = 33 * n_rays + 13 * workload.n_samples
     # Samples at the edge of a cell may fall on either side: offsets are compared, not samples.
     return [
         Kernel(
@@ -178,27 +178,27 @@ def march_rays_kernels(scene: Scene) -> list[Kernel]:
     ]
 
 
-def render_hash_grid_kernels(scene: Scene) -> list[Kernel]:
-    samples, n = scene.samples, scene.n_samples
-    field = scene.field._along(scene.rays)
+def render_hash_grid_kernels(workload: Workload) -> list[Kernel]:
+    samples, n = workload.samples, workload.n_samples
+    field = workload.field._along(workload.rays)
     network = field.network.detach().requires_grad_()
-    field = field._replace(table=scene.table, network=network, is_unbounded=False)
+    field = field._replace(table=workload.table, network=network, is_unbounded=False)
     args = (field, samples.ts, samples.deltas, samples.ray_offsets)
 
     def ours() -> tuple[Tensor, ...]:
-        with scene.autocast():
+        with workload.autocast():
             return render_hash_grid(*args)
 
     def theirs() -> tuple[Tensor, ...]:
-        with scene.autocast():
+        with workload.autocast():
             return render_hash_grid_reference(*args, saves_samples=False)[:4]
 
     # A sample is 2 numbers in, its weight and its encoding out (backwards: all in); a ray 6 numbers
     # and its direction's features in, 5 and an offset out; the table is read, or its gradient
     # written.
     n_directions = field.directions.shape[1]
-    n_bytes = n * (12 + 4 * scene.n_encoded) + scene.n_rays * (24 + 4 * n_directions + 28)
-    n_bytes += scene.table_bytes
+    n_bytes = n * (12 + 4 * workload.n_encoded) + workload.n_rays * (24 + 4 * n_directions + 28)
+    n_bytes += workload.table_bytes
     # A weight of the networks multiplies and adds; density, alpha and compositing take some 20.
     # The backward recomputes the networks, as nothing of them is saved, and takes twice that for
     # the gradients of inputs and of weights.
@@ -209,53 +209,53 @@ def render_hash_grid_kernels(scene: Scene) -> list[Kernel]:
             ours,
             theirs,
             n_bytes,
-            n * (scene.encoding_flops + 20),
+            n * (workload.encoding_flops + 20),
             n_network_flops=n * network_flops,
-            n_gathers=scene.n_corners,
+            n_gathers=workload.n_corners,
         ),
         Kernel(
             "render_hash_grid_backward",
-            backward(lambda: ours()[1:3], [scene.table, network]),
-            backward(lambda: theirs()[1:3], [scene.table, network]),
+            backward(lambda: ours()[1:3], [workload.table, network]),
+            backward(lambda: theirs()[1:3], [workload.table, network]),
             n_bytes,
-            n * (scene.encoding_flops + 40),
+            n * (workload.encoding_flops + 40),
             n_network_flops=n * 3 * network_flops,
-            n_adds=scene.n_corners,
+            n_adds=workload.n_corners,
         ),
     ]
 
 
-def trace_hash_grid_kernels(scene: Scene) -> list[Kernel]:
-    cells = scene.sampler.cells
-    field = scene.field._along(scene.rays)
-    field = field._replace(table=scene.table.detach(), network=field.network.detach())
-    args = (field, scene.rays.near, scene.rays.far, cells)
-    still, _ = scene.sampler.sample(scene.rays, scene.field, None)
+def trace_hash_grid_kernels(workload: Workload) -> list[Kernel]:
+    cells = workload.sampler.cells
+    field = workload.field._along(workload.rays)
+    field = field._replace(table=workload.table.detach(), network=field.network.detach())
+    args = (field, workload.rays.near, workload.rays.far, cells)
+    still, _ = workload.sampler.sample(workload.rays, workload.field, None)
     with torch.no_grad():
-        weights = scene.field.render(still).weights
+        weights = workload.field.render(still).weights
     n = int((weights > 0).sum())  # the samples behind are not evaluated
     # A ray is 8 numbers and its direction's features in, 5 out; table and bits are read once.
-    n_bytes = scene.n_rays * (32 + 4 * field.directions.shape[1] + 20)
-    n_bytes += scene.table_bytes + cells.occupied.numel()
+    n_bytes = workload.n_rays * (32 + 4 * field.directions.shape[1] + 20)
+    n_bytes += workload.table_bytes + cells.occupied.numel()
     return [
         Kernel(
             "trace_hash_grid",
             lambda: trace_hash_grid(*args),
             lambda: trace_hash_grid_reference(*args),
             n_bytes,
-            33 * scene.n_rays + n * (13 + scene.encoding_flops + 20),
+            33 * workload.n_rays + n * (13 + workload.encoding_flops + 20),
             n_network_flops=n * 2 * field.network.numel(),
-            n_gathers=n * scene.n_levels * N_CORNERS,
+            n_gathers=n * workload.n_levels * N_CORNERS,
         )
     ]
 
 
-def adam_step_kernels(scene: Scene) -> list[Kernel]:
-    table = scene.field.table.detach()
-    is_touched = touched(scene)
+def adam_step_kernels(workload: Workload) -> list[Kernel]:
+    table = workload.field.table.detach()
+    is_touched = touched(workload)
     grad = torch.randn_like(table) * is_touched[:, None]
     rates = (0.9, 0.99, 1e-15)  # beta1, beta2, eps
-    rule = adam_rule(1, 1e-2, 0.9, 0.99).to(scene.device)
+    rule = adam_rule(1, 1e-2, 0.9, 0.99).to(workload.device)
 
     def stepping(step: Callable[..., None]) -> Run:
         state = (table.clone(), torch.zeros_like(table), torch.zeros_like(table))
@@ -284,10 +284,10 @@ def adam_step_kernels(scene: Scene) -> list[Kernel]:
     ]
 
 
-def touched(scene: Scene) -> Tensor:
+def touched(workload: Workload) -> Tensor:
     """Which entries of the table the samples see, those with a gradient: bool, (n_entries,)."""
-    field, table = scene.field, scene.field.table.detach().requires_grad_()
-    positions, _ = unit_cube(scene.samples.positions, field.box, False)
+    field, table = workload.field, workload.field.table.detach().requires_grad_()
+    positions, _ = unit_cube(workload.samples.positions, field.box, False)
     total = hash_encode(table, positions, field.levels, field.level_weights).sum()
     return (torch.autograd.grad(total, table)[0] != 0).any(dim=1)
 

@@ -1,7 +1,7 @@
 """The ops on samples along rays beside their references, counted as in op_cases.py."""
 
 import torch
-from op_cases import Kernel, Scene, backward
+from op_cases import Kernel, Workload, backward
 from torch import Tensor
 
 from dietnerf.ops import composite, distortion, sample_pdf, sample_stratified
@@ -13,16 +13,16 @@ from dietnerf.ops.sample_stratified import reference as sample_stratified_refere
 N_COARSE, N_FINE = 64, 128  # samples of a ray of the paper's
 
 
-def answers(scene: Scene) -> tuple[Tensor, Tensor]:
+def answers(workload: Workload) -> tuple[Tensor, Tensor]:
     """Densities and colors of the samples, always the same ones."""
-    draw = torch.Generator(scene.device).manual_seed(2)
-    found = torch.rand(4, scene.n_samples, generator=draw, device=scene.device)
+    draw = torch.Generator(workload.device).manual_seed(2)
+    found = torch.rand(4, workload.n_samples, generator=draw, device=workload.device)
     return found[0].requires_grad_(), found[1:].T.contiguous().requires_grad_()
 
 
-def composite_kernels(scene: Scene) -> list[Kernel]:
-    samples, n, n_rays = scene.samples, scene.n_samples, scene.n_rays
-    sigmas, rgbs = answers(scene)
+def composite_kernels(workload: Workload) -> list[Kernel]:
+    samples, n, n_rays = workload.samples, workload.n_samples, workload.n_rays
+    sigmas, rgbs = answers(workload)
     args = (sigmas, rgbs, samples.deltas, samples.ts, samples.ray_offsets)
 
     def ours() -> tuple[Tensor, ...]:
@@ -47,9 +47,9 @@ def composite_kernels(scene: Scene) -> list[Kernel]:
     ]
 
 
-def distortion_kernels(scene: Scene) -> list[Kernel]:
-    samples, n, n_rays = scene.samples, scene.n_samples, scene.n_rays
-    weights = (scene.rand(n) / 16).requires_grad_()
+def distortion_kernels(workload: Workload) -> list[Kernel]:
+    samples, n, n_rays = workload.samples, workload.n_samples, workload.n_rays
+    weights = (workload.rand(n) / 16).requires_grad_()
     args = (weights, samples.ts, samples.deltas, samples.ray_offsets)
     # A sample is 3 numbers in, backwards also its weight's gradient out; a ray an offset and a
     # number. Two sums, and what lies between and within.
@@ -71,14 +71,14 @@ def distortion_kernels(scene: Scene) -> list[Kernel]:
     ]
 
 
-def sample_pdf_kernels(scene: Scene) -> list[Kernel]:
+def sample_pdf_kernels(workload: Workload) -> list[Kernel]:
     """As the paper: 128 more samples where 64 found something, on as many rays as there are."""
-    n_rays, device = scene.n_rays, scene.device
+    n_rays, device = workload.n_rays, workload.device
     n = n_rays * N_COARSE
     offsets = torch.arange(0, n + 1, N_COARSE, device=device)
     edges = torch.linspace(2, 6, N_COARSE + 1, device=device)
     starts, ends = (e.repeat(n_rays) for e in (edges[:-1], edges[1:]))
-    weights, u = scene.rand(n).requires_grad_(), scene.rand(n_rays, N_FINE)
+    weights, u = workload.rand(n).requires_grad_(), workload.rand(n_rays, N_FINE)
     args = (starts, ends, weights, offsets, u)
     n_new = n_rays * N_FINE
     # An interval is 3 numbers in, a sample 1 in and 1 out, a ray its offset; backwards an
@@ -101,12 +101,14 @@ def sample_pdf_kernels(scene: Scene) -> list[Kernel]:
     ]
 
 
-def sample_stratified_kernels(scene: Scene) -> list[Kernel]:
-    n_rays, device = scene.n_rays, scene.device
+def sample_stratified_kernels(workload: Workload) -> list[Kernel]:
+    n_rays, device = workload.n_rays, workload.device
     n = n_rays * N_COARSE
     offsets = torch.arange(0, n + 1, N_COARSE, device=device)
-    near, far = (bound.clone().requires_grad_() for bound in (scene.rays.near, scene.rays.far))
-    jitter = scene.rand(n)
+    near, far = (
+        bound.clone().requires_grad_() for bound in (workload.rays.near, workload.rays.far)
+    )
+    jitter = workload.rand(n)
 
     def ours() -> tuple[Tensor, ...]:
         return (sample_stratified(near, far, offsets, jitter),)

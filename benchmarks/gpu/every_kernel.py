@@ -28,9 +28,9 @@ def main() -> None:
     is_cuda = torch.device(args.device).type == "cuda"
     n_rays = max(8, round(args.n_samples / SAMPLES_PER_RAY))
     sizes = NGP if args.n_samples >= LARGE and not args.small else TINY
-    scene = op_cases.Scene(n_rays, args.device, half=is_cuda, **sizes)
+    workload = op_cases.Workload(n_rays, args.device, half=is_cuda, **sizes)
     is_sound = True
-    for kernel in (kernel for make in (TILES if args.tiles else OPS) for kernel in make(scene)):
+    for kernel in (kernel for make in (TILES if args.tiles else OPS) for kernel in make(workload)):
         found = kernel.run()
         if is_cuda:
             torch.cuda.synchronize()

@@ -91,7 +91,7 @@ def test_bytes_of_the_optimizer_are_those_of_entries_that_are_seen(monkeypatch):
     import op_cases
 
     sizes = {"n_levels": 2, "log2_table_size": 8, "finest_resolution": 32, "width": 16}
-    few, many = (op_cases.Scene(n_rays, **sizes) for n_rays in (1, 400))
+    few, many = (op_cases.Workload(n_rays, **sizes) for n_rays in (1, 400))
     n_seen = [int(op_cases.touched(scene).sum()) for scene in (few, many)]
     assert 0 < n_seen[0] < n_seen[1] <= len(few.table)
     (a,), (b,) = map(op_cases.adam_step_kernels, (few, many))
