@@ -1,5 +1,8 @@
 """Tri-planes: a feature is a product of three, fits, and ends at its box."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -67,3 +70,19 @@ def test_it_learns_a_ball():
 def test_wrong_sizes_are_refused():
     with pytest.raises(UserError, match="finest_resolution 8"):
         TriPlanes(base_resolution=16, finest_resolution=8)
+
+
+NAMED = """
+from pathlib import Path
+from dietnerf.fields import AbstractField
+from dietnerf.registry import OptionReader
+from dietnerf.runs import checkpoints
+named = {"class_path": "dietnerf.research.TriPlanes", "init_args": {"n_levels": 2}}
+field = OptionReader(Path("x.ckpt")).value(named, AbstractField, "field").build()
+print(len(field.planes))
+"""
+
+
+def test_whatever_reads_checkpoints_knows_it():
+    done = subprocess.run([sys.executable, "-c", NAMED], capture_output=True, text=True)
+    assert done.stdout.strip() == "2", done.stderr
