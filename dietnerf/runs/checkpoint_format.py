@@ -5,7 +5,7 @@ from typing import Any
 import dietnerf
 from dietnerf.errors import UserError
 
-CHECKPOINT_FORMAT = 3  # raised whenever older checkpoints can no longer be read
+CHECKPOINT_FORMAT = 4  # raised whenever older checkpoints can no longer be read
 
 
 def check_format(checkpoint: dict[str, Any], name: str) -> None:
