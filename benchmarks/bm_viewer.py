@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from common import median_ratio, report
 
-from dietnerf.training import cli, viewer_callback
-from dietnerf.training.callbacks import Stopwatch
+from dietnerf.training import cli
+from dietnerf.training.callbacks import viewer
+from dietnerf.training.callbacks.progress import Stopwatch
 from dietnerf.viewer import Viewer
 from dietnerf.viewer.views import field_of_view, quaternion
 
@@ -96,7 +97,7 @@ def train(visit: str, steps: int) -> tuple[float, int]:
             if visit == "watched":
                 visitors.append(Visitor(self))
 
-    viewer_callback.Viewer = Visited  # type: ignore[misc]
+    viewer.Viewer = Visited  # type: ignore[misc]
     cli.Stopwatch = Clock  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
         options = ["--config", "quickstart", "--run", str(Path(folder) / "run")]

@@ -37,7 +37,7 @@ def check_training(words: list[str]) -> None:
     for section, (file, cls) in SECTIONS.items():
         known |= {f"--{section}.{name}" for name in _arguments(PACKAGE / file, cls)}
     known |= {*OF_LIGHTNING, "--return_predictions", "--trainer", "--model", "--data"}
-    known |= {*_added("training/cli.py"), *_added("training/scene_options.py")}
+    known |= {*_added("training/parser.py"), *_added("training/scene_options.py")}
     _check(words, known)
 
 

@@ -14,6 +14,7 @@ from dietnerf.registry import KINDS
 from dietnerf.sampling import AbstractSampler
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.specs import concrete_subclasses, constructor_hints
+from dietnerf.training.runs import LATEST
 
 BASES: dict[str, type] = {  # of the classes that an option can be of
     "reader": AbstractReader,
@@ -48,6 +49,39 @@ class Parser(LightningArgumentParser):
             r"- Expected a path but .*? either not accessible or invalid - ", "", sentence
         )
         raise UserError(_with_suggestion(KIND.sub(_kind, sentence)))
+
+
+def add_run_options(parser: LightningArgumentParser) -> None:
+    """The options beside those of model, data and trainer."""
+    parser.add_argument("--run", type=str, default=LATEST, help="folder of all results")
+    parser.add_argument(
+        "--save_every", type=int, default=5000, help="steps between checkpoints that are kept"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float | None,
+        default=None,
+        help="train for that long, instead of trainer.max_steps",
+    )
+    parser.add_argument(
+        "--use_semantic_loss",
+        type=bool,
+        default=True,
+        help="false takes the semantic loss out of any config",
+    )
+    parser.add_argument(
+        "--viewer",
+        type=bool,
+        default=False,
+        help="true shows the scene in a browser while it trains",
+    )
+    parser.add_argument("--viewer_port", type=int, default=8080)
+    parser.add_argument(
+        "--lpips_weights",
+        type=str | None,
+        default=None,
+        help="torchvision's VGG-16 weights for the LPIPS metric, if not in torch's cache",
+    )
 
 
 def _kind(found: re.Match[str]) -> str:

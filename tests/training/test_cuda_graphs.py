@@ -18,8 +18,9 @@ from dietnerf.renderer import render_image
 from dietnerf.runs.checkpoints import load_scene
 from dietnerf.sampling import Stratified, occupancy
 from dietnerf.schedules.base import Progress
-from dietnerf.training import cuda_graphs, divergence, steps
+from dietnerf.training import cuda_graphs, steps
 from dietnerf.training.adam import SkippingAdam
+from dietnerf.training.callbacks import divergence
 from dietnerf.training.cli import DietNeRFCLI
 from dietnerf.training.cuda_graphs import GraphedCallable, GraphedTrainingStep
 from dietnerf.training.datamodule import SceneDataModule

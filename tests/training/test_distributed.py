@@ -3,10 +3,7 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,33 +11,12 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.strategies import DDPStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dietnerf.errors import UserError
-from dietnerf.training.cli import main
-from dietnerf.training.distributed import all_gather, check_backend, own_shard
-from tests.helpers import FEW_STEPS, SMALL_FIELD, tiny_tower, weights
+from dietnerf.training.distributed import all_gather, own_shard
+from tests.helpers import tiny_tower, weights
+from tests.training.processes import RUN, TWO, call, start
 
-ROOT = Path(__file__).parents[2]
-RUN = [
-    *("--config", "quickstart"),
-    *("--data.reader.init_args.resolution", "24"),
-    *("--data.reader.init_args.n_test", "3"),
-    *SMALL_FIELD,
-    *FEW_STEPS,
-    *("--data.rays_per_step", "512"),
-    *("--trainer.max_steps", "150"),
-    *("--trainer.val_check_interval", "150"),
-    *("--save_every", "50"),
-    *("--trainer.accelerator", "cpu"),
-]
-SPOILT = """
-from dietnerf.losses import Photometric
-from dietnerf.training.cli import main
-Photometric.forward = lambda self, step: float("nan") * step.rendering.rgb.sum()
-main()
-"""
 # What two processes do, by one: the rays and the jitter of both, and the mean of their losses.
 BOTH = """
 from dataclasses import replace
@@ -68,7 +44,6 @@ SOMETIMES = (
     *("research.Reprojection", "research.RayEntropy", "research.OpacityEntropy"),
 )
 AVERAGE = {"decay": 0.9, "update_every_n_steps": 1, "use_buffers": False}
-TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
 class CompareReplicas(Callback):
@@ -80,28 +55,6 @@ class CompareReplicas(Callback):
         if trainer.is_global_zero:
             differing = [name for name in own if not torch.equal(first[name], second[name])]
             (Path(trainer.default_root_dir) / "differing.json").write_text(json.dumps(differing))
-
-
-def start(*words: str, network: str | None = None) -> subprocess.Popen[str]:
-    inside = [] if network is None else ["ip", "netns", "exec", network]
-    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DIETNERF_TRUSTED": "tests"}
-    if network is not None:
-        ours["GLOO_SOCKET_IFNAME"] = "eth7"
-    return subprocess.Popen(
-        [*inside, sys.executable, *words],
-        cwd=ROOT,
-        env={**os.environ, **ours},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def call(*words: str) -> str:
-    process = start(*words)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output[-2000:]
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -208,46 +161,6 @@ def test_a_run_goes_on_on_another_number_of_devices(runs: Path):
     assert content["global_step"] == 150
 
 
-@pytest.mark.parametrize("victim", ["first", "second"])
-def test_a_killed_process_ends_the_others_with_a_sentence(victim: str, tmp_path: Path):
-    run = tmp_path / "run"
-    endless = ["--trainer.max_steps", "100000", "--save_every", "20"]
-    process = start("train.py", "fit", *RUN, *endless, *TWO, "--run", str(run))
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints/000040.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    second = int(subprocess.check_output(["pgrep", "-P", str(process.pid)]).split()[-1])
-    os.kill(process.pid if victim == "first" else second, signal.SIGKILL)
-    output, _ = process.communicate(timeout=60)  # ends when both have closed it
-    assert "another process of this run is gone" in output
-    assert process.returncode != 0
-    assert torch.load(run / "checkpoints/000040.ckpt", weights_only=True)["global_step"] == 40
-
-
-def test_fewer_rays_than_devices_are_refused(tmp_path: Path):
-    few = ["--data.rays_per_step", "1", "--run", str(tmp_path / "run")]
-    process = start("train.py", "fit", *RUN, *TWO, *few)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "rays_per_step is 1, fewer than the 2 devices" in output
-    assert "Traceback" not in output
-
-
-def test_a_mistake_of_all_is_said_once(tmp_path: Path):
-    """Under torchrun, where each process finds it, and where training has begun already."""
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29513"]
-    few = ["--data.rays_per_step", "1", "--run", str(tmp_path / "few")]
-    output, _ = start(*torchrun, "--", "train.py", "fit", *RUN, *TWO, *few).communicate(timeout=120)
-    assert output.count("error: rays_per_step is 1") == 1
-    script = tmp_path / "spoilt.py"
-    script.write_text(SPOILT)
-    process = start(str(script), "fit", *RUN, *TWO, "--run", str(tmp_path / "spoilt"))
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert output.count("skipped because their numbers are not finite") == 1
-    assert "Traceback" not in output
-
-
 def test_fewer_views_than_devices_are_refused(runs: Path):
     few = ["--data.reader.init_args.n_test", "1", "--run", str(runs / "two")]
     process = start("train.py", "test", *few)
@@ -262,48 +175,6 @@ def test_one_view_validates_the_training_of_two(tmp_path: Path):
     short = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
     call("train.py", "fit", *RUN, *TWO, *one, *short, "--run", str(tmp_path / "run"))
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
-
-
-def test_unknown_strategies_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit):
-        main(["fit", *RUN, "--run", str(tmp_path / "run"), "--trainer.strategy", "ddpp"])
-    assert "there is no --trainer.strategy ddpp; use one of auto, ddp" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["fit", *RUN, "--run", str(tmp_path / "run"), "--trainer.accelerator", "gpuu"])
-    assert "invalid accelerator name: `accelerator='gpuu'`" in capsys.readouterr().err
-
-
-def test_gpus_without_nccl_are_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
-    gpus = [torch.device("cuda", i) for i in range(2)]
-    check_backend(DDPStrategy(parallel_devices=[torch.device("cpu")] * 2))
-    check_backend(DDPStrategy(parallel_devices=gpus, process_group_backend="gloo"))
-    with pytest.raises(UserError, match="by NCCL, which this torch was built without"):
-        check_backend(DDPStrategy(parallel_devices=gpus))
-
-
-def test_cpus_joined_by_nccl_are_refused():
-    cpus = [torch.device("cpu")] * 2
-    with pytest.raises(UserError, match="nccl joins GPUs alone"):
-        check_backend(DDPStrategy(parallel_devices=cpus, process_group_backend="nccl"))
-
-
-def test_a_machine_that_cannot_see_the_data_ends_all(tmp_path: Path):
-    missing = "{class_path: dietnerf.data.Blender, init_args: {root: nowhere}}"
-    several = ["--trainer.num_nodes", "2", "--trainer.devices", "1", *TWO[2:]]
-    agents = []
-    for rank, reader in enumerate([[], ["--data.reader", missing]]):
-        torchrun = [
-            *("-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank)),
-            *("--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", "29512"),
-        ]
-        train = ["train.py", "fit", *RUN, *several, *reader, "--run", str(tmp_path / "run")]
-        agents.append(start(*torchrun, "--", *train))
-    for agent in agents:
-        output, _ = agent.communicate(timeout=60)
-        assert agent.returncode != 0
-        assert "error: process 1: " in output and "nowhere" in output
-    assert not (tmp_path / "run/checkpoints").exists()
 
 
 def test_one_process_takes_everything():

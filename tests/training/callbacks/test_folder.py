@@ -14,9 +14,9 @@ from dietnerf.export import render
 from dietnerf.training import cli
 from tests.helpers import SMALL_RUN, fit, refused
 from tests.test_locks import held_elsewhere
-from tests.training.test_saving import in_step
+from tests.training.callbacks.test_stopping import in_step
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUIET = ["--trainer.enable_progress_bar", "false"]
 
 

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dietnerf.fields import HashGrid
 from dietnerf.losses import Photometric
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
-from dietnerf.training import divergence
-from dietnerf.training.divergence import fault_of, is_collapsed
+from dietnerf.training.callbacks import divergence
+from dietnerf.training.callbacks.divergence import fault_of, is_collapsed
 from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.system import DietNeRF
 from tests.helpers import fit

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dietnerf.training import viewer_callback
-from dietnerf.training.viewer_callback import LiveViewer
+from dietnerf.training.callbacks import viewer
+from dietnerf.training.callbacks.viewer import LiveViewer
 from dietnerf.viewer import Viewer
 from tests.browser import free_port, wait_for
 from tests.helpers import fit, weights
@@ -31,7 +31,7 @@ class Visit:
                 visit.viewer, visit.client = self, Client(self.cameras)
                 self._welcome(visit.client)
 
-        monkeypatch.setattr(viewer_callback, "Viewer", Visited)
+        monkeypatch.setattr(viewer, "Viewer", Visited)
 
     def leave(self) -> None:
         self.viewer._part(self.client)
@@ -45,7 +45,7 @@ def test_a_watched_run_shows_pictures_and_ends_with_the_same_weights(
     finished_run: Path, tmp_path: Path, monkeypatch, capsys
 ):
     visit = Visit(monkeypatch)
-    monkeypatch.setattr(viewer_callback, "SHARE", 10.0)  # a picture after every step
+    monkeypatch.setattr(viewer, "SHARE", 10.0)  # a picture after every step
     watched(tmp_path)
     assert "while it trains" in capsys.readouterr().out
     pictures = visit.client.pictures
@@ -77,7 +77,7 @@ def attackers_of(viewer: Viewer) -> list[hostile.ClientConnection]:
 def test_a_run_that_is_attacked_ends_with_the_same_weights(
     finished_run: Path, tmp_path: Path, monkeypatch, capfd
 ):
-    monkeypatch.setattr(viewer_callback, "SHARE", 10.0)  # a picture after every step
+    monkeypatch.setattr(viewer, "SHARE", 10.0)  # a picture after every step
     step, attackers = LiveViewer.on_train_batch_start, []
 
     def attack(callback: LiveViewer, *args: object) -> None:
@@ -111,7 +111,7 @@ def test_a_viewer_that_fails_does_not_end_the_run(
 def test_the_curves_are_those_of_the_log(tmp_path: Path, monkeypatch):
     recorded = []
     monkeypatch.setattr(
-        viewer_callback.Progress,
+        viewer.Progress,
         "record",
         lambda self, *point: recorded.append(point),
         raising=True,
@@ -124,15 +124,15 @@ def test_the_curves_are_those_of_the_log(tmp_path: Path, monkeypatch):
 def test_a_pause_lasts_until_the_last_visitor_leaves(tmp_path: Path, monkeypatch):
     visit = Visit(monkeypatch)
     began = threading.Event()
-    draw = viewer_callback.Progress.draw
+    draw = viewer.Progress.draw
 
-    def pause(progress: viewer_callback.Progress) -> None:
+    def pause(progress: viewer.Progress) -> None:
         draw(progress)
         if not began.is_set():
             progress._pause(None)
             began.set()
 
-    monkeypatch.setattr(viewer_callback.Progress, "draw", pause)
+    monkeypatch.setattr(viewer.Progress, "draw", pause)
     seconds = []
 
     def leave_later() -> None:
@@ -166,7 +166,7 @@ def test_a_taken_port_ends_the_command_before_it_trains(tmp_path: Path, capsys):
 def test_the_share_of_time_is_kept(monkeypatch):
     """With steps of 10 ms and pictures of 50 ms, whatever a visitor wants."""
     clock = [0.0]
-    monkeypatch.setattr(viewer_callback.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(viewer.time, "perf_counter", lambda: clock[0])
 
     class Slow:
         is_watched = True

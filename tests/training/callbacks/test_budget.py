@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
-from dietnerf.training import budget, callbacks, cli
+from dietnerf.training import cli
+from dietnerf.training.callbacks import budget, progress
 from dietnerf.training.system import DietNeRF
 from tests.helpers import SMALL_RUN, refused
 
@@ -32,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         clock.now += 0.1 if step < 100 else 0.05
 
     monkeypatch.setattr(DietNeRF, "take_step", timed)
-    monkeypatch.setattr(callbacks.time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(progress.time, "perf_counter", clock.perf_counter)
     return clock
 
 

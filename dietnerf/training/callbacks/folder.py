@@ -9,7 +9,7 @@ from pytorch_lightning.accelerators.xla import XLAAccelerator
 from pytorch_lightning.callbacks import Callback
 
 from dietnerf.locks import FolderLock
-from dietnerf.training.saving import SaveConfig
+from dietnerf.training.callbacks.saving import SaveConfig
 from dietnerf.training.steps import is_logged
 
 WRITING = ("fit", "test", "predict")  # subcommands whose results two processes would mix

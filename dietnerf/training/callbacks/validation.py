@@ -1,0 +1,93 @@
+"""What loggers show of validations: images, histograms, and the final scores."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from dietnerf.renderer import render_rays
+from dietnerf.training.callbacks.images import comparison, log_picture
+from dietnerf.training.system import DietNeRF
+from dietnerf.training.view_dataset import View
+from dietnerf.visualize import captioned, to_uint8
+
+HISTOGRAM_RAYS = 2048  # of a view, spread over it
+
+
+class ValidationPictures(Callback):
+    """Shows, in TensorBoard or another logger that takes pictures, the first validation view beside
+    its photograph, depth and opacity, how the colors of its rays are shared out over samples, and
+    what the losses of the scene last looked at."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DietNeRF)
+        for judge in pl_module.objective.regularizers:
+            if judge.debug_image is not None:
+                found = ", ".join(f"{name} {float(x):.4g}" for name, x in judge.scalars.items())
+                pixels = captioned(to_uint8(judge.debug_image).cpu(), found)
+                log_picture(trainer, f"train/{judge.name}", pixels)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx > 0 or not trainer.is_global_zero:
+            return
+        log_picture(trainer, "val/photograph_rendering_depth_opacity", comparison(outputs))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            assert isinstance(pl_module, DietNeRF)
+            weights = weights_along_rays(pl_module, outputs.view)
+            if len(weights) > 0:  # nothing is seen of an empty field
+                trainer.logger.experiment.add_histogram(
+                    "val/weights_along_rays", weights, trainer.global_step
+                )
+
+
+@torch.no_grad()
+def weights_along_rays(system: DietNeRF, view: View) -> Tensor:
+    """Shares that single samples have in the colors of a view's rays, on the CPU, of those above
+    1/1000: near one where surfaces are hard, small where all is fog."""
+    n_pixels = view.cameras.width * view.cameras.height
+    pixels = torch.linspace(0, n_pixels - 1, min(n_pixels, HISTOGRAM_RAYS)).long()
+    rays = view.cameras.image_rays(0, pixels).to(system.device)
+    rendering, _ = render_rays(rays, system.field, system.sampler, view.background, None)
+    weights = rendering.weights.float().cpu()
+    return weights[weights > 1e-3]
+
+
+class FinalMetrics(Callback):
+    """Logs the hyper-parameters with the scores that training ended with."""
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        final = {
+            f"final/{name}": float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name in ("train/psnr", "train/loss", "val/psnr")
+        }
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.log_hyperparams(self._chosen(trainer, pl_module), final)
+        elif trainer.logger is not None:
+            trainer.logger.log_hyperparams(self._chosen(trainer, pl_module))
+            trainer.logger.log_metrics(final, trainer.global_step)
+
+    @staticmethod
+    def _chosen(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What distinguishes runs, losses by their names: columns of a table."""
+        assert isinstance(pl_module, DietNeRF) and pl_module.camera_set is not None
+        chosen = {k: v for k, v in pl_module.hparams.items() if k != "_instantiator"}
+        options = chosen.pop("losses", None) or []
+        losses = {type(m).__name__: o for m, o in zip(pl_module.losses, options, strict=False)}
+        facts = {
+            "seed": pl_module.history.seed,
+            "reader": type(trainer.datamodule.reader).__name__,  # type: ignore[attr-defined]
+            "n_views": len(pl_module.camera_set.view_ids["train"]),
+        }
+        return {**facts, "losses": losses, **chosen}
