@@ -42,7 +42,11 @@ def sampling(nerfacc: ModuleType, workload: Workload) -> Run:
     ).to(workload.device)
     grid.binaries = occupied_cells(sampler.occupied, sampler.resolution)
     return lambda: grid.sampling(
-        rays.rays_o, rays.rays_d, t_min=rays.near, t_max=rays.far, render_step_size=sampler.step
+        rays.rays_o,
+        rays.rays_d,
+        t_min=rays.near,
+        t_max=rays.far,
+        render_step_size=sampler.step_size,
     )
 
 

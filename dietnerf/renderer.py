@@ -104,8 +104,8 @@ def _rendered(
     try:
         numbers = torch.arange(pixels.start, pixels.stop, device=cameras.c2w.device)
         rays = cameras.image_rays(index, numbers).to(background.device)
-        if sampler.cells is not None and _can_trace(field, sampler, background.device):
-            return field.trace(rays, sampler.cells).over(background)
+        if sampler.grid is not None and _can_trace(field, sampler, background.device):
+            return field.trace(rays, sampler.grid).over(background)
         rendering, _ = render_rays(rays, field, sampler, background)
         return replace(rendering, weights=rendering.weights[:0], samples=None)
     except (RuntimeError, MemoryError) as error:
@@ -115,4 +115,4 @@ def _rendered(
 
 
 def _can_trace(field: AbstractField, sampler: AbstractSampler, device: torch.device) -> bool:
-    return sampler.cells is not None and field.can_trace(device)
+    return sampler.grid is not None and field.can_trace(device)

@@ -25,6 +25,7 @@ LAYERS = {
     "commands": 0,
     "machine": 0,
     "specs": 0,
+    "synchronization": 0,
     "arguments": 1,
     "chunks": 1,
     "files": 1,

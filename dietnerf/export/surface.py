@@ -107,7 +107,7 @@ def opacities(
     found = torch.zeros(grid.shape)
     for i in range(grid.shape[0]):
         points, slab = grid.slab(i), found[i].view(-1)
-        is_open = scene.sampler.may_hold(points.to(scene.device)).cpu()
+        is_open = scene.sampler.is_occupied(points.to(scene.device)).cpu()
         open_ids = is_open.nonzero().squeeze(-1)
         for ids in open_ids.split(POINTS_AT_ONCE):
             ids = ids[sight.reaches(points[ids], behind).any(dim=0)]

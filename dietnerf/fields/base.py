@@ -84,8 +84,8 @@ class AbstractField(nn.Module, ABC):
         """Whether `trace` is there, on a device."""
         return False
 
-    def trace(self, rays: Rays, cells: OccupancyGrid) -> Rendering:
-        """Volume rendering of what lies in occupied cells, without samples, background and
+    def trace(self, rays: Rays, grid: OccupancyGrid) -> Rendering:
+        """Volume rendering of the occupied cells of a grid, without samples, background and
         gradients."""
         raise NotImplementedError(f"{type(self).__name__} cannot trace rays")
 

@@ -136,8 +136,8 @@ class HashGrid(AbstractField):
         return is_compiled("trace_hash_grid", device) and self._is_fused(device)
 
     @torch.no_grad()
-    def trace(self, rays: Rays, cells: OccupancyGrid) -> Rendering:
-        rgb, opacity, depth = trace_hash_grid(self._along(rays), rays.near, rays.far, cells)
+    def trace(self, rays: Rays, grid: OccupancyGrid) -> Rendering:
+        rgb, opacity, depth = trace_hash_grid(self._along(rays), rays.near, rays.far, grid)
         return Rendering(rgb, opacity, depth, depth.new_empty(0))
 
     def _along(self, rays: Rays) -> HashGridArgs:

@@ -51,12 +51,12 @@ class AbstractSampler(nn.Module, ABC):
         """How many samples a ray has, at most or as a rule: what a chunk of rays is measured by."""
 
     @property
-    def cells(self) -> OccupancyGrid | None:
+    def grid(self) -> OccupancyGrid | None:
         """The grid in whose occupied cells it places samples without jitter, where that is all that
         it does."""
         return None
 
-    def may_hold(self, points: Tensor) -> Tensor:
+    def is_occupied(self, points: Tensor) -> Tensor:
         """Whether anything can be seen at points (n, 3) at all, bool, (n,): where it takes no
         samples, the density counts for nothing."""
         return torch.ones(len(points), dtype=torch.bool, device=points.device)

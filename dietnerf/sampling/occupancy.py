@@ -7,27 +7,25 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.fields.base import AbstractField
-from dietnerf.geometry.bounds import bounds_of, check_bounds, count_views, seen_by_enough
+from dietnerf.geometry.bounds import bounds_of, check_bounds
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import OccupancyGrid, march_rays
 from dietnerf.sampling.base import AbstractSampler, draw_uniform
-
-# Which cells an update asks after warm-up: of all, so that an emptied one can come back (after 128
-# updates on average), and of the occupied ones, so that what the field clears is dropped soon. With
-# 128^3 cells of which 5 % are occupied that is 30,000 points, about as many as a training step has
-# samples, but without a backward pass and only every `update_every` steps.
-SHARE_OF_ALL = 1 / 128
-OCCUPIED_EVERY = 8
-SYNC_FREE_DEVICES = ("cpu",)  # devices that answer at once how many are occupied
-MOST_OCCUPIED = 1 / 32  # elsewhere the share of all cells that there is room for
+from dietnerf.sampling.grid_cells import (
+    bits_at,
+    cells_in_view,
+    cells_to_update,
+    fraction_of_bits,
+    pack_bits,
+    random_points,
+)
 
 MAX_STEPS = 2**16  # march_rays counts them in float32, on up to 2^7 times the diagonal
 TOO_MANY = "samples are more than can be indexed"  # what march_rays says
 WARMUP_UPDATES = 4  # which look up every cell once
 PROBES_PER_CHUNK = 2**15
 NEVER_PROBED = -math.inf  # below every thickness, and far from zero
-GATHER_BITS = sum(1 << (56 - 7 * i) for i in range(8))  # a factor that moves bit 8 i to 56 + i
 
 
 class Occupancy(AbstractSampler):
@@ -124,38 +122,42 @@ class Occupancy(AbstractSampler):
         )
         self.register_buffer("is_seen", torch.ones(n_levels, n_cells, dtype=torch.bool), False)
         self._samples_per_ray = float(n_steps)
-        self._step: float | None = None  # kept here, as reading the bounds would wait for a GPU
+        self._step_size: float | None = (
+            None  # kept here, as reading the bounds would wait for a GPU
+        )
 
     @property
     def n_samples(self) -> int:
         return max(1, round(self._samples_per_ray))
 
     @property
-    def step(self) -> float:
+    def step_size(self) -> float:
         """The length of a step in training, scene units."""
-        if self._step is None:
+        if self._step_size is None:
             if self.bounds.isnan().any():
                 raise ValueError("Occupancy: prepare() must come before sample() and update()")
-            self._step = float((self.bounds[1] - self.bounds[0]).norm()) / self.n_steps
-        return self._step
+            self._step_size = float((self.bounds[1] - self.bounds[0]).norm()) / self.n_steps
+        return self._step_size
 
     @property
-    def _eval_step(self) -> float:
-        return self.step * self.n_steps / self.n_eval_steps
+    def _eval_step_size(self) -> float:
+        return self.step_size * self.n_steps / self.n_eval_steps
 
     @property
-    def cells(self) -> OccupancyGrid:
-        return self._grid(self._eval_step)
+    def grid(self) -> OccupancyGrid:
+        return self._grid_of(self._eval_step_size)
 
-    def _grid(self, step: float) -> OccupancyGrid:
-        return OccupancyGrid(self.bounds, self.occupied, self.resolution, step, self.cone_angle)
+    def _grid_of(self, step_size: float) -> OccupancyGrid:
+        return OccupancyGrid(
+            self.bounds, self.occupied, self.resolution, step_size, self.cone_angle
+        )
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self._samples_per_ray, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         self._samples_per_ray = float(state)
-        self._step = None  # the bounds are loaded with it
+        self._step_size = None  # the bounds are loaded with it
 
     def prepare(self, cameras: Cameras, field: AbstractField) -> None:
         if self.chosen_bounds is not None:
@@ -164,21 +166,13 @@ class Occupancy(AbstractSampler):
         else:
             bounds = bounds_of(cameras) if field.bounds is None else field.bounds
         self.bounds.copy_(bounds)
-        self._step = None
+        self._step_size = None
         if self.min_view_fraction > 0:
             for level in range(len(self.is_seen)):
-                self.is_seen[level] = self._seen(cameras, level)
-            self.occupied.copy_(pack_bits(self._is_occupied()))
-
-    def _seen(self, cameras: Cameras, level: int) -> Tensor:
-        """Which cells of a level enough cameras see, (resolution^3,)."""
-        middle, half = self.bounds.mean(dim=0), (self.bounds[1] - self.bounds[0]) / 2
-        box = torch.stack([middle - 2**level * half, middle + 2**level * half])
-        counts = count_views(box.cpu(), cameras, self.resolution // 2)  # blocks of 2^3 will do
-        is_seen = seen_by_enough(counts, self.min_view_fraction, len(cameras))
-        for axis in range(3):
-            is_seen = is_seen.repeat_interleave(2, dim=axis)
-        return is_seen.permute(2, 1, 0).flatten()
+                self.is_seen[level] = cells_in_view(
+                    cameras, self.bounds, level, self.resolution, self.min_view_fraction
+                )
+            self.occupied.copy_(pack_bits(self._occupied_cells()))
 
     def sample(
         self,
@@ -188,9 +182,9 @@ class Occupancy(AbstractSampler):
         capacity: int | None = None,
     ) -> tuple[Samples, Rendering | None]:
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
-        step = self.step if jitter is not None else self._eval_step
+        step_size = self.step_size if jitter is not None else self._eval_step_size
         capacity = None if generator is None else capacity
-        ts, deltas, ray_offsets, n_wanted = self._march(rays, step, jitter, capacity)
+        ts, deltas, ray_offsets, n_wanted = self._march(rays, step_size, jitter, capacity)
         if generator is not None and capacity is None and len(rays) > 0:
             self.note_samples(len(ts), len(rays))
         if capacity is None:
@@ -201,30 +195,19 @@ class Occupancy(AbstractSampler):
         """Learn how many samples a ray has from those of random rays."""
         self._samples_per_ray += 0.1 * (n_samples / n_rays - self._samples_per_ray)
 
-    def may_hold(self, points: Tensor) -> Tensor:
-        middle, half = self.bounds.mean(dim=0), (self.bounds[1] - self.bounds[0]) / 2
-        places = (points - middle) / half
-        levels = places.abs().amax(dim=-1).log2().ceil().clamp(min=0).long()
-        n = self.resolution
-        shares = (places / 2.0 ** levels[:, None] + 1) / 2
-        x, y, z = (shares * n).long().clamp(0, n - 1).unbind(-1)
-        cells = x + n * (y + n * z)
-        is_inside = levels < len(self.occupied)
-        eights = self.occupied[levels.where(is_inside, 0), cells // 8]
-        return is_inside & ((eights >> (cells % 8).to(torch.uint8)) & 1).bool()
+    def is_occupied(self, points: Tensor) -> Tensor:
+        return bits_at(points, self.occupied, self.bounds, self.resolution)
 
     def scalars(self) -> dict[str, Tensor]:
         """`occupied`: the share of all cells."""
-        n_bits = torch.tensor([i.bit_count() for i in range(256)], device=self.occupied.device)
-        return {"occupied": n_bits[self.occupied.int()].float().mean() / 8}
+        return {"occupied": fraction_of_bits(self.occupied)}
 
     def _march(
-        self, rays: Rays, step: float, jitter: Tensor | None, capacity: int | None
+        self, rays: Rays, step_size: float, jitter: Tensor | None, capacity: int | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        grid = self._grid_of(step_size)
         try:
-            return march_rays(
-                rays.rays_o, rays.rays_d, rays.near, rays.far, self._grid(step), jitter, capacity
-            )
+            return march_rays(rays.rays_o, rays.rays_d, rays.near, rays.far, grid, jitter, capacity)
         except RuntimeError as error:
             if TOO_MANY not in str(error):
                 raise
@@ -242,13 +225,16 @@ class Occupancy(AbstractSampler):
         if step % every != 0:
             return
         is_warm = step >= self.warmup_steps
-        cells = self._draw(generator) if is_warm else self._next_of_all(step // every)
+        if is_warm:
+            cells = cells_to_update(self._occupied_cells().view(-1), generator)
+        else:
+            cells = self._next_of_all(step // every)
         flat = self.thickness.view(-1)
         flat[cells] *= self.decay
         for some in cells.split(PROBES_PER_CHUNK):
             # A cell may have been drawn twice.
             flat.scatter_reduce_(0, some, self._probe(some, field, generator), "amax")
-        self.occupied.copy_(pack_bits(self._is_occupied()))
+        self.occupied.copy_(pack_bits(self._occupied_cells()))
 
     def _next_of_all(self, update: int) -> Tensor:
         """Every n-th cell, another set at each of the n updates of the warm-up."""
@@ -256,59 +242,17 @@ class Occupancy(AbstractSampler):
             update, self.thickness.numel(), WARMUP_UPDATES, device=self.thickness.device
         )
 
-    def _draw(self, generator: torch.Generator) -> Tensor:
-        """Random cells of all, and every n-th of the occupied ones from a random one on."""
-        n_cells, device = self.thickness.numel(), self.thickness.device
-
-        def draw(below: int, n: int) -> Tensor:
-            return torch.randint(below, (n,), generator=generator, device=device)
-
-        of_all = draw(n_cells, math.ceil(SHARE_OF_ALL * n_cells))
-        if device.type not in SYNC_FREE_DEVICES:
-            share = torch.rand(1, generator=generator, device=device)
-            return torch.cat([of_all, self._occupied_or(of_all[:1], share)])
-        occupied = self._is_occupied().view(-1).nonzero().squeeze(1)
-        first = int(draw(OCCUPIED_EVERY, 1))
-        return torch.cat([of_all, occupied[first::OCCUPIED_EVERY]])
-
-    def _occupied_or(self, other: Tensor, first: Tensor) -> Tensor:
-        """Every n-th of the occupied cells, n at least `OCCUPIED_EVERY` and so large that there is
-        room for them; what is left of that room holds the `other` cell, (1,).
-
-        Args:
-            first: where among the first n it begins, (1,) in [0, 1).
-        """
-        counts = self._is_occupied().view(-1).cumsum(0)
-        n_places = math.ceil(MOST_OCCUPIED * len(counts))
-        every = ((counts[-1] + n_places - 1) // n_places).clamp(min=OCCUPIED_EVERY)
-        places = torch.arange(n_places, device=counts.device)
-        numbers = (first * every).long() + 1 + every * places  # counted from 1
-        return torch.where(numbers <= counts[-1], torch.searchsorted(counts, numbers), other)
-
-    def _is_occupied(self) -> Tensor:
-        """(n_levels, resolution^3)."""
+    def _occupied_cells(self) -> Tensor:
+        """Before packing, bool, (n_levels, resolution^3)."""
         mean = self.thickness.clamp(min=0).mean()
         return (self.thickness.abs() > mean.clamp(max=self.threshold)) & self.is_seen
 
     def _probe(self, cells: Tensor, field: AbstractField, generator: torch.Generator) -> Tensor:
         """Optical thickness of a step at one random point in each cell, (n_cells,)."""
-        n = self.resolution
-        levels = cells // n**3
-        corners = torch.stack([cells % n, cells // n % n, cells // n**2 % n], dim=-1)
-        inside = torch.rand(corners.shape, generator=generator, device=cells.device)
-        scales = 2.0**levels
-        from_center = ((corners + inside) / n - 0.5) * scales[:, None]
-        low, high = self.bounds
-        points = (low + high) / 2 + from_center * (high - low)
-        steps = self.step * (scales if self.cone_angle > 0 else torch.ones_like(scales))
+        points, scales = random_points(cells, self.bounds, self.resolution, generator)
+        steps = self.step_size * (scales if self.cone_angle > 0 else torch.ones_like(scales))
         thickness = field.occupancy_density(Samples.at(points, steps)).float() * steps
         return thickness.nan_to_num()  # one that is none would empty the whole grid
-
-
-def pack_bits(mask: Tensor) -> Tensor:
-    """Bool (n_levels, n_cells) -> uint8 (n_levels, n_cells / 8), the first cell the lowest bit."""
-    eights = mask.view(torch.int64)  # on a little-endian machine cell i is bit 8 i
-    return (eights * GATHER_BITS >> 56).to(torch.uint8)
 
 
 def _checked_box(bounds: list[float]) -> Tensor:

@@ -17,7 +17,7 @@ from dietnerf.sampling.base import AbstractSampler, draw_uniform
 from dietnerf.sampling.stratified import MOST_SAMPLES
 
 FIRST_LOGIT = -1.0  # of the density before training: a ray through the box loses half of its light
-SHARE_OF_ALL = 0.01  # of the samples, spread over the whole ray whatever the grid says
+UNIFORM_FRACTION = 0.01  # of the samples, spread over the whole ray whatever the grid says
 LEAST_NEAR = 1e-3  # as a share of far: distances are divided by their logarithm
 
 
@@ -126,7 +126,7 @@ class Proposal(AbstractSampler):
         return sample_pdf(
             edges[:, :-1].flatten(),
             edges[:, 1:].flatten(),
-            (weights + SHARE_OF_ALL / n_intervals).flatten(),
+            (weights + UNIFORM_FRACTION / n_intervals).flatten(),
             torch.arange(0, n_rays * n_intervals + 1, n_intervals, device=edges.device),
             (torch.arange(n_ends, device=edges.device) + share) / n_ends,
         )

@@ -192,9 +192,9 @@ def test_pictures_are_made_by_it(
     expected = render_image(scene.cameras, 1, field, sampler, torch.ones(3))
     n_traced = []
 
-    def counting(rays, cells):
+    def counting(rays, grid):
         n_traced.append(len(rays))
-        return HashGrid.trace(field, rays, cells)
+        return HashGrid.trace(field, rays, grid)
 
     monkeypatch.setattr(field, "trace", counting)
     if device == "cpu":

@@ -16,7 +16,6 @@ from dietnerf.losses import (
 from dietnerf.renderer import render_rays
 from dietnerf.research import OpacityEntropy, RayEntropy
 from dietnerf.sampling import Occupancy, Stratified, occupancy
-from dietnerf.sampling.occupancy import pack_bits
 from tests.helpers import Ball, inward_rays
 
 BOX = [-1.5, -1.5, -1.5, 1.5, 1.5, 1.5]
@@ -68,16 +67,16 @@ def test_finds_a_ball_and_renders_it_like_dense_samples(kind, device: str):
 def test_it_holds_what_it_samples_and_nothing_else(n_levels):
     field, rays = Ball(), inward_rays(300)
     sampler = prepared(field, n_levels=n_levels)
-    assert sampler.may_hold(2.9 * torch.eye(3)).tolist() == [n_levels > 1] * 3
+    assert sampler.is_occupied(2.9 * torch.eye(3)).tolist() == [n_levels > 1] * 3
     train(sampler, field, range(64))
     samples, _ = sampler.sample(rays, field, None)
     # The step at a cell's edge may round into the next one.
-    assert sampler.may_hold(samples.positions).float().mean() > 0.99
+    assert sampler.is_occupied(samples.positions).float().mean() > 0.99
     everywhere = 3 * torch.rand(10_000, 3) - 1.5
-    held = sampler.may_hold(everywhere)
+    held = sampler.is_occupied(everywhere)
     assert (everywhere[held].norm(dim=-1) < 1 + 3 * 3**0.5 / 32).all()
     assert held.float().mean() == pytest.approx(4 / 3 * 3.14159 / 27, rel=0.3)
-    assert not sampler.may_hold(torch.full((1, 3), 1e3)).any()
+    assert not sampler.is_occupied(torch.full((1, 3), 1e3)).any()
 
 
 def test_nothing_is_pruned_before_it_is_probed():
@@ -112,23 +111,6 @@ def test_emptied_cells_come_back_and_cleared_ones_go(device: str):
     train(sampler, field, range(64, 64 + 16 * 800))
     is_outside = torch.cartesian_prod(centers, centers, centers).norm(dim=-1) > 0.7
     assert unpacked(sampler)[is_outside].sum() == 0
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 1.0])
-def test_occupied_cells_are_drawn_without_waiting_for_their_number(share: float, device: str):
-    sampler = prepared(Ball(), device)
-    sampler.thickness.copy_((torch.rand(1, 32**3) < share).float())
-    is_occupied = sampler._is_occupied().view(-1)
-    n_places, n_occupied = 32**3 // 32, int(is_occupied.sum())
-    every = max(occupancy.OCCUPIED_EVERY, -(-n_occupied // n_places))
-    places = is_occupied.nonzero().squeeze(1)
-    for first in (0.0, 0.3, 0.999):
-        of = torch.tensor([7], device=device), torch.tensor([first], device=device)
-        found = sampler._occupied_or(*of)
-        expected = places[int(first * every) :: every]
-        assert len(found) == n_places
-        assert torch.equal(found[: len(expected)], expected)
-        assert (found[len(expected) :] == 7).all()
 
 
 def test_a_thin_field_is_not_emptied():
@@ -256,14 +238,8 @@ def test_the_box_is_the_fields_where_it_has_one():
 
     sampler = prepared(Boxed(), bounds=None, n_steps=10)
     assert torch.equal(sampler.bounds, Boxed.bounds)
-    assert sampler.step == pytest.approx(4 * 3**0.5 / 10)
+    assert sampler.step_size == pytest.approx(4 * 3**0.5 / 10)
     assert torch.equal(prepared(Boxed()).bounds.flatten(), torch.tensor(BOX))
-
-
-def test_bits_are_packed_from_the_lowest():
-    mask = torch.zeros(2, 16, dtype=torch.bool)
-    mask[0, 0] = mask[0, 9] = mask[1, 7] = True
-    assert pack_bits(mask).tolist() == [[1, 2], [128, 0]]
 
 
 def test_before_prepare_there_is_no_box():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dietnerf import synchronization
 from dietnerf.data import Procedural
 from dietnerf.data.ray_sampling import RaySampling, RaySource
 from dietnerf.errors import UserError
@@ -16,11 +17,10 @@ from dietnerf.losses import Photometric, RayLossInput
 from dietnerf.randomness import seeded
 from dietnerf.renderer import render_image
 from dietnerf.runs.checkpoints import load_scene
-from dietnerf.sampling import Stratified, occupancy
+from dietnerf.sampling import Stratified
 from dietnerf.schedules.base import Progress
 from dietnerf.training import cuda_graphs, steps
 from dietnerf.training.adam import SkippingAdam
-from dietnerf.training.callbacks import divergence
 from dietnerf.training.cli import DietNeRFCLI
 from dietnerf.training.cuda_graphs import GraphedCallable, GraphedTrainingStep
 from dietnerf.training.datamodule import SceneDataModule
@@ -171,8 +171,7 @@ def test_a_gpu_is_not_waited_for_in_steps_taken_together(
         with waits.paused():
             return call(own)
 
-    monkeypatch.setattr(divergence, "SYNC_FREE_DEVICES", ())
-    monkeypatch.setattr(occupancy, "SYNC_FREE_DEVICES", ())
+    monkeypatch.setattr(synchronization, "SYNC_FREE_DEVICES", ())
     monkeypatch.setattr(SkippingAdam, "count", counted)
     monkeypatch.setattr(DietNeRF, "take_step", watched)
     monkeypatch.setattr(GraphedCallable, "__call__", called)

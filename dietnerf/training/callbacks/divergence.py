@@ -15,11 +15,11 @@ from torch import Tensor
 
 from dietnerf.errors import SharedError
 from dietnerf.runs.checkpoints import latest_before
+from dietnerf.synchronization import is_sync_free
 from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.steps import is_logged
 from dietnerf.training.system import DietNeRF
 
-SYNC_FREE_DEVICES = ("cpu",)  # devices that answer at once
 MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision takes 16 to find itself
 RATE_FACTOR = 0.25  # of the learning rate, once training has gone back
 COLLAPSED_STEPS, COLLAPSED_SHARE = 500, 0.05  # that a picture may stay blank: the longer of the two
@@ -122,7 +122,7 @@ class NaNGuard(Callback):
         if self._counter is None:
             self._counter = NonFiniteCounter.of(len(is_finite), is_finite.device)
         self._counter.add(is_finite, is_good)
-        if is_good.device.type not in SYNC_FREE_DEVICES:
+        if not is_sync_free(is_good.device):
             for grad in grads:
                 if grad is not None:
                     grad.masked_fill_(~is_good, 0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dietnerf import synchronization
 from dietnerf.fields import HashGrid
 from dietnerf.losses import Photometric
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
@@ -63,7 +64,7 @@ def test_a_step_without_numbers_is_skipped_and_counted(optimizer: str, tmp_path,
 
 def test_where_the_device_is_not_waited_for_the_gradient_is_none(tmp_path, monkeypatch):
     """What runs on a GPU, on a CPU: the same for an optimizer that skips what has no gradient."""
-    monkeypatch.setattr(divergence, "SYNC_FREE_DEVICES", ())
+    monkeypatch.setattr(synchronization, "SYNC_FREE_DEVICES", ())
     spoil(monkeypatch, lambda _, step: step in (4, 5, 6, 7))
     fit(tmp_path / "run")
     before, after = (saved(tmp_path / "run", name) for name in ("000004", "000008"))
