@@ -1,9 +1,12 @@
 """The format of checkpoints: what can be read, and which entries are not."""
 
+from dataclasses import asdict
 from typing import Any
 
 import dietnerf
+from dietnerf.data.camera_set import CameraSet
 from dietnerf.errors import UserError
+from dietnerf.history import History
 
 CHECKPOINT_FORMAT = 4  # raised whenever older checkpoints can no longer be read
 
@@ -23,6 +26,26 @@ def check_format(checkpoint: dict[str, Any], name: str) -> None:
             f"but this is {dietnerf.__version__} (format {CHECKPOINT_FORMAT}); "
             "use that version or train it again"
         )
+
+
+def scene_facts(camera_set: CameraSet | None, history: History) -> dict[str, Any]:
+    """What a checkpoint holds under `dietnerf`, beside weights and options."""
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "version": dietnerf.__version__,
+        "camera_set": None if camera_set is None else camera_set.to_dict(),
+        "history": asdict(history),
+    }
+
+
+def read_facts(checkpoint: dict[str, Any]) -> tuple[CameraSet, History]:
+    """The camera set and the history of a checkpoint whose format was checked.
+
+    Raises:
+        UserError: they hold values that cannot be.
+    """
+    saved = checkpoint["dietnerf"]
+    return CameraSet.from_dict(saved["camera_set"]), History.from_dict(saved["history"])
 
 
 def drop_paths(checkpoint: dict[str, Any]) -> None:

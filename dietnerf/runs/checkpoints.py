@@ -8,12 +8,10 @@ from typing import Any
 from torch import Tensor
 
 import dietnerf.research  # noqa: F401  (whose classes a checkpoint may name)
-from dietnerf.data.camera_set import CameraSet
 from dietnerf.errors import UserError
-from dietnerf.history import History
 from dietnerf.registry import OptionReader
 from dietnerf.runs.checkpoint_checks import build_scene, check_values, check_weights
-from dietnerf.runs.checkpoint_format import check_format
+from dietnerf.runs.checkpoint_format import check_format, read_facts
 from dietnerf.scene_model import PARTS, SceneModel
 from dietnerf.tensor_files import load_tensors
 
@@ -143,8 +141,7 @@ def load_scene(path: Path) -> SceneModel:
         check_weights(parts, weights, path)
         scene = build_scene(parts)
         scene.load_state_dict(weights)
-        scene.camera_set = CameraSet.from_dict(checkpoint["dietnerf"]["camera_set"])
-        scene.history = History.from_dict(checkpoint["dietnerf"]["history"])
+        scene.camera_set, scene.history = read_facts(checkpoint)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # whatever becomes of options or weights that do not fit each other

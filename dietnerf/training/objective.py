@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -79,17 +80,14 @@ class Objective:
         """Of the losses, those of rays first."""
         return [loss.name for loss in (*self.ray_losses, *self.regularizers)]
 
+    @cached_property
+    def _learned(self) -> nn.ModuleList:
+        parts: list[Any] = [self.field, self.sampler, *self.losses, self.refinement, self.exposure]
+        return nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is learned, each once."""
-        modules: list[Any] = [
-            self.field,
-            self.sampler,
-            *self.losses,
-            self.refinement,
-            self.exposure,
-        ]
-        parts = nn.ModuleList(module for module in modules if isinstance(module, nn.Module))
-        return (p for p in parts.parameters() if p.requires_grad)
+        return (p for p in self._learned.parameters() if p.requires_grad)
 
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         """Fit field and sampler to the training cameras, and load what the losses need.

@@ -117,8 +117,9 @@ class NaNGuard(Callback):
         grads = [p.grad for p in self._parameters.values()]
         # One pass over each: a finite sum has finite terms.
         sums = torch.stack([self._zero if grad is None else grad.sum() for grad in grads])
-        is_finite = torch.cat([pl_module.terms, sums]).isfinite()
-        is_good = is_finite[len(pl_module.terms) :].all()  # the same on all processes
+        losses = pl_module.last_losses
+        is_finite = torch.cat([losses, sums]).isfinite()
+        is_good = is_finite[len(losses) :].all()  # the same on all processes
         if self._counter is None:
             self._counter = NonFiniteCounter.of(len(is_finite), is_finite.device)
         self._counter.add(is_finite, is_good)
