@@ -18,7 +18,14 @@ from dietnerf.training import cli
 from tests.formats import write_blender
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit
 from tests.reliability.conftest import NonFiniteCounter
-from tests.reliability.legs import CONTEXT, differing, finish, start, steps_lost, what_was_trained
+from tests.reliability.pipeline import (
+    CONTEXT,
+    differing,
+    finish,
+    start,
+    steps_lost,
+    what_was_trained,
+)
 
 pytestmark = pytest.mark.reliability
 

@@ -12,7 +12,14 @@ import pytest
 
 from tests.helpers import SMALL_RUN
 from tests.reliability.conftest import NonFiniteCounter
-from tests.reliability.legs import CONTEXT, differing, finish, start, steps_lost, what_was_trained
+from tests.reliability.pipeline import (
+    CONTEXT,
+    differing,
+    finish,
+    start,
+    steps_lost,
+    what_was_trained,
+)
 
 pytestmark = pytest.mark.reliability
 

@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers import SMALL_RUN
 from tests.reliability.conftest import NonFiniteCounter
-from tests.reliability.legs import TRAINED, differing
+from tests.reliability.pipeline import TRAINED, differing
 
 pytestmark = pytest.mark.reliability
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.helpers import SMALL_RUN
 from tests.reliability.conftest import NonFiniteCounter
-from tests.reliability.legs import differing, finish, what_was_trained
+from tests.reliability.pipeline import differing, finish, what_was_trained
 from tests.reliability.test_faults import remount, small_disk
 from tests.reliability.verbs import Ends, carried_out
 

@@ -17,7 +17,7 @@ from dietnerf.export import command, render
 from dietnerf.training import cli
 from tests.helpers import fit
 from tests.reliability.conftest import NonFiniteCounter
-from tests.reliability.legs import said_by, start_command
+from tests.reliability.pipeline import said_by, start_command
 from tests.reliability.test_faults import remount, small_disk
 
 pytestmark = pytest.mark.reliability

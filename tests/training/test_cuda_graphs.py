@@ -1,7 +1,6 @@
 """Steps as CUDA graphs: the same training as eagerly, with few sizes, resumable; what they do not
 go with. On a CPU the same code runs without a capture."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -15,38 +14,25 @@ from dietnerf.errors import UserError
 from dietnerf.fields import HashGrid
 from dietnerf.losses import Photometric, RayLossInput
 from dietnerf.randomness import seeded
-from dietnerf.renderer import render_image
-from dietnerf.runs.checkpoints import load_scene
 from dietnerf.sampling import Stratified
 from dietnerf.schedules.base import Progress
-from dietnerf.training import cuda_graphs, steps
+from dietnerf.training import steps
 from dietnerf.training.adam import SkippingAdam
-from dietnerf.training.cli import DietNeRFCLI
 from dietnerf.training.cuda_graphs import GraphedCallable, GraphedTrainingStep
-from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.objective import Objective
 from dietnerf.training.system import DietNeRF
 from tests.conftest import needs_cuda
 from tests.helpers import Waits, fit, weights
-
-GRAPHED = ("--model.use_cuda_graphs", "true")
-EVEN = [
-    *("--model.sampler", "dietnerf.sampling.Stratified", "--model.sampler.n_samples", "16"),
-    *("--data.samples_per_step", "null"),
-]
-LAST = "checkpoints/last.ckpt"
-
-
-def eager_and_graphed(folder: Path, *options: str) -> list[dict[str, torch.Tensor]]:
-    for name, how in (("eager", ()), ("graphed", GRAPHED)):
-        fit(folder / name, *options, *how)
-    return [weights(folder / name / LAST) for name in ("eager", "graphed")]
-
-
-def are_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
-
+from tests.training.graphed_runs import (
+    EVEN,
+    GRAPHED,
+    KINDS,
+    LAST,
+    are_alike,
+    are_close,
+    eager_and_graphed,
+    on_cuda,
+)
 
 OPTIONS: dict[str, list[str]] = {
     "plain": [],
@@ -121,24 +107,6 @@ def test_steps_whose_numbers_are_not_finite_are_skipped(
     assert all(value.isfinite().all() for name, value in found.items() if "table" in name)
 
 
-PAPER = [
-    *("--model.field", "dietnerf.fields.MLP", "--model.field.depth", "2"),
-    *("--model.field.width", "16", "--data.one_image_per_step", "true"),
-    *("--model.sampler", "dietnerf.sampling.Importance", "--data.samples_per_step", "null"),
-    *("--model.sampler.n_coarse", "8", "--model.sampler.n_fine", "8"),
-]
-LOSSES = json.dumps(
-    [
-        {"class_path": f"dietnerf.{name}"}
-        for name in (
-            *("losses.Photometric", "losses.Distortion", "losses.Occlusion"),
-            *("research.OpacityEntropy", "research.RayEntropy"),
-        )
-    ]
-)
-KINDS = {"grid": [], "even": EVEN, "paper": PAPER, "losses": ["--model.losses", LOSSES]}
-
-
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 def test_a_gpu_is_not_waited_for_in_steps_taken_together(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -180,32 +148,6 @@ def test_a_gpu_is_not_waited_for_in_steps_taken_together(
     assert waits.found == []
 
 
-def on_cuda(precision: str) -> tuple[str, ...]:
-    return ("--trainer.accelerator", "gpu", "--trainer.precision", precision)
-
-
-def pictures(run: Path) -> torch.Tensor:
-    """The test views as a run ended, (n_views, n_rays, 3), rendered on the CPU."""
-    system = load_scene(run / LAST)
-    assert system.camera_set is not None
-    cameras, background = system.camera_set.cameras["test"], system.camera_set.background
-    views = range(len(cameras))
-    return torch.stack(
-        [render_image(cameras, i, system.field, system.sampler, background).rgb for i in views]
-    )
-
-
-def are_alike(found: Path, expected: Path, most: float = 0.03) -> None:
-    """Runs whose sums come in another order. Weights are not compared one by one: of a gradient
-    that is all but zero SkippingAdam takes only the sign, and half precision loses some of them."""
-    assert (pictures(found) - pictures(expected)).abs().max() < most
-    ended = weights(found / LAST)
-    for name, value in weights(expected / LAST).items():
-        if name.startswith("field.") and value.is_floating_point():
-            error = (ended[name] - value).norm() / value.norm().clamp(min=1e-12)
-            assert error < 0.1, (name, float(error))
-
-
 @needs_cuda
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_is_the_same_training_on_cuda(precision: str, tmp_path: Path):
@@ -226,69 +168,6 @@ def test_replaying_on_cuda_is_doing_it_again(
     monkeypatch.setattr(GraphedCallable, "__call__", lambda own: own._function())
     fit(tmp_path / "again", *words)
     are_alike(tmp_path / "replayed", tmp_path / "again")
-
-
-def test_it_learns_with_a_grid_and_few_sizes(
-    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    counts: list[tuple[int, int]] = []
-    adapt = SceneDataModule.adapt
-    scores: list[float] = []
-
-    def counting(data: SceneDataModule, n_rays: int, n_samples: int) -> None:
-        counts.append((n_rays, n_samples))
-        adapt(data, n_rays, n_samples)
-
-    def note(cli: DietNeRFCLI) -> None:
-        scores.append(float(cli.trainer.callback_metrics["val/psnr"]))
-
-    monkeypatch.setattr(SceneDataModule, "adapt", counting)
-    monkeypatch.setattr(DietNeRFCLI, "after_fit", note)
-    fit(
-        tmp_path,
-        *GRAPHED,
-        *("--data.reader.init_args.resolution", "32", "--data.samples_per_step", "8192"),
-        *("--model.field.init_args.log2_table_size", "13"),
-        *(
-            "--model.sampler.init_args.n_steps",
-            "256",
-            "--model.sampler.init_args.min_view_fraction",
-            "0",
-        ),
-        *("--model.sampler.init_args.warmup_steps", "32"),
-        *("--model.sampler.init_args.update_every", "8"),
-        *("--trainer.max_steps", "120", "--trainer.val_check_interval", "120"),
-        *(() if device == "cpu" else on_cuda("16-mixed")),
-    )
-    assert scores[-1] > 18  # a white picture scores about 9
-    assert all(0.8 * 8192 < n < cuda_graphs.SPARE * 8192 for _, n in counts[-3:])
-    assert len({n_rays for n_rays, _ in counts}) < 8
-
-
-def test_rays_that_find_no_room_are_fewer_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Also those samples are counted that there is no room for: the number of rays is halved at
-    once until it fits."""
-    counts: list[tuple[int, int]] = []
-    adapt = SceneDataModule.adapt
-
-    def counting(data: SceneDataModule, n_rays: int, n_samples: int) -> None:
-        counts.append((n_rays, n_samples))
-        adapt(data, n_rays, n_samples)
-
-    monkeypatch.setattr(SceneDataModule, "adapt", counting)
-    monkeypatch.setattr(steps, "MOST_STEPS", 1)
-    fit(tmp_path, *GRAPHED, "--data.rays_per_step", "1024", "--trainer.max_steps", "6")
-    n_rays, n_samples = zip(*counts, strict=True)
-    assert n_samples[0] > 4 * 2048
-    n_too_many = sum(n > 2 * 2048 for n in n_samples)
-    assert n_rays[: n_too_many + 1] == tuple(1024 // 2**i for i in range(n_too_many + 1))
-    assert all(n < cuda_graphs.SPARE * 2048 for n in n_samples[n_too_many + 1 :])
-
-
-def test_rays_without_room_cost_nothing_but_their_gradient(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(cuda_graphs, "SPARE", 0.5)
-    fit(tmp_path, *GRAPHED, "--data.samples_per_step", "512")
-    assert all(v.isfinite().all() for v in weights(tmp_path / LAST).values() if v.dim() > 2)
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path):

@@ -14,7 +14,7 @@ from dietnerf.losses import Photometric
 from dietnerf.training import cli
 from dietnerf.training.system import DietNeRF
 from tests.helpers import FEW_STEPS, SMALL_FIELD, tiny_tower
-from tests.reliability.legs import differing, read, what_was_trained
+from tests.reliability.pipeline import differing, read, what_was_trained
 
 N_STEPS, BAD, STOPPED = 26, (5, 9), 12  # in the 13th, where nothing else happens
 OPTIONS = [

@@ -12,7 +12,7 @@ from dietnerf.losses import DensitySmoothness, SceneContext
 from dietnerf.training import cuda_graphs
 from dietnerf.training.cuda_graphs import with_scaled_gradients
 from tests.helpers import fit, weights
-from tests.training.test_cuda_graphs import EVEN, GRAPHED, LAST, are_close, eager_and_graphed
+from tests.training.graphed_runs import EVEN, GRAPHED, LAST, are_close, eager_and_graphed
 
 
 def test_gradients_of_the_scene_survive_half_precision():

@@ -1,4 +1,4 @@
-"""A run in legs, and other commands, each in a process of its own that may be killed."""
+"""A run in several parts, and other commands, each in a process of its own that may be killed."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ from dietnerf.training.system import DietNeRF
 
 # Children are forked from a process that has imported everything and started no thread.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.reliability.legs"])
+CONTEXT.set_forkserver_preload(["tests.reliability.pipeline"])
 
 
 def start(

@@ -101,6 +101,26 @@ def test_frameworks_stay_in_their_rooms(path: Path):
         assert not found & {"numpy", "scipy", "imageio"}
 
 
+MOST_LINES = {".py": 300, ".cpp": 300, ".cu": 300, ".cuh": 300, ".h": 350}
+SOURCES = sorted(
+    path
+    for folder in ("dietnerf", "csrc", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in MOST_LINES
+)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path: Path):
+    source = path.read_text()
+    assert len(source.splitlines()) <= MOST_LINES[path.suffix]
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < 60, node.name
+
+
 # What the machines that are lent with a GPU lack, and whatever only single features use.
 LACKING = (
     "docstring_parser", "jsonargparse", "kornia", "kornia_rs", "open_clip", "typeshed_client",
