@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dietnerf.errors import UserError
-from dietnerf.training.allowlist import OF_ONE_COMMAND, check_config
-from dietnerf.training.runs import find_config
+from dietnerf.runs.allowlist import OF_ONE_COMMAND
+from dietnerf.runs.configs import find_config
+from dietnerf.training.allowed_classes import ALLOWLIST
 from dietnerf.training.scene_options import SHORT
 from dietnerf.yaml_files import parse_yaml, read_yaml
 
@@ -100,7 +101,7 @@ def _words(content: dict[Any, Any], kind: str, path: Path) -> dict[str, list[str
                 "have a list of words"
             )
         try:  # the folders of runs are not known yet: a plan names no places at all
-            check_config(_options([str(word) for word in words], path), path, path)
+            ALLOWLIST.check_config(_options([str(word) for word in words], path), path, path)
         except UserError as error:
             raise UserError(f"{kind}: {name}: {error}") from error
     return {str(name): [str(word) for word in words] for name, words in named.items()}

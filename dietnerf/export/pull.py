@@ -7,7 +7,7 @@ from dietnerf.arguments import path_name
 from dietnerf.errors import UserError
 from dietnerf.files import check_writable
 from dietnerf.runs.hub import pull, repository_of
-from dietnerf.training.allowlist import config_of_run
+from dietnerf.training.allowed_classes import ALLOWLIST
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,5 +30,5 @@ def check(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make the run."""
-    pull(options.name, options.folder, partial(config_of_run, trains=True))
+    pull(options.name, options.folder, partial(ALLOWLIST.config_of_run, trains=True))
     print(f"{options.folder}: `python render.py {options.folder}` shows it")

@@ -20,8 +20,9 @@ from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
 from dietnerf.runs.hub import UNREACHABLE, repository_of
 from dietnerf.runs.hub_format import CONFIG, read_config, write_published
 from dietnerf.runs.results import METRICS, is_own_file, read_results
-from dietnerf.training.allowlist import config_of_run
-from dietnerf.training.runs import check_options_of
+from dietnerf.runs.resuming import check_options_of
+from dietnerf.training.allowed_classes import ALLOWLIST
+from dietnerf.training.system import DietNeRF
 
 FILM = re.compile(r"[\w.-]+\.(gif|mp4)")  # a name that the card can hold
 KEPT = ("protocol", "mean", "views", "train_view_ids", "seed", "steps", "train_seconds", "device")
@@ -62,7 +63,7 @@ def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
         UserError: the checkpoint or the options cannot be read.
     """
     content = read_checkpoint(checkpoint)
-    check_options_of(content, checkpoint)
+    check_options_of(content, checkpoint, DietNeRF)
     if not content["dietnerf"].get("camera_set"):
         raise UserError(f"{checkpoint} knows no cameras, so that nobody could render it")
     write_published(content, _config_of(run), folder)
@@ -97,7 +98,7 @@ def _config_of(run: Path) -> dict[str, Any]:
     """The options of the run, checked as those of a published scene are; none where it has none."""
     if not is_own_file(run / CONFIG, run):
         return {}
-    return config_of_run(read_config(run), run / CONFIG, trains=True)
+    return ALLOWLIST.config_of_run(read_config(run), run / CONFIG, trains=True)
 
 
 def _upload(folder: Path, repository: str, is_private: bool) -> None:

@@ -24,6 +24,7 @@ from dietnerf.files import check_writable, remove_parts
 from dietnerf.history import History
 from dietnerf.locks import FolderLock
 from dietnerf.runs.checkpoints import read_checkpoint, set_aside
+from dietnerf.runs.resuming import check_declared, check_unused, choose_checkpoint, load_weights
 from dietnerf.training import xla
 from dietnerf.training.callbacks.divergence import RestartTraining
 from dietnerf.training.callbacks.folder import needs_lock
@@ -35,6 +36,7 @@ from dietnerf.training.callbacks.saving import (
 from dietnerf.training.callbacks.selection import callbacks_of
 from dietnerf.training.callbacks.states import check_callbacks
 from dietnerf.training.callbacks.stopping import StopOnSignal
+from dietnerf.training.command_line import complete
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.distributed import (
     check_backend,
@@ -50,13 +52,6 @@ from dietnerf.training.failures import (
 )
 from dietnerf.training.first_words import say_what_is_trained_on
 from dietnerf.training.parser import Parser, add_run_options
-from dietnerf.training.runs import (
-    check_declared,
-    check_unused,
-    choose_checkpoint,
-    complete,
-    load_weights,
-)
 from dietnerf.training.runtime import prepare_process
 from dietnerf.training.system import DietNeRF
 from dietnerf.training.trainer import TRAINER_DEFAULTS, Trainer
@@ -123,10 +118,10 @@ class DietNeRFCLI(LightningCLI):
             return
         if self.restart is not None:
             self._begin_again(options, self.restart)
-        checkpoint = choose_checkpoint(subcommand, Path(options.run), options.ckpt_path)
+        checkpoint = choose_checkpoint(subcommand, Path(options.run), options.ckpt_path, DietNeRF)
         options.ckpt_path = None if checkpoint is None else str(checkpoint)
         if checkpoint is not None:
-            check_declared(options.model.as_dict(), checkpoint)
+            check_declared(options.model.as_dict(), DietNeRF, checkpoint)
         if subcommand == "fit":
             if checkpoint is not None:  # rays and jitter go on with the seed that they began with
                 history = read_checkpoint(checkpoint)["dietnerf"].get("history")
@@ -188,7 +183,7 @@ class DietNeRFCLI(LightningCLI):
             self.model.prepare(self.datamodule, strategy.root_device)
         if self._options().ckpt_path is not None:
             checkpoint = Path(self._options().ckpt_path)
-            load_weights(self.model, checkpoint)
+            load_weights(self.model, self.model.hparams, checkpoint)
             if subcommand == "fit":
                 states = read_checkpoint(checkpoint)["callbacks"]
                 callbacks = self.trainer.callbacks  # type: ignore[attr-defined]

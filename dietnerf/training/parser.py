@@ -11,10 +11,10 @@ from dietnerf.errors import UserError
 from dietnerf.fields import AbstractField
 from dietnerf.losses import AbstractLoss
 from dietnerf.registry import KINDS
+from dietnerf.runs.configs import LATEST
 from dietnerf.sampling import AbstractSampler
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.specs import concrete_subclasses, constructor_hints
-from dietnerf.training.runs import LATEST
 
 BASES: dict[str, type] = {  # of the classes that an option can be of
     "reader": AbstractReader,

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dietnerf.runs.allowlist import RENDERING
+from dietnerf.runs.configs import CONFIGS
 from dietnerf.training import cli
-from dietnerf.training.allowlist import RENDERING, check_config, config_of_run
-from dietnerf.training.runs import CONFIGS, complete
+from dietnerf.training.allowed_classes import ALLOWLIST
+from dietnerf.training.command_line import complete
 from tests.helpers import refused
 from tests.runs.untrusted import FIELD, in_trainer, logger, spoilt
 
@@ -195,14 +197,14 @@ def test_no_other_way_to_name_a_class_in_a_config(
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_own_configs_are_trusted(config: Path):
-    check_config(yaml.safe_load(config.read_text()), config, Path("runs/latest"))
+    ALLOWLIST.check_config(yaml.safe_load(config.read_text()), config, Path("runs/latest"))
 
 
 def test_loggers_and_strategies_are_trusted(tmp_path: Path):
     names = {"name": "", "save_dir": str(tmp_path / "logs")}
     logger = {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": names}
     trainer = {"strategy": "ddp", "accelerator": "auto", "profiler": "simple", "logger": logger}
-    found = config_of_run({"trainer": trainer}, tmp_path / "config.yaml", trains=True)
+    found = ALLOWLIST.config_of_run({"trainer": trainer}, tmp_path / "config.yaml", trains=True)
     assert found["trainer"]["logger"]["class_path"].endswith("csv_logs.CSVLogger")
     assert found["trainer"]["logger"]["init_args"] == names
 

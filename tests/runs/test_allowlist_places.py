@@ -8,7 +8,7 @@ import yaml
 
 from dietnerf.errors import UserError
 from dietnerf.training import cli
-from dietnerf.training.allowlist import check_config
+from dietnerf.training.allowed_classes import ALLOWLIST
 from tests.helpers import refused
 from tests.runs.untrusted import logger
 
@@ -100,10 +100,10 @@ def test_a_link_out_of_a_run_is_not_written_to(
 def test_a_name_to_be_filled_in_holds_names_alone(name: str, tmp_path: Path):
     keeper = {"class_path": "ModelCheckpoint", "init_args": {"filename": name}}
     with pytest.raises(UserError, match="filename of ModelCheckpoint"):
-        check_config({"trainer": {"callbacks": [keeper]}}, tmp_path / "a.yaml", tmp_path)
+        ALLOWLIST.check_config({"trainer": {"callbacks": [keeper]}}, tmp_path / "a.yaml", tmp_path)
 
 
 def test_a_name_to_be_filled_in_with_what_is_logged(tmp_path: Path):
     for name in ("{step:06d}-{epoch:.2f}", "{epoch}", "plain", None):
         keeper = {"class_path": "ModelCheckpoint", "init_args": {"filename": name}}
-        check_config({"trainer": {"callbacks": [keeper]}}, tmp_path / "a.yaml", tmp_path)
+        ALLOWLIST.check_config({"trainer": {"callbacks": [keeper]}}, tmp_path / "a.yaml", tmp_path)
