@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dietnerf.fields import AbstractField
@@ -55,12 +56,29 @@ class Ball(AbstractField):
         return self.brightness * red.expand(len(features), 3)
 
 
+class HostLists(TorchFunctionMode):
+    """Notes `tolist` and `numpy`, which on a CPU are not dispatched.
+
+    Args:
+        waits: where.
+    """
+
+    def __init__(self, waits: "Waits") -> None:
+        super().__init__()
+        self._waits = waits
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.tolist, Tensor.numpy) and not self._waits.is_paused:
+            self._waits.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
 class Waits(TorchDispatchMode):
-    """Notes, on any device, what a GPU would be waited for: numbers that the host asks for, sizes
-    that follow from values, and tensors made of the host's numbers, unless they are copied without
+    """Notes, on any device, what a GPU would be waited for: values that the host reads, sizes that
+    follow from values, and tensors made of the host's numbers, unless they are copied without
     waiting."""
 
-    ASKING = (
+    READING = (
         "_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique", "_unique2",
         "unique_dim", "unique_consecutive", "bincount", "equal",
     )  # fmt: skip
@@ -70,6 +88,15 @@ class Waits(TorchDispatchMode):
         self.found: list[str] = []
         self.is_paused = False
         self._of_host: list[Tensor] = []  # kept, so that no other gets its id
+        self._lists = HostLists(self)
+
+    def __enter__(self) -> "Waits":
+        self._lists.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._lists.__exit__(*error)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -84,7 +111,7 @@ class Waits(TorchDispatchMode):
             return result
         if name == "lift_fresh":
             self._of_host.append(result)
-        elif name in self.ASKING or self._has_sizes_of_values(name, args, kwargs):
+        elif name in self.READING or self._has_sizes_of_values(name, args, kwargs):
             self.found.append(str(func))
         elif any(arg is of_host for arg in args for of_host in self._of_host):
             is_sent = kwargs.get("non_blocking") or args[2:] == (True,)

@@ -33,10 +33,19 @@ class Details:
 class AbstractField(nn.Module, ABC):
     """A radiance field. To add one, write one file with one final subclass.
 
+    With `use_cuda_graphs` a training step is captured once and replayed. Then `density`, `color`
+    and `render` must do the same operations on tensors of the same shapes in every step: they must
+    not read a value back from the GPU (`.item()`, `.tolist()`, `bool(tensor)`), make tensors whose
+    size depends on values (`nonzero`, `unique`, `masked_select`, boolean indexing), or copy numbers
+    of the host to the device (`torch.tensor(...)`). What Python computes from other things than
+    tensors stays as it was at the capture. A field that cannot do so says `is_graphable = False`,
+    and is refused with that option.
+
     `early_stop` is the transmittance of a ray behind which its samples count no more.
     """
 
     early_stop = 0.0
+    is_graphable = True
 
     @property
     def bounds(self) -> Tensor | None:

@@ -28,6 +28,8 @@ class Ensemble(AbstractField):
         n: how many.
     """
 
+    is_graphable = False  # which rays a member is given follows from their number of samples
+
     def __init__(self, field: Callable[[], AbstractField], n: int = 4) -> None:
         super().__init__()
         if not 1 <= n <= MOST_MEMBERS:

@@ -205,7 +205,9 @@ class Cameras:
             pixels, is_shown = self.lenses[:, None].distort(pixels)
             is_ahead &= is_shown
         pixels = pixels * self.focal[:, None] + self.center[:, None]
-        places = 2 * pixels / pixels.new_tensor([self.width, self.height]) - 1
+        columns, rows = (2 * pixels).unbind(-1)
+        # No tensor of width and height: its copy to a GPU would not go into a CUDA graph.
+        places = torch.stack([columns / self.width, rows / self.height], dim=-1) - 1
         return places, is_ahead & (places.abs() <= 1).all(dim=-1)
 
     def shown(self, index: int) -> Tensor | None:

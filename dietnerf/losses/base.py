@@ -1,4 +1,4 @@
-"""What a training step is judged by."""
+"""Training losses: of rays, and regularizers of the scene."""
 
 import re
 from abc import ABC, abstractmethod
@@ -99,10 +99,20 @@ class RayLossInput:
 
 
 class AbstractRayLoss(AbstractLoss):
-    """Judges training rays: a mean over them. To add one, write one file with one final subclass.
+    """A mean over training rays. To add one, write one file with one final subclass.
 
-    A step may be worked through in chunks of rays, whose values are averaged.
+    A step may be computed in chunks of rays, whose values are averaged.
+
+    With `use_cuda_graphs` a training step is captured once and replayed. Then `forward` must do the
+    same operations on tensors of the same shapes in every step: it must not read a value back from
+    the GPU (`.item()`, `.tolist()`, `bool(tensor)`), make tensors whose size depends on values
+    (`nonzero`, `unique`, `masked_select`, boolean indexing), or copy numbers of the host to the
+    device (`torch.tensor(...)`); use `torch.where` for what does not count. `step.index` is that of
+    the capture; weights are those of each step. A loss that cannot do so says
+    `is_graphable = False`, and is refused with that option.
     """
+
+    is_graphable = True
 
     @abstractmethod
     def forward(self, step: RayLossInput) -> Tensor:
@@ -128,11 +138,14 @@ class SceneContext:
 
 
 class AbstractRegularizer(AbstractLoss):
-    """Judges the scene itself, or what it shows where nobody photographed it, once a step. To add
-    one, write one file with one final subclass.
+    """A loss of the field itself or of views without a photograph, once a step. To add one, write
+    one file with one final subclass.
 
-    `shown` is what it last looked at, beside what it compared that with, an image (height, width,
-    3) in [0, 1], and `scalars` what it last found, by name; both are logged.
+    It is never part of a CUDA graph, so that it may read values; in steps in which it counts the
+    optimizer is not part of one either.
+
+    `debug_image` is the view that it last rendered beside its target, (height, width, 3) in [0, 1],
+    and `scalars` are its last values, by name; both are logged.
     """
 
     def __init__(self, weight: float = 1.0, **when: Any) -> None:

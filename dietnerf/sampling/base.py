@@ -14,12 +14,17 @@ from dietnerf.ops import OccupancyGrid
 class AbstractSampler(nn.Module, ABC):
     """Places samples on rays. To add one, write one file with one final subclass.
 
-    With `use_cuda_graphs` a training step is captured: then `sample` and `update` must neither read
-    a value back from the GPU (`.item()`, `nonzero`, boolean indexing) nor make tensors whose size
-    depends on values.
+    With `use_cuda_graphs` a training step is captured once and replayed. Then `sample` must do the
+    same operations on tensors of the same shapes in every step: it must not read a value back from
+    the GPU (`.item()`, `.tolist()`, `bool(tensor)`), make tensors whose size depends on values
+    (`nonzero`, `unique`, `masked_select`, boolean indexing), or copy numbers of the host to the
+    device (`torch.tensor(...)`). `update` is called before every step and not captured; it should
+    not wait for the GPU either, or the host falls behind. A sampler that cannot do so says
+    `is_graphable = False`, and is refused with that option.
     """
 
     has_fixed_number = True  # of samples on a ray
+    is_graphable = True
 
     @abstractmethod
     def sample(

@@ -10,7 +10,6 @@ from torch import Tensor
 from dietnerf.chunks import attach
 from dietnerf.data.ray_sampling import RaySource
 from dietnerf.errors import UserError
-from dietnerf.fields import Ensemble
 from dietnerf.randomness import seed_of, seeded
 from dietnerf.sampling import AbstractSampler, Occupancy
 from dietnerf.schedules.base import AbstractSchedule, Progress
@@ -219,7 +218,7 @@ def is_half(device: torch.device) -> bool:
 def check_graphable(
     objective: Objective, schedules: Sequence[AbstractSchedule], samples_per_step: int | None
 ) -> None:
-    """Refuse what changes from step to step outside the GPU.
+    """Refuse what waits for the GPU in a step, or changes what the step does on the GPU.
 
     Raises:
         UserError: names it.
@@ -227,8 +226,11 @@ def check_graphable(
     for what, name in ((schedules, "schedules"), (objective.refinement, "refinement")):
         if what:
             raise UserError(f"use_cuda_graphs does not go with {name}; leave one of them out")
-    if isinstance(objective.field, Ensemble):
-        raise UserError("use_cuda_graphs does not go with the field Ensemble; leave it out")
+    for part in (objective.field, objective.sampler, *objective.ray_losses):
+        for module in part.modules():
+            if not getattr(module, "is_graphable", True):
+                name = type(module).__name__
+                raise UserError(f"use_cuda_graphs does not go with {name}; leave one of them out")
     capacity_for(samples_per_step, objective.sampler, 1)
 
 
