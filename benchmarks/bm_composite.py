@@ -12,7 +12,7 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-from common import TUNED, median_ratio, report, serve, take_turns
+from common import TUNED, alternate, median_ratio, report, serve
 from torch import Tensor
 
 from dietnerf.ops import composite
@@ -117,7 +117,7 @@ def main() -> None:
         for got, expected in zip(render(workload), ours(workload), strict=True):
             # raw2outputs adds 1e-10 to every factor; sums of 64 differ in their last digits.
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=name)
-    times = take_turns(
+    times = alternate(
         {
             (name, how): ([__file__, "--side", name, "--device", args.device], env)
             for how, env in (("default", {}), ("tuned", TUNED))

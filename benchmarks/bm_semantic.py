@@ -48,7 +48,7 @@ class Untrained(AbstractImageEncoder):
 
     def __init__(self, name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
         self.name = name
-        self.clip = OpenCLIP(dtype=dtype, records_tower=True)
+        self.clip = OpenCLIP(dtype=dtype, use_cuda_graphs=True)
 
     def load(self, device: torch.device) -> None:
         import open_clip

@@ -15,7 +15,7 @@ from typing import Any
 import authors
 import pytorch_lightning as pl
 import torch
-from common import TUNED, answer, median_ratio, report, serve, take_turns, wait_for_turn
+from common import TUNED, alternate, answer, median_ratio, report, serve, wait_for_turn
 from torch.nn import functional as F
 
 
@@ -63,7 +63,7 @@ def authors_steps() -> None:
 
 
 def main() -> None:
-    times = take_turns(
+    times = alternate(
         {
             (side, how): ([__file__, side], env)
             for how, env in (("default", {}), ("tuned", TUNED))

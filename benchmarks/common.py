@@ -76,7 +76,7 @@ def answer(seconds: float) -> None:
     print(f"seconds {seconds}", file=sys.stderr, flush=True)
 
 
-def take_turns(
+def alternate(
     sides: Mapping[Hashable, tuple[Sequence[str], Mapping[str, str]]], rounds: int, warmup: int = 1
 ) -> list[dict[Any, float]]:
     """Seconds of each side in each round, in a process of its own, as its user would run it.

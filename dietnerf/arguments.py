@@ -40,7 +40,7 @@ def typed(command: str) -> str:
         return f"{'dietnerf' if called == 'dietnerf' else 'python -m dietnerf'} {command}"
     if command == "render":
         return "python render.py"
-    is_training = command in ("fit", "validate", "test", "predict", "look", "report")
+    is_training = command in ("fit", "validate", "test", "predict", "report")
     return f"python train.py {command}" if is_training else f"python -m dietnerf {command}"
 
 

@@ -1,4 +1,4 @@
-"""A look at a capture before training: what its cameras cover, in words and as a picture."""
+"""A report of a capture before training: what its cameras cover, in words and as an image."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ BLUE, GRAY, ROSE, BLACK = "#2b62b8", "#9aa3ad", "#f7d9d5", "#22262b"
 Line = tuple[Tensor, str, int]  # points (n, 2) in the scene's plane, color, width
 
 
-def look(
+def report_capture(
     cameras: Cameras,
     names: Sequence[str],
     picture: Path,

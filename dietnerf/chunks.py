@@ -27,13 +27,15 @@ class _AttachGradients(torch.autograd.Function):
         return None, None, *(grad_value * gradient for gradient in ctx.gradients)
 
 
-def attach(value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
+def attach_gradients(
+    value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tensor]
+) -> Tensor:
     """A value whose gradients in parameters are known already, differentiable in these."""
     attached: Tensor = _AttachGradients.apply(value, gradients, *parameters)
     return attached
 
 
-def sum_in_chunks(
+def chunked_backward(
     loss_and_stats: Callable[[Chunk], tuple[Tensor, Tensor]],
     chunks: Sequence[Chunk],
     parameters: Sequence[Tensor],
@@ -123,4 +125,4 @@ class _Gradients:
         """The value of a loss, whose gradients are these times `scale`."""
         for value in self.values:
             value.mul_(scale)
-        return attach(loss, self.values, self.parameters)
+        return attach_gradients(loss, self.values, self.parameters)

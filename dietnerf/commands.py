@@ -16,7 +16,6 @@ class Command:
         examples: without `dietnerf`.
         needs: what is said where no word follows, or empty where none is needed.
         options: those that people use, and what they are for.
-        verb: its name for the parser of trainings, if that is its parser.
         files: of the package, which add its options, if another is.
     """
 
@@ -25,8 +24,12 @@ class Command:
     examples: tuple[str, ...]
     needs: str = ""
     options: dict[str, str] = field(default_factory=dict)
-    verb: str = ""
     files: tuple[str, ...] = ()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the parser of trainings reads its options."""
+        return self.module == TRAINING
 
     def help_text(self, name: str) -> str:
         """What `dietnerf NAME --help` prints."""
@@ -98,7 +101,6 @@ COMMANDS = {
         ("dietnerf report --scene scene/",),
         "name a scene, a preset or a run",
         {**RUN, "--scene FOLDER": OF_FIT["--scene FOLDER"], "--config NAME": "a preset"},
-        verb="look",
     ),
     "fit": Command(
         "train a scene",
@@ -111,7 +113,6 @@ COMMANDS = {
         ),
         "name a scene or a preset",
         OF_FIT,
-        verb="fit",
     ),
     "test": Command(
         "score a run on the photos that were held out: PSNR, SSIM, LPIPS",
@@ -122,21 +123,18 @@ COMMANDS = {
             "--ckpt_path NAME": "last, best, or a file (last)",
             "--lpips_weights FILE": "torchvision's VGG-16, where torch's cache lacks it",
         },
-        verb="test",
     ),
     "validate": Command(
         "PSNR of a run on its validation photos",
         TRAINING,
         ("dietnerf validate --run runs/demo",),
         options=RUN,
-        verb="validate",
     ),
     "predict": Command(
         "the test views of a run as pictures",
         TRAINING,
         ("dietnerf predict --run runs/demo",),
         options=RUN,
-        verb="predict",
     ),
     "render": Command(
         "a film of a run along a camera path",

@@ -11,14 +11,12 @@ from dietnerf.commands import COMMANDS, overview
 from dietnerf.errors import UserError, exit_on_user_error
 from dietnerf.option_names import check_command, check_training, missing
 
-ALSO = {"look": "report"}  # names that commands had before
-
 
 @exit_on_user_error
 def main(args: list[str] | None = None) -> None:
     """Carry out one command; `args` defaults to the command line."""
     words = sys.argv[1:] if args is None else args
-    name = ALSO.get(words[0], words[0]) if words else "--help"
+    name = words[0] if words else "--help"
     if name in ("-h", "--help", "help"):
         print(overview())
     elif name == "--version":
@@ -34,14 +32,14 @@ def main(args: list[str] | None = None) -> None:
 def _carry_out(name: str, words: list[str], is_command_line: bool) -> None:
     command = COMMANDS[name]
     if {"-h", "--help"} & set(words):
-        is_whole = "all" in words or (not command.verb and words[0] not in ("-h", "--help"))
+        is_whole = "all" in words or (not command.is_training and words[0] not in ("-h", "--help"))
         if not is_whole:
             print(command.help_text(name))
             return
         words = [word for word in words if word != "all"]
     elif not words and command.needs:
         raise UserError(f"{command.needs}, as in: {command.examples[0]}")
-    elif command.verb:
+    elif command.is_training:
         check_training(words)
     else:
         check_command(words, command.files)
@@ -51,8 +49,8 @@ def _carry_out(name: str, words: list[str], is_command_line: bool) -> None:
         if str(error.name).partition(".")[0] == "dietnerf":
             raise
         raise UserError(missing(str(error.name))) from error
-    words = [command.verb, *words] if command.verb else words
-    if is_command_line and command.verb:
+    words = [name, *words] if command.is_training else words
+    if is_command_line and command.is_training:
         # Further processes of a distributed run are started with what stands there.
         sys.argv[1:] = words
         run()

@@ -233,15 +233,15 @@ class OptionReader:
         folders = (Path(), self.path.parent)
         return bool(WORD.fullmatch(value)) and not any((f / value).exists() for f in folders)
 
-    def _refusal(self, asked: Any, name: str, known: Iterable[type]) -> UserError:
-        package = str(asked).partition(".")[0]
+    def _refusal(self, named: Any, name: str, known: Iterable[type]) -> UserError:
+        package = str(named).partition(".")[0]
         names = ", ".join(sorted({cls.__name__ for cls in known}))
         return UserError(
-            f"{self.path}: {name} names the class {asked!r:.80}, which is not one that a file may "
+            f"{self.path}: {name} names the class {named!r:.80}, which is not one that a file may "
             f"name there ({names or 'none'})"
             + (
                 f"; if the file comes from you, set {TRUSTED}={package}"
-                if package.isidentifier() and "." in str(asked) and package != "dietnerf"
+                if package.isidentifier() and "." in str(named) and package != "dietnerf"
                 else ""
             )
         )

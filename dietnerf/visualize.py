@@ -60,7 +60,7 @@ def color_depth(rendering: Rendering, low: float, high: float) -> Tensor:
     return mixed * opacity + (1 - opacity)
 
 
-def picture(rendering: Rendering, mode: Mode, height: int, depths: tuple[float, float]) -> Tensor:
+def to_image(rendering: Rendering, mode: Mode, height: int, depths: tuple[float, float]) -> Tensor:
     """One picture of a rendering, (height, width, 3), 8 bit.
 
     Args:

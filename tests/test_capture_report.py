@@ -6,7 +6,7 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
-from dietnerf.capture_report import describe, look
+from dietnerf.capture_report import describe, report_capture
 from dietnerf.data import Procedural
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.coverage import Coverage
@@ -27,7 +27,7 @@ def one_side(n: int) -> Cameras:
 
 
 def test_the_gap_is_said_and_tinted(tmp_path: Path, capsys):
-    look(one_side(7), "abcdefg", tmp_path / "all" / "capture.png")
+    report_capture(one_side(7), "abcdefg", tmp_path / "all" / "capture.png")
     assert "7 views: cameras stand around" in (said := capsys.readouterr().out)
     assert "270 degrees going round, from g (6) to a (0): what faces there stays open" in said
     assert "preset     --config photos, for 7 photos that look in different directions" in said
@@ -39,7 +39,7 @@ def test_the_gap_is_said_and_tinted(tmp_path: Path, capsys):
 
 
 def test_points_whose_depth_is_known_change_the_preset(tmp_path: Path, capsys):
-    look(one_side(7), "abcdefg", tmp_path / "capture.png", has_depths=True)
+    report_capture(one_side(7), "abcdefg", tmp_path / "capture.png", has_depths=True)
     assert "preset     --config photos --config points, for 7 photos" in capsys.readouterr().out
 
 
@@ -54,7 +54,7 @@ def test_cameras_side_by_side_and_a_single_one_are_drawn(tmp_path: Path, capsys)
     poses = look_at(positions, positions + torch.tensor([0, 5.0, 0]), torch.tensor([0, 0, 1.0]))
     forward = one_side(1).with_poses(poses)
     for cameras in (forward, forward[:1]):
-        look(cameras, "abc"[: len(cameras)], tmp_path / "capture.png")
+        report_capture(cameras, "abc"[: len(cameras)], tmp_path / "capture.png")
         assert "views differ by at most 0 degrees" in capsys.readouterr().out
         picture = iio.imread(tmp_path / "capture.png")
         assert share_of(picture, BLUE) > 2e-4 and share_of(picture, TINT) < 1e-3
@@ -62,12 +62,12 @@ def test_cameras_side_by_side_and_a_single_one_are_drawn(tmp_path: Path, capsys)
 
 def test_the_command_looks_at_the_views_that_fit_would_train_on(tmp_path: Path, capsys):
     run = tmp_path / "run"
-    main(["look", *SMALL_RUN, "--data.views.init_args.n", "5", "--run", str(run)])
+    main(["report", *SMALL_RUN, "--data.views.init_args.n", "5", "--run", str(run)])
     assert "5 views" in capsys.readouterr().out
     assert [path.name for path in run.iterdir()] == ["capture.png"]
 
 
 def test_the_command_knows_a_run(finished_run: Path, capsys):
-    main(["look", "--run", str(finished_run)])
+    main(["report", "--run", str(finished_run)])
     assert "16 views" in capsys.readouterr().out
     (finished_run / "capture.png").unlink()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dietnerf.chunks import deferred_backprop, sum_in_chunks
+from dietnerf.chunks import chunked_backward, deferred_backprop
 
 
 def gradients(n_chunks: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor | None]]:
@@ -15,7 +15,7 @@ def gradients(n_chunks: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Ten
         squares = module(chunk).square()
         return squares.sum(), torch.stack([squares.sum(), torch.tensor(float(len(chunk)))])
 
-    loss, stats = sum_in_chunks(loss_and_stats, data.chunk(n_chunks), list(module.parameters()))
+    loss, stats = chunked_backward(loss_and_stats, data.chunk(n_chunks), list(module.parameters()))
     (0.5 * loss).backward()
     return loss.detach(), stats, [p.grad for p in module.parameters()]
 

@@ -83,7 +83,7 @@ def test_a_scene_with_evil_names_is_looked_at(tmp_path: Path, capsys):
     )
     options = ["--data.reader", "dietnerf.data.Transforms", "--data.reader.root", str(root)]
     with pytest.raises(SystemExit):
-        cli.main(["look", *SMALL_RUN[:2], *options, "--run", str(tmp_path / "run")])
+        cli.main(["report", *SMALL_RUN[:2], *options, "--run", str(tmp_path / "run")])
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: ") and said.isprintable()
 

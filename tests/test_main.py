@@ -62,7 +62,7 @@ def test_help_is_one_screen_and_names_real_options(name: str):
     text = COMMANDS[name].help_text(name)
     assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 110
     words = [option.split()[0] for option in COMMANDS[name].options]
-    if COMMANDS[name].verb:
+    if COMMANDS[name].is_training:
         check_training(words)
     else:
         check_command(words, COMMANDS[name].files)
@@ -74,7 +74,7 @@ def test_examples_are_words_that_the_command_takes(name: str):
     for example in COMMANDS[name].examples:
         assert example.startswith(f"dietnerf {name}")
         options = re.findall(r"--\S+", example)
-        if COMMANDS[name].verb:
+        if COMMANDS[name].is_training:
             check_training(options)
         else:
             check_command(options, COMMANDS[name].files)
@@ -88,18 +88,18 @@ def test_every_command_gets_its_words(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(main, "import_module", imported)
     main.main(["fit", "--config", "quickstart"])
-    main.main(["look", "--run", "x"])
+    main.main(["report", "--run", "x"])
     main.main(["render", "runs/x", "--frames", "3"])
     main.main(["render", "--help", "all"])
     assert called == [
         (commands.TRAINING, ["fit", "--config", "quickstart"]),
-        (commands.TRAINING, ["look", "--run", "x"]),
+        (commands.TRAINING, ["report", "--run", "x"]),
         ("dietnerf.export.render", ["runs/x", "--frames", "3"]),
         ("dietnerf.export.render", ["--help"]),
     ]
     monkeypatch.setattr(sys, "argv", ["dietnerf", "report", "--scene", "x"])
     main.main()
-    assert called[-1] == (commands.TRAINING, None) and sys.argv[1:] == ["look", "--scene", "x"]
+    assert called[-1] == (commands.TRAINING, None) and sys.argv[1:] == ["report", "--scene", "x"]
 
 
 def test_options_of_classes_are_left_to_the_parser():

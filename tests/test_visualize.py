@@ -3,7 +3,14 @@ import torch
 
 from dietnerf import visualize
 from dietnerf.geometry.rays import Rendering
-from dietnerf.visualize import captioned, color_depth, depth_range, picture, surface_depth, to_uint8
+from dietnerf.visualize import (
+    captioned,
+    color_depth,
+    depth_range,
+    surface_depth,
+    to_image,
+    to_uint8,
+)
 
 
 def rendering(depths, opacities):
@@ -34,7 +41,7 @@ def test_range_of_an_empty_picture():
 
 
 def test_rows_come_first():
-    drawn = picture(rendering([1.0] * 6, [1.0] * 3 + [0.0] * 3), "opacity", 2, (0, 1))
+    drawn = to_image(rendering([1.0] * 6, [1.0] * 3 + [0.0] * 3), "opacity", 2, (0, 1))
     assert drawn.shape == (2, 3, 3)
     assert (drawn[0] == 255).all() and (drawn[1] == 0).all()
 
@@ -42,9 +49,9 @@ def test_rows_come_first():
 @pytest.mark.parametrize("mode", ["rgb", "depth", "opacity"])
 def test_a_large_picture_is_drawn_in_parts(mode: str, monkeypatch):
     shown = Rendering(torch.rand(60, 3), torch.rand(60), 6 * torch.rand(60), torch.empty(0))
-    whole = picture(shown, mode, 6, (2.0, 6.0))
+    whole = to_image(shown, mode, 6, (2.0, 6.0))
     monkeypatch.setattr(visualize, "PIXELS_AT_ONCE", 7)
-    assert torch.equal(picture(shown, mode, 6, (2.0, 6.0)), whole)
+    assert torch.equal(to_image(shown, mode, 6, (2.0, 6.0)), whole)
 
 
 def test_a_caption_stands_below_in_black_on_white():
@@ -57,6 +64,6 @@ def test_a_caption_stands_below_in_black_on_white():
 
 def test_a_depth_that_is_no_number_is_drawn_too():
     nan = float("nan")
-    drawn = picture(rendering([nan, 2.0], [1.0, 1.0]), "depth", 1, (2.0, 6.0))
+    drawn = to_image(rendering([nan, 2.0], [1.0, 1.0]), "depth", 1, (2.0, 6.0))
     assert drawn.shape == (1, 2, 3)
-    assert picture(rendering([2.0], [1.0]), "depth", 1, (nan, nan)).shape == (1, 1, 3)
+    assert to_image(rendering([2.0], [1.0]), "depth", 1, (nan, nan)).shape == (1, 1, 3)

@@ -102,7 +102,7 @@ case $mode in
     # A worker a file, each a process: an assert on the device ends one file, not all.
     part 150 15 python3 -m pytest -v -n $(($(nproc) < 6 ? $(nproc) : 6)) --dist loadfile -p no:cacheprovider --junitxml "$OUT/ops.xml" -k cuda \
       tests/ops tests/sampling tests/test_renderer.py tests/training/test_datamodule.py
-    part 90 8 python3 -m pytest -v -p no:cacheprovider -k cuda tests/training/test_cuda_graphs.py
+    part 90 8 python3 -m pytest -v -p no:cacheprovider -k cuda tests/training/test_cuda_graphs.py tests/training/test_graphed_capacity.py
     part 75 12 python3 benchmarks/gpu.py "${small[@]}" --parts step frame --out "$OUT/steps.json"
     part 60 60 python3 benchmarks/gpu/step_profile.py "${small[@]}"
     [ -n "$building" ] && timeout 60 tail --pid="$building" -f /dev/null && tail -5 /tmp/nerfacc.log >> "$log"

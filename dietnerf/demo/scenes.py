@@ -23,7 +23,7 @@ from dietnerf.progressive import Preview, shrunk
 from dietnerf.renderer import inference_autocast
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
 from dietnerf.runs.results import Results, is_own_file, read_results
-from dietnerf.visualize import Mode, depth_range, picture
+from dietnerf.visualize import Mode, depth_range, to_image
 
 HUB = "hf:"
 MODES: tuple[Mode, ...] = ("rgb", "depth", "opacity")
@@ -152,7 +152,7 @@ class LoadedScene:
         small = shrunk(cameras, shrink)
         rendering = self.preview.render(small)
         depths = depths or depth_range(rendering)
-        pixels = {mode: picture(rendering, mode, small.height, depths) for mode in MODES}
+        pixels = {mode: to_image(rendering, mode, small.height, depths) for mode in MODES}
         return ViewImages({mode: as_url(values.cpu()) for mode, values in pixels.items()}, depths)
 
     def results(self) -> Results | None:
@@ -187,7 +187,7 @@ def film_frames(
         renderings: list[Rendering] = [scene.render(cameras, i) for scene in scenes]
         depths = depths or depth_range(renderings[0])
         yield {
-            f"{place} {mode}": picture(rendering, mode, cameras.height, depths).cpu()
+            f"{place} {mode}": to_image(rendering, mode, cameras.height, depths).cpu()
             for place, rendering in enumerate(renderings)
             for mode in modes
         }

@@ -23,7 +23,7 @@ from dietnerf.renderer import inference_autocast
 from dietnerf.runs.checkpoints import load_scene
 from dietnerf.scene_model import SceneModel
 from dietnerf.training.runtime import prepare_process
-from dietnerf.visualize import Mode, depth_range, picture
+from dietnerf.visualize import Mode, depth_range, to_image
 from dietnerf.workers import CONTEXT, workers
 
 Pictures = dict[str, Tensor]  # of each mode, 8 bit, (height, width, 3), on the CPU
@@ -33,7 +33,7 @@ PREFIXES = ("", "beside_")  # of the modes of one run, and of another beside it
 
 
 @dataclass(frozen=True)
-class Film:
+class RenderJob:
     """What is shown in each frame.
 
     Args:
@@ -51,7 +51,7 @@ class Film:
     @classmethod
     def of(
         cls, scenes: list[SceneModel], cameras: Cameras, modes: list[Mode], background: Tensor
-    ) -> "Film":
+    ) -> "RenderJob":
         """With one scale of depth colors for all frames and scenes."""
         depths = _depths_along(scenes, cameras, background) if "depth" in modes else (0.0, 1.0)
         return cls(cameras, modes, background, depths)
@@ -63,18 +63,18 @@ class Film:
             with inference_autocast(scene.device):
                 rendering = scene.render_rays_of(self.cameras, index, self.background)
             for mode in self.modes:
-                shown = picture(rendering, mode, self.cameras.height, self.depths)
+                shown = to_image(rendering, mode, self.cameras.height, self.depths)
                 pictures[prefix + mode] = shown.cpu()
         return pictures, time.perf_counter() - start
 
 
-def render_frames(scenes: list[SceneModel], film: Film) -> Frames:
+def render_frames(scenes: list[SceneModel], film: RenderJob) -> Frames:
     """One frame after the other, on the device of the scenes."""
     timed = (film.frame(scenes, i) for i in range(len(film.cameras)))
     yield from _counted(timed, film, 1)
 
 
-def render_frames_on(devices: list[str], checkpoints: list[Path], film: Film) -> Frames:
+def render_frames_on(devices: list[str], checkpoints: list[Path], film: RenderJob) -> Frames:
     """The same from a process for each device, in order.
 
     Raises:
@@ -105,10 +105,12 @@ class Worker:
     """What a process of its own keeps between frames."""
 
     scenes: ClassVar[list[SceneModel]]
-    film: ClassVar[Film]
+    film: ClassVar[RenderJob]
 
     @classmethod
-    def begin(cls, free: "Queue[str]", n_threads: int, checkpoints: list[Path], film: Film) -> None:
+    def begin(
+        cls, free: "Queue[str]", n_threads: int, checkpoints: list[Path], film: RenderJob
+    ) -> None:
         prepare_process()
         torch.set_num_threads(n_threads)
         device = free.get()
@@ -119,7 +121,7 @@ class Worker:
         return cls.film.frame(cls.scenes, index)
 
 
-def _counted(frames: Iterator[Timed], film: Film, n_at_once: int) -> Frames:
+def _counted(frames: Iterator[Timed], film: RenderJob, n_at_once: int) -> Frames:
     """The pictures; once the first are there how long all take, and then what is left of that."""
     n_frames = len(film.cameras)
     pictures, seconds = next(frames)

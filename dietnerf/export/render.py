@@ -10,7 +10,7 @@ import torch
 from dietnerf.arguments import Parser, number, path_name
 from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.export.film import check_film, check_output, write_film
-from dietnerf.export.frames import Film, render_frames, render_frames_on
+from dietnerf.export.frames import RenderJob, render_frames, render_frames_on
 from dietnerf.export.paths import (
     SPLITS,
     add_path_options,
@@ -99,7 +99,7 @@ def main(args: list[str] | None = None) -> None:
     background = camera_set.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])
-    film = Film.of(scenes, cameras, options.modes, background)
+    film = RenderJob.of(scenes, cameras, options.modes, background)
     if len(devices) == 1:
         frames = render_frames(scenes, film)
     else:

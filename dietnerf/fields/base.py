@@ -17,7 +17,7 @@ SAMPLES_PER_CHUNK = {"cpu": 6144, "cuda": 2**20}
 
 
 @dataclass(frozen=True)
-class Details:
+class FrequencyBands:
     """The levels of detail of an encoding, coarse to fine.
 
     Args:
@@ -57,11 +57,11 @@ class AbstractField(nn.Module, ABC):
         the system draws to zero."""
         return []
 
-    def frequency_bands(self) -> list[Details]:
+    def frequency_bands(self) -> list[FrequencyBands]:
         """The levels of detail of its encodings of positions, as far as they can be weighted."""
         return []
 
-    def direction_details(self) -> list[Details]:
+    def direction_bands(self) -> list[FrequencyBands]:
         """The same of view directions; the sizes are shares of a half turn."""
         return []
 

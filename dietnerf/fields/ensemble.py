@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField, Details
+from dietnerf.fields.base import AbstractField, FrequencyBands
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering, Samples
 
@@ -52,11 +52,11 @@ class Ensemble(AbstractField):
     def grid_parameters(self) -> list[nn.Parameter]:
         return [table for member in self.fields for table in member.grid_parameters()]
 
-    def frequency_bands(self) -> list[Details]:
-        return [details for member in self.fields for details in member.frequency_bands()]
+    def frequency_bands(self) -> list[FrequencyBands]:
+        return [bands for member in self.fields for bands in member.frequency_bands()]
 
-    def direction_details(self) -> list[Details]:
-        return [details for member in self.fields for details in member.direction_details()]
+    def direction_bands(self) -> list[FrequencyBands]:
+        return [bands for member in self.fields for bands in member.direction_bands()]
 
     def samples_per_chunk(self, device: torch.device) -> int:
         return self.fields[0].samples_per_chunk(device)
@@ -67,7 +67,7 @@ class Ensemble(AbstractField):
 
     def render(self, samples: Samples) -> Rendering:
         if self.training:
-            pairs = zip(self.fields, samples.deal(len(self.fields)), strict=True)
+            pairs = zip(self.fields, samples.split(len(self.fields)), strict=True)
             return Rendering.joined([member.render(own) for member, own in pairs], samples)
         found = [member.render(samples) for member in self.fields]
         rgb, opacity, depth, weights = (
@@ -82,7 +82,7 @@ class Ensemble(AbstractField):
 
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
         if self.training:
-            pairs = zip(self.fields, samples.deal(len(self.fields)), strict=True)
+            pairs = zip(self.fields, samples.split(len(self.fields)), strict=True)
             sigmas, features = zip(*(member.density(own) for member, own in pairs), strict=True)
             return torch.cat(sigmas), torch.cat(features)
         sigmas, features = zip(*(member.density(samples) for member in self.fields), strict=True)
@@ -90,7 +90,7 @@ class Ensemble(AbstractField):
 
     def color(self, features: Tensor, samples: Samples) -> Tensor:
         if self.training:
-            parts = list(samples.deal(len(self.fields)))
+            parts = list(samples.split(len(self.fields)))
             own = features.split([len(part) for part in parts])
             triples = zip(self.fields, own, parts, strict=True)
             return torch.cat([member.color(f, part) for member, f, part in triples])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField, Details
+from dietnerf.fields.base import AbstractField, FrequencyBands
 from dietnerf.fields.encodings import SphericalHarmonics
 from dietnerf.fields.tiny_mlp import apply_network, check_networks, make_network
 from dietnerf.geometry.bounds import box_of
@@ -47,7 +47,7 @@ class HashGrid(AbstractField):
         base_resolution, finest_resolution: cells of the first and the last grid along each side of
             the box; those between grow by a constant factor.
         width: units of the hidden layers, a multiple of 16.
-        n_geometry_features: what the color network is told besides the density, one less than a
+        n_geometry_features: inputs of the color network besides the density, one less than a
             multiple of 16.
         color_layers: hidden layers of the color network.
         sh_degree: bands of spherical harmonics of the view direction, 1 to 4.
@@ -105,14 +105,14 @@ class HashGrid(AbstractField):
     def grid_parameters(self) -> list[nn.Parameter]:
         return [self.table]
 
-    def frequency_bands(self) -> list[Details]:
+    def frequency_bands(self) -> list[FrequencyBands]:
         sizes = 1 / self.levels[:, 0].float()
         # In space beyond the box the unit cube is twice as large.
-        return [Details(self.level_weights, 2 * sizes if self.is_unbounded else sizes)]
+        return [FrequencyBands(self.level_weights, 2 * sizes if self.is_unbounded else sizes)]
 
-    def direction_details(self) -> list[Details]:
+    def direction_bands(self) -> list[FrequencyBands]:
         bands = self.encode_direction.weights
-        return [Details(bands, 1 / torch.arange(1, len(bands) + 1, device=bands.device))]
+        return [FrequencyBands(bands, 1 / torch.arange(1, len(bands) + 1, device=bands.device))]
 
     def prepare(self, cameras: Cameras) -> None:
         """Set the box: the option if it was given, or else what the cameras see."""
@@ -189,8 +189,8 @@ class HashGrid(AbstractField):
 
     def color(self, features: Tensor, samples: Samples) -> Tensor:
         directions = self.encode_direction(samples.rays.viewdirs).to(features.dtype)
-        told = torch.cat([features, directions[samples.ray_indices]], dim=1)
-        return apply_network(self.color_net, told).float().sigmoid()
+        inputs = torch.cat([features, directions[samples.ray_indices]], dim=1)
+        return apply_network(self.color_net, inputs).float().sigmoid()
 
 
 def _is_differentiated(rays: Rays) -> bool:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField, Details
+from dietnerf.fields.base import AbstractField, FrequencyBands
 from dietnerf.fields.encodings import FrequencyEncoding
 from dietnerf.geometry.rays import Samples
 
@@ -75,10 +75,10 @@ class MLP(AbstractField):
                 nn.init.xavier_uniform_(module.weight, gain)
                 nn.init.zeros_(module.bias)
 
-    def frequency_bands(self) -> list[Details]:
+    def frequency_bands(self) -> list[FrequencyBands]:
         return [_octaves(self.encode_position)]
 
-    def direction_details(self) -> list[Details]:
+    def direction_bands(self) -> list[FrequencyBands]:
         return [] if self.encode_direction is None else [_octaves(self.encode_direction)]
 
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,7 @@ class MLP(AbstractField):
         return torch.addmm(F.linear(directions, of_direction, bias), features, weight.T)
 
 
-def _octaves(encoding: FrequencyEncoding) -> Details:
+def _octaves(encoding: FrequencyEncoding) -> FrequencyBands:
     """Half waves, with pi scene units for the side of the box that the MLP does not have."""
     octaves = torch.arange(encoding.n_octaves, device=encoding.weights.device)
-    return Details(encoding.weights, 2.0**-octaves)
+    return FrequencyBands(encoding.weights, 2.0**-octaves)

@@ -145,7 +145,7 @@ class Samples:
         """How many samples the rays have, or would if there were room for all, int64, ()."""
         return self.ray_offsets[-1] if self.n_wanted is None else self.n_wanted
 
-    def deal(self, n: int) -> Iterator[Self]:
+    def split(self, n: int) -> Iterator[Self]:
         """The samples of n consecutive parts of the rays, as even as can be."""
         n_rays = len(self.rays)
         ends = [i * n_rays // n for i in range(n + 1)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from dietnerf.arguments import Parser, number, path_name, typed
-from dietnerf.capture_report import look
+from dietnerf.capture_report import report_capture
 from dietnerf.data.files import exists, is_folder
 from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.files import check_writable, new_folder
@@ -207,7 +207,7 @@ def run(options: argparse.Namespace) -> None:
     structure = prepare(
         *(options.photos, options.scene, options.frames), options.quality, options.panorama
     )
-    look(cameras_of(structure), structure.names, options.scene / "capture.png")
+    report_capture(cameras_of(structure), structure.names, options.scene / "capture.png")
 
 
 @exit_on_user_error

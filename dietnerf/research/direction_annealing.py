@@ -26,14 +26,14 @@ class DirectionAnnealing(AbstractSchedule):
         self.until = checked_share("DirectionAnnealing: until", until)
 
     def check(self, field: AbstractField) -> None:
-        if not field.direction_details():
+        if not field.direction_bands():
             raise UserError(
                 f"DirectionAnnealing: {type(field).__name__} has no view direction to anneal"
             )
 
     def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
         is_over = self.until < 1 and progress.within(self.until) == 1
-        for details in field.direction_details():
-            bands = torch.arange(len(details.weights), device=details.weights.device)
-            details.weights.copy_((bands < self.n_bands) | is_over)
+        for bands in field.direction_bands():
+            numbers = torch.arange(len(bands.weights), device=bands.weights.device)
+            bands.weights.copy_((numbers < self.n_bands) | is_over)
         return rays

@@ -45,9 +45,9 @@ class RadiusAnnealing(AbstractSchedule):
     def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
         share = progress.within(self.until)
         sigma = self.radius / 2 ** (self.rate * math.floor(share * self.parts))
-        for details in field.frequency_bands():
+        for bands in field.frequency_bands():
             if share == 1:
-                details.weights.fill_(1.0)
+                bands.weights.fill_(1.0)
             else:
-                details.weights.copy_(torch.erf(details.sizes / (math.sqrt(8) * sigma)))
+                bands.weights.copy_(torch.erf(bands.sizes / (math.sqrt(8) * sigma)))
         return rays

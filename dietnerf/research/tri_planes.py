@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField, Details
+from dietnerf.fields.base import AbstractField, FrequencyBands
 from dietnerf.fields.encodings import SphericalHarmonics
 from dietnerf.fields.tiny_mlp import apply_network, check_networks, make_network
 from dietnerf.geometry.bounds import box_of
@@ -36,7 +36,7 @@ class TriPlanes(AbstractField):
         base_resolution, finest_resolution: cells of the first and the last level along each side of
             the box; those between grow by a constant factor.
         width: units of the hidden layers.
-        n_geometry_features: what the color network is told besides the density.
+        n_geometry_features: inputs of the color network besides the density.
         color_layers: hidden layers of the color network.
         sh_degree: bands of spherical harmonics of the view direction, 1 to 4.
         bounds: the box that holds the scene, as for `HashGrid`.
@@ -90,13 +90,17 @@ class TriPlanes(AbstractField):
     def grid_parameters(self) -> list[nn.Parameter]:
         return list(self.planes)
 
-    def frequency_bands(self) -> list[Details]:
+    def frequency_bands(self) -> list[FrequencyBands]:
         sizes = [1 / r for r in self.resolutions]
-        return [Details(self.level_weights, torch.tensor(sizes, device=self.level_weights.device))]
+        return [
+            FrequencyBands(
+                self.level_weights, torch.tensor(sizes, device=self.level_weights.device)
+            )
+        ]
 
-    def direction_details(self) -> list[Details]:
+    def direction_bands(self) -> list[FrequencyBands]:
         bands = self.encode_direction.weights
-        return [Details(bands, 1 / torch.arange(1, len(bands) + 1, device=bands.device))]
+        return [FrequencyBands(bands, 1 / torch.arange(1, len(bands) + 1, device=bands.device))]
 
     def prepare(self, cameras: Cameras) -> None:
         self.box.copy_(box_of(self.given_bounds, cameras, "field.bounds"))
@@ -108,8 +112,8 @@ class TriPlanes(AbstractField):
 
     def color(self, features: Tensor, samples: Samples) -> Tensor:
         directions = self.encode_direction(samples.rays.viewdirs).to(features.dtype)
-        told = torch.cat([features, directions[samples.ray_indices]], dim=1)
-        return apply_network(self.color_net, told).float().sigmoid()
+        inputs = torch.cat([features, directions[samples.ray_indices]], dim=1)
+        return apply_network(self.color_net, inputs).float().sigmoid()
 
     def _encode(self, unit: Tensor) -> Tensor:
         """(n, 3) in the unit cube to (n, n_levels * n_features)."""

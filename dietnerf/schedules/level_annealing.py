@@ -1,4 +1,4 @@
-"""Coarse things first: details join in one after the other."""
+"""Coarse things first: bands join in one after the other."""
 
 import math
 from typing import Literal, final
@@ -46,14 +46,14 @@ class LevelAnnealing(AbstractSchedule):
     def apply(self, progress: Progress, field: AbstractField, rays: Rays) -> Rays:
         found = field.frequency_bands()
         if self.directions:
-            found = [*found, *field.direction_details()]
-        for details in found:
-            n = len(details.weights)
+            found = [*found, *field.direction_bands()]
+        for bands in found:
+            n = len(bands.weights)
             first = min(self.first, n)
             joined = first + (n - first) * progress.within(self.until)
-            levels = torch.arange(n, device=details.weights.device)
+            levels = torch.arange(n, device=bands.weights.device)
             share = (joined - levels).clamp(0, 1)
             if self.shape == "cosine":
                 share = (1 - torch.cos(math.pi * share)) / 2
-            details.weights.copy_(share)
+            bands.weights.copy_(share)
         return rays

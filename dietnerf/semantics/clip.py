@@ -40,8 +40,8 @@ class OpenCLIP(AbstractImageEncoder):
             projection, as the DietNeRF authors do; `projected` the embedding that CLIP compares
             with texts, as the JAX port does. A tower that is no ViT has its pooled features only.
         dtype: precision of the tower.
-        records_tower: on a GPU, record forward and backward of the tower for each size of batch and
-            replay them (CUDA graphs), instead of starting their kernels one by one.
+        use_cuda_graphs: on a GPU, capture forward and backward of the tower as CUDA graphs, one for
+            each size of a batch, so that the host does not launch their kernels one by one.
         mean, std: of the colors, red, green, blue; without them, what belongs to the weights.
         model_config: a JSON file that describes `model`, where open_clip does not.
     """
@@ -52,7 +52,7 @@ class OpenCLIP(AbstractImageEncoder):
         pretrained: str | None = "openai",
         feature: Literal["cls", "projected"] = "cls",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-        records_tower: bool = False,
+        use_cuda_graphs: bool = False,
         mean: list[float] | None = None,
         std: list[float] | None = None,
         model_config: str | None = None,
@@ -64,8 +64,8 @@ class OpenCLIP(AbstractImageEncoder):
         self.pretrained = pretrained
         self.feature = feature
         self.dtype = dtype
-        self.records_tower = records_tower
-        self._recorded: dict[torch.Size, Callable[..., Any]] = {}
+        self.use_cuda_graphs = use_cuda_graphs
+        self._graphed: dict[torch.Size, Callable[..., Any]] = {}
         self.mean, self.std = mean, std
         self.model_config = model_config
         self.visual: nn.Module | None = None
@@ -74,7 +74,7 @@ class OpenCLIP(AbstractImageEncoder):
         self._check_files()
         if self.model_config is not None:
             _check_model_config(Path(self.model_config))
-        import open_clip  # takes seconds, which nobody without this loss shall wait for
+        import open_clip  # takes seconds: not where this loss is off
 
         if self.model_config is not None:
             open_clip.add_model_config(self.model_config)
@@ -96,19 +96,19 @@ class OpenCLIP(AbstractImageEncoder):
 
     def features(self, images: Tensor) -> Tensor:
         prepared = self.prepared(images).to(getattr(torch, self.dtype))
-        if self.records_tower and prepared.is_cuda and prepared.requires_grad:
+        if self.use_cuda_graphs and prepared.is_cuda and prepared.requires_grad:
             return self._replayed(prepared)
-        return self._asked(prepared)
+        return self._features(prepared)
 
     def _replayed(self, prepared: Tensor) -> Tensor:
         size = prepared.shape
-        if size not in self._recorded:
+        if size not in self._graphed:
             example = torch.zeros_like(prepared).requires_grad_()
-            self._recorded[size] = torch.cuda.make_graphed_callables(self._asked, (example,))
-        found: Tensor = self._recorded[size](prepared)
+            self._graphed[size] = torch.cuda.make_graphed_callables(self._features, (example,))
+        found: Tensor = self._graphed[size](prepared)
         return found
 
-    def _asked(self, prepared: Tensor) -> Tensor:
+    def _features(self, prepared: Tensor) -> Tensor:
         tower = self._tower()
         if self.feature == "cls" and hasattr(tower, "class_embedding"):
             found = tower.forward_intermediates(

@@ -40,9 +40,9 @@ from dietnerf.training.command_line import complete
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.distributed import (
     check_backend,
-    leave,
     raise_on_all_ranks,
     register_strategies,
+    shutdown,
 )
 from dietnerf.training.failures import (
     how_to_go_on,
@@ -79,7 +79,7 @@ class DietNeRFCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        return {**LightningCLI.subcommands(), "look": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), "report": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add_run_options(parser)
@@ -111,7 +111,7 @@ class DietNeRFCLI(LightningCLI):
             losses = [x for x in options.model.losses if not x.class_path.endswith(SEMANTIC)]
             options.model.losses = losses or None
         subcommand = str(self.subcommand)
-        if subcommand == "look":
+        if subcommand == "report":
             check_writable(Path(options.run), "--run")
             self.save_config_callback, options.trainer.logger = None, False
             options.ckpt_path = None
@@ -175,9 +175,9 @@ class DietNeRFCLI(LightningCLI):
         check_backend(strategy)
         check_monitored(self.trainer)
         xla.check(strategy.root_device, self.model.sampler)
-        self.datamodule.setup("fit" if subcommand == "look" else subcommand)
+        self.datamodule.setup("fit" if subcommand == "report" else subcommand)
         self.datamodule.check_devices(subcommand, self.trainer.world_size)
-        if subcommand in ("fit", "look"):
+        if subcommand in ("fit", "report"):
             say_what_is_trained_on(self.datamodule, trains=subcommand == "fit")
         if subcommand == "fit":
             self.model.prepare(self.datamodule, strategy.root_device)
@@ -208,7 +208,7 @@ class DietNeRFCLI(LightningCLI):
             if not (failure := sentence_for(error, run)):
                 raise
             raise UserError(f"{failure}; {how_to_go_on(subcommand, run)}") from error
-        leave()
+        shutdown()
 
     def _is_restoring(self) -> bool:
         return self.subcommand == "fit" and not self.stop_on_signal.has_begun

@@ -13,7 +13,7 @@ from dietnerf.runs.hub import is_remote, repository_of
 from dietnerf.training.allowed_classes import ALLOWLIST
 from dietnerf.training.scene_options import expand
 
-TAKING_UP = ("validate", "test", "predict", "look")  # commands for a run that is there
+TAKING_UP = ("validate", "test", "predict", "report")  # commands for a run that is there
 MOST_TEXT = 100_000  # characters of a config that is handed on to other processes
 
 

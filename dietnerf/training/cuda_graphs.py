@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dietnerf.chunks import attach
+from dietnerf.chunks import attach_gradients
 from dietnerf.data.ray_sampling import RaySource
 from dietnerf.errors import UserError
 from dietnerf.randomness import seed_of, seeded
@@ -142,7 +142,7 @@ class GraphedTrainingStep:
         n_gradients = 0 if updates else len(self._parameters)
         loss, n_samples, terms, *stats = results[: len(results) - n_gradients]
         if not updates:
-            loss = attach(loss, results[-n_gradients:], self._parameters)
+            loss = attach_gradients(loss, results[-n_gradients:], self._parameters)
         if not reads:
             return RayLosses(loss, terms, None, None)
         if isinstance(self._objective.sampler, Occupancy):
@@ -206,7 +206,7 @@ def with_scaled_gradients(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     computed here."""
     if not (is_half(loss.device) and loss.requires_grad):
         return loss
-    return attach(loss.detach(), scaled_gradients(loss, parameters), parameters)
+    return attach_gradients(loss.detach(), scaled_gradients(loss, parameters), parameters)
 
 
 def is_half(device: torch.device) -> bool:

@@ -23,7 +23,7 @@ SLACK = 1.12  # by which steps of few sizes may have more or fewer samples than 
 Background = Literal["white", "black", "random", "auto"]
 
 
-def one_of_few(n_rays: float) -> int:
+def quantized_batch_size(n_rays: float) -> int:
     """The nearest of numbers of which four come on each doubling; of one of them, itself."""
     return round(2 ** (round(4 * math.log2(n_rays)) / 4))
 
@@ -106,7 +106,7 @@ class SceneDataModule(pl.LightningDataModule):
         """How many rays of a step one device draws, and from which fraction of the photographs."""
         n_rays = self.n_rays if self.batch_per_device else max(1, self.n_rays // n_devices)
         fraction = self.precrop_fraction if step < self.precrop_steps else 1.0
-        return one_of_few(n_rays) if self.has_few_sizes else n_rays, fraction
+        return quantized_batch_size(n_rays) if self.has_few_sizes else n_rays, fraction
 
     def ray_source(self, device: torch.device) -> RaySource:
         """The training photographs, as the Trainer's steps draw rays from them."""
@@ -143,7 +143,7 @@ class SceneDataModule(pl.LightningDataModule):
         if not self.has_few_sizes:
             self.n_rays = round(fitting)
         elif not 1 / SLACK <= fitting / self.n_rays <= SLACK:
-            self.n_rays = one_of_few(fitting)
+            self.n_rays = quantized_batch_size(fitting)
 
     def state_dict(self) -> dict[str, Any]:
         return {"n_rays": self.n_rays, "n_rays_of_each": all_gather([self.n_rays])}

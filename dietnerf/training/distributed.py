@@ -156,7 +156,7 @@ def is_loss_of_a_process(error: BaseException) -> bool:
     return is_reported or any(sign in str(error).lower() for sign in LOST)
 
 
-def leave() -> None:
+def shutdown() -> None:
     """Say good-bye to the other processes, which would wait for it otherwise."""
     if _is_shared():
         dist.destroy_process_group()

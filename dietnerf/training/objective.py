@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dietnerf.chunks import sum_in_chunks
+from dietnerf.chunks import chunked_backward
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.data.ray_sampling import RayBatch
 from dietnerf.errors import UserError
@@ -186,7 +186,7 @@ class Objective:
 
         n_rays = rays_per_chunk(self.field, self.sampler, batch.rgb.device)
         chunks = batch.split(n_rays if is_chunked else len(batch))
-        loss, terms = sum_in_chunks(loss_and_terms, chunks, list(self.parameters()))
+        loss, terms = chunked_backward(loss_and_terms, chunks, list(self.parameters()))
         return RayLosses(loss, terms, n_samples, RayStats.cat(stats) if stats else None)
 
     def of_scene(

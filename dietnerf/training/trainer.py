@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from dietnerf.capture_report import look
+from dietnerf.capture_report import report_capture
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.system import DietNeRF
 
@@ -24,18 +24,18 @@ TRAINER_DEFAULTS = {
 class Trainer(pl.Trainer):
     """Lightning's, with one subcommand more."""
 
-    def look(
+    def report(
         self,
         model: DietNeRF,
         datamodule: SceneDataModule,
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Say what the training views cover, and draw their cameras, before anything is trained.
+        """Print what the training views cover, and draw their cameras, without training.
 
         The last two are there because the config of a run names them.
         """
         dataset = datamodule.datasets["train"]
         picture = Path(self.default_root_dir) / "capture.png"
         has_depths = dataset.depths is not None
-        look(dataset.cameras, dataset.names, picture, dataset.is_cut_out, has_depths)
+        report_capture(dataset.cameras, dataset.names, picture, dataset.is_cut_out, has_depths)

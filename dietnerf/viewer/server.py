@@ -23,7 +23,7 @@ from dietnerf.viewer.listening import address_of, serve_at, way_from_elsewhere
 from dietnerf.viewer.notices import Notices
 from dietnerf.viewer.views import field_of_view, min_view_fraction, pyramid_depth, quaternion
 from dietnerf.viewer.watcher import Watcher
-from dietnerf.visualize import Mode, depth_range, picture, surface_depth
+from dietnerf.visualize import Mode, depth_range, surface_depth, to_image
 
 STILL = 0.5  # seconds of the finest picture: whoever moves has to wait for it
 SHOWN: dict[str, Mode] = {"color": "rgb", "depth": "depth", "opacity": "opacity"}
@@ -143,7 +143,7 @@ class Viewer:
     def _show(self, client: Any, cameras: Cameras) -> None:
         rendering = self.preview.render(cameras)
         mode = SHOWN[self._choice]
-        drawn = picture(rendering, mode, cameras.height, depth_range(rendering)).cpu().numpy()
+        drawn = to_image(rendering, mode, cameras.height, depth_range(rendering)).cpu().numpy()
         if client.client_id not in self._watchers:  # it has left meanwhile
             return
         client.scene.set_background_image(

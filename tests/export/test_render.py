@@ -67,7 +67,9 @@ def test_two_processes_render_what_one_does_in_the_same_order(finished_run: Path
 
 
 def test_a_rendering_process_that_ends_is_named(finished_run: Path, tmp_path: Path, monkeypatch):
-    film = frames.Film.of([load_scene(find_checkpoint(finished_run))], *_one_frame(finished_run))
+    film = frames.RenderJob.of(
+        [load_scene(find_checkpoint(finished_run))], *_one_frame(finished_run)
+    )
     monkeypatch.setattr(frames.Worker, "frame", _end_at_once)
     shown = frames.render_frames_on(["cpu", "cpu"], [find_checkpoint(finished_run)], film)
     with pytest.raises(UserError, match="a process that rendered on one of cpu, cpu ended"):
@@ -163,7 +165,7 @@ def test_what_cannot_be_is_found_before_anything_is_rendered(
     def rendered(*_):
         pytest.fail("something was rendered")
 
-    monkeypatch.setattr(frames.Film, "of", rendered)
+    monkeypatch.setattr(frames.RenderJob, "of", rendered)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16e9))
     monkeypatch.chdir(tmp_path)
     assert sentence in refused(capsys, render.main, str(finished_run), *options)
@@ -194,8 +196,8 @@ def test_a_film_has_720_rows_at_most_unless_its_size_is_chosen(finished_run: Pat
 def test_it_says_how_long_it_takes_once_a_frame_is_there(
     devices: str, finished_run: Path, tmp_path: Path, capsys, monkeypatch
 ):
-    real = frames.Film.frame
-    monkeypatch.setattr(frames.Film, "frame", lambda *args: (real(*args)[0], 4.0))
+    real = frames.RenderJob.frame
+    monkeypatch.setattr(frames.RenderJob, "frame", lambda *args: (real(*args)[0], 4.0))
     out = str(tmp_path / "film.mp4")
     if devices == "1":
         render.main([str(finished_run), "--frames", "30", "--out", out])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 
-class NonFiniteCounter:
+class FaultCounter:
     """How often each fault was tried, how often what must hold held, and the most that was lost."""
 
     def __init__(self) -> None:
@@ -32,18 +32,18 @@ class NonFiniteCounter:
             yield f"{fault}: {tried} tried, {self.survived[fault]} survived{lost}"
 
 
-TALLY = pytest.StashKey[NonFiniteCounter]()
+FAULTS = pytest.StashKey[FaultCounter]()
 
 
 @pytest.fixture(scope="session")
-def tally(request: pytest.FixtureRequest) -> NonFiniteCounter:
-    return request.config.stash.setdefault(TALLY, NonFiniteCounter())
+def faults(request: pytest.FixtureRequest) -> FaultCounter:
+    return request.config.stash.setdefault(FAULTS, FaultCounter())
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    if TALLY in config.stash:
+    if FAULTS in config.stash:
         terminalreporter.section("faults")
-        for line in config.stash[TALLY].lines():
+        for line in config.stash[FAULTS].lines():
             terminalreporter.line(line)

@@ -17,7 +17,7 @@ from dietnerf.runs.checkpoints import checkpoints_of, is_whole
 from dietnerf.training import cli
 from tests.formats import write_blender
 from tests.helpers import FEW_STEPS, SMALL_FIELD, SMALL_RUN, fit
-from tests.reliability.conftest import NonFiniteCounter
+from tests.reliability.conftest import FaultCounter
 from tests.reliability.pipeline import (
     CONTEXT,
     differing,
@@ -74,9 +74,9 @@ SIZES = [0, 1, 2, 3, 8, 64, 200, 300, 400, 500, 600, 800, 1200, 1600, 2000, 2400
 
 
 @pytest.mark.parametrize("kilobytes", SIZES)
-def test_full_disk(kilobytes: int, unbroken: Path, tmp_path: Path, tally: NonFiniteCounter):
+def test_full_disk(kilobytes: int, unbroken: Path, tmp_path: Path, faults: FaultCounter):
     size = f"{max(kilobytes, 4)}k"
-    with small_disk(tmp_path / "disk", size) as disk, tally.attempt("full disk"):
+    with small_disk(tmp_path / "disk", size) as disk, faults.attempt("full disk"):
         if kilobytes < 4:  # a page is the least that a disk can have
             (disk / "other").write_bytes(bytes(4096 - 1024 * kilobytes))
         run = disk / "run"
@@ -85,13 +85,13 @@ def test_full_disk(kilobytes: int, unbroken: Path, tmp_path: Path, tally: NonFin
         assert "No space left on device" in last_words(process, tmp_path / "said.txt")
         assert all(is_whole(path) for path in checkpoints_of(run))
         assert not list(run.rglob(".dietnerf-*"))
-        tally.lose("full disk", steps_lost(run, taken))
+        faults.lose("full disk", steps_lost(run, taken))
         remount(disk, "size=64m")
         finish(run, RUN, tmp_path / "said.txt")
         assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
 
 
-def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys, tally: NonFiniteCounter):
+def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys, faults: FaultCounter):
     with small_disk(tmp_path / "disk", "64m") as disk:
         run = disk / "run"
         shutil.copytree(unbroken, run)
@@ -100,16 +100,16 @@ def test_read_only_folder(unbroken: Path, tmp_path: Path, capsys, tally: NonFini
         on = ["fit", "--run", str(run), "--ckpt_path", "last"]
         commands = [(cli.main, new), (cli.main, on), (cli.main, ["test", "--run", str(run)])]
         for main, words in [*commands, (render.main, [str(run)])]:
-            with tally.attempt("read-only folder"):
+            with faults.attempt("read-only folder"):
                 with pytest.raises(SystemExit) as ended:
                     main(words)
                 assert ended.value.code == 2
                 assert "cannot be written to" in capsys.readouterr().err
                 assert what_was_trained(run / LAST)["global_step"] == 20
-        tally.lose("read-only folder", 0)
+        faults.lose("read-only folder", 0)
 
 
-def test_vanished_data(tmp_path: Path, tally: NonFiniteCounter):
+def test_vanished_data(tmp_path: Path, faults: FaultCounter):
     """A run has read its photographs when it begins; one that begins or goes on needs them."""
     scene, run = tmp_path / "scene", tmp_path / "run"
     for split in ("train", "test"):
@@ -123,21 +123,21 @@ def test_vanished_data(tmp_path: Path, tally: NonFiniteCounter):
     while not checkpoints_of(run):
         time.sleep(0.01)
     shutil.rmtree(scene)
-    with tally.attempt("photographs vanish"):
+    with faults.attempt("photographs vanish"):
         process.join(120)
         assert process.exitcode == 0 and what_was_trained(run / LAST)["global_step"] == 300
-    with tally.attempt("photographs vanish"):
+    with faults.attempt("photographs vanish"):
         assert str(scene) in last_words(start(run, options), run.with_suffix(".txt"))
         assert what_was_trained(run / LAST)["global_step"] == 300
-    tally.lose("photographs vanish", 0)
+    faults.lose("photographs vanish", 0)
 
 
-def test_clock_jump(unbroken: Path, tmp_path: Path, tally: NonFiniteCounter):
+def test_clock_jump(unbroken: Path, tmp_path: Path, faults: FaultCounter):
     """Back by a year in the midst of a run, and into the past again when it goes on."""
     run = tmp_path / "run"
     process = CONTEXT.Process(target=_fit_while_the_clock_jumps, args=(run,))
     process.start()
-    with tally.attempt("clock jumps"):
+    with faults.attempt("clock jumps"):
         process.join(120)
         assert process.exitcode == 0
         assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
@@ -146,7 +146,7 @@ def test_clock_jump(unbroken: Path, tmp_path: Path, tally: NonFiniteCounter):
         (run / f"checkpoints/{name}.ckpt").unlink()
     for path in checkpoints_of(run)[1:]:  # the last ones are the oldest, by the clock
         os.utime(path, (2e9 - int(path.stem), 2e9 - int(path.stem)))
-    with tally.attempt("clock jumps"):
+    with faults.attempt("clock jumps"):
         finish(run, RUN)
         assert differing(what_was_trained(run / LAST), what_was_trained(unbroken / LAST)) == []
         assert "last.ckpt is torn or empty: passing it over" in run.with_suffix(".txt").read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import SMALL_RUN
-from tests.reliability.conftest import NonFiniteCounter
+from tests.reliability.conftest import FaultCounter
 from tests.reliability.pipeline import (
     CONTEXT,
     differing,
@@ -61,7 +61,7 @@ N_KILLS = 25  # of each method
 
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_runs_end_where_an_unbroken_one_does(
-    method: str, tmp_path: Path, tally: NonFiniteCounter
+    method: str, tmp_path: Path, faults: FaultCounter
 ):
     options = METHODS[method]
     finish(tmp_path / "first", options)  # the process that others are forked from starts as well
@@ -81,21 +81,21 @@ def test_killed_runs_end_where_an_unbroken_one_does(
             assert process.exitcode != 0 or ends_whole(run)
             n_kills += 1
             fault = f"{number.name} at a random moment, {method}"
-            tally.tried[fault] += 1
-            tally.lose(fault, steps_lost(run, taken))
+            faults.tried[fault] += 1
+            faults.lose(fault, steps_lost(run, taken))
             survived[fault] += 1
             continue
         said = run.with_suffix(".txt").read_text()
         assert process.exitcode == 0, said[-2000:]
         found = what_was_trained(run / "checkpoints/last.ckpt")
         assert differing(found, expected) == [], said[-2000:]
-        tally.survived += survived
+        faults.survived += survived
         survived.clear()
         shutil.rmtree(run)
         run.with_suffix(".txt").unlink()
     finish(run, options)
     assert differing(what_was_trained(run / "checkpoints/last.ckpt"), expected) == []
-    tally.survived += survived
+    faults.survived += survived
 
 
 def ends_whole(run: Path) -> bool:

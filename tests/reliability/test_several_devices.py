@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.helpers import SMALL_RUN
-from tests.reliability.conftest import NonFiniteCounter
+from tests.reliability.conftest import FaultCounter
 from tests.reliability.pipeline import TRAINED, differing
 
 pytestmark = pytest.mark.reliability
@@ -46,9 +46,7 @@ def read(run: Path, name: str) -> dict:
     return {key: saved[key] for key in TRAINED if key in saved}
 
 
-def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(
-    tmp_path: Path, tally: NonFiniteCounter
-):
+def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(tmp_path: Path, faults: FaultCounter):
     for name in ("unbroken", "run"):
         run = tmp_path / name
         process = begin("train.py", "fit", *SMALL_RUN, *TWO, *LONG, "--run", str(run))
@@ -60,17 +58,17 @@ def test_a_signal_stops_both_and_they_go_on_to_the_same_bits(
         said, _ = process.communicate(timeout=300)
     assert process.returncode == 143 and "stopped; go on from the last checkpoint" in said, said
     assert 0 < read(run, "last")["global_step"] < 400
-    with tally.attempt("SIGTERM to one of two processes"):
+    with faults.attempt("SIGTERM to one of two processes"):
         process = begin("train.py", "fit", "--run", str(run), "--ckpt_path", "last")
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said[-2000:]
         assert differing(read(run, "last"), read(tmp_path / "unbroken", "last")) == []
 
 
-def test_what_has_no_number_on_one_is_skipped_by_both(tmp_path: Path, tally: NonFiniteCounter):
+def test_what_has_no_number_on_one_is_skipped_by_both(tmp_path: Path, faults: FaultCounter):
     script = tmp_path / "spoilt.py"
     script.write_text(SPOILT)
-    with tally.attempt("no numbers on one of two processes"):
+    with faults.attempt("no numbers on one of two processes"):
         process = begin(str(script), "fit", *SMALL_RUN, *TWO, "--run", str(tmp_path / "run"))
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said[-2000:]
@@ -79,4 +77,4 @@ def test_what_has_no_number_on_one_is_skipped_by_both(tmp_path: Path, tally: Non
             for name in ("000004", "000008", "last")
         )
         assert torch.equal(before, after) and not torch.equal(before, end) and end.isfinite().all()
-    tally.lose("no numbers on one of two processes", 4, "steps skipped")
+    faults.lose("no numbers on one of two processes", 4, "steps skipped")

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.conftest import NonFiniteCounter
+from tests.reliability.conftest import FaultCounter
 
 pytestmark = pytest.mark.reliability
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_memory_stays_flat(tally: NonFiniteCounter):
+def test_memory_stays_flat(faults: FaultCounter):
     words = [sys.executable, "benchmarks/soak.py", "--minutes", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with tally.attempt("a minute's soak"):
+    with faults.attempt("a minute's soak"):
         ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr[-2000:]
         found = json.loads(ended.stdout.strip().splitlines()[-1])
         assert found["validations"] >= 6 and found["rounds"] >= 12
-    tally.lose("a minute's soak", found["value"], "MB more at the end")
+    faults.lose("a minute's soak", found["value"], "MB more at the end")

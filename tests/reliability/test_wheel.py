@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.conftest import NonFiniteCounter
+from tests.reliability.conftest import FaultCounter
 
 pytestmark = pytest.mark.reliability
 
@@ -35,8 +35,8 @@ def built_in(folder: Path, umask: int) -> str:
     return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
-def test_two_wheels_are_the_same_bytes(tmp_path: Path, tally: NonFiniteCounter):
-    with tally.attempt("a wheel built elsewhere, later"):
+def test_two_wheels_are_the_same_bytes(tmp_path: Path, faults: FaultCounter):
+    with faults.attempt("a wheel built elsewhere, later"):
         first = built_in(tmp_path / "one", 0o022)
         time.sleep(2)  # a zip file counts in steps of two seconds
         assert built_in(tmp_path / "another/folder", 0o002) == first

@@ -16,7 +16,7 @@ import pytest
 from dietnerf.export import command, render
 from dietnerf.training import cli
 from tests.helpers import fit
-from tests.reliability.conftest import NonFiniteCounter
+from tests.reliability.conftest import FaultCounter
 from tests.reliability.pipeline import said_by, start_command
 from tests.reliability.test_faults import remount, small_disk
 
@@ -39,7 +39,7 @@ KILLED: dict[str, tuple[Main, list[str], str]] = {
 }
 FULL: dict[str, tuple[Main, list[str], str]] = {
     **KILLED,
-    "look": (cli.main, ["look", "--run", "RUN"], "."),
+    "report": (cli.main, ["report", "--run", "RUN"], "."),
     **{
         f"mesh {ending}": (
             command.main,
@@ -93,7 +93,7 @@ def words_for(words: list[str], run: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", KILLED)
 def test_killed_commands_leave_whole_files(
-    name: str, trained: Path, tmp_path: Path, tally: NonFiniteCounter
+    name: str, trained: Path, tmp_path: Path, faults: FaultCounter
 ):
     main, words, place = KILLED[name]
     run, said = tmp_path / "run", tmp_path / "said.txt"
@@ -117,7 +117,7 @@ def test_killed_commands_leave_whole_files(
         os.kill(process.pid, number)
         process.join(60)
         n_kills += 1
-        with tally.attempt(f"{number.name} at a random moment, {name}"):
+        with faults.attempt(f"{number.name} at a random moment, {name}"):
             found = results(folder)
             assert found.keys() == expected.keys()
             for path, content in found.items():
@@ -135,9 +135,7 @@ def test_killed_commands_leave_whole_files(
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_full_disk_of_other_writers(
-    name: str, trained: Path, tmp_path: Path, tally: NonFiniteCounter
-):
+def test_full_disk_of_other_writers(name: str, trained: Path, tmp_path: Path, faults: FaultCounter):
     main, words, place = FULL[name]
     said = tmp_path / "said.txt"
     with small_disk(tmp_path / "disk", "64m") as disk:
@@ -155,7 +153,7 @@ def test_full_disk_of_other_writers(
             remount(disk, f"size={used + room}k")
             process = start_command(main, words, said)
             process.join(120)
-            with tally.attempt("full disk, other writers"):
+            with faults.attempt("full disk, other writers"):
                 found = results(folder)
                 assert found.keys() == expected.keys()
                 for path, content in found.items():

@@ -36,7 +36,7 @@ def verbs(run: Path, out: Path) -> dict[str, Verb]:
     return {
         "fit": (cli.main, ["fit", *SMALL_RUN, "--run", str(out / "new")]),
         "go on": (cli.main, ["fit", *of, "--ckpt_path", "last", "--trainer.max_steps", "204"]),
-        "look": (cli.main, ["look", *of]),
+        "report": (cli.main, ["report", *of]),
         "test": (cli.main, ["test", *of]),
         "predict": (cli.main, ["predict", *of]),
         "film": (render.main, [str(run), *FILM]),

@@ -128,7 +128,7 @@ def test_no_config_of_a_run_runs_a_command(
     assert list(mark.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", ["validate", "predict", "look", "test"])
+@pytest.mark.parametrize("verb", ["validate", "predict", "report", "test"])
 def test_all_commands_read_the_config_of_a_run_in_the_same_way(
     verb: str, finished_run: Path, tmp_path: Path, capsys
 ):

@@ -90,7 +90,7 @@ def test_a_link_out_of_a_run_is_not_written_to(
     (run / place).unlink(missing_ok=True)
     (run / place).symlink_to(outside)
     before = sorted(tmp_path.rglob("*"))
-    for command in ("test", "validate", "predict", "look"):
+    for command in ("test", "validate", "predict", "report"):
         said = refused(capsys, cli.main, command, "--run", str(run))
         assert f"{run / place} is a link to" in said
     assert sorted(tmp_path.rglob("*")) == before

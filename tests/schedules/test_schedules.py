@@ -36,7 +36,7 @@ def test_levels_join_one_after_the_other():
 def test_the_octaves_of_an_mlp_are_levels_too():
     field = MLP(depth=2, width=8, position_octaves=4, direction_octaves=2)
     assert weights(LevelAnnealing(until=0.5, first=2, directions=True), 0, field) == [1, 1, 0, 0]
-    assert field.direction_details()[0].weights.tolist() == [1, 1]
+    assert field.direction_bands()[0].weights.tolist() == [1, 1]
     x = torch.rand(5, 3)
     encoded = field.encode_position(x)
     assert encoded[:, : 3 + 12].abs().min() > 0

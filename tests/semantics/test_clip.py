@@ -82,8 +82,8 @@ def test_gradients_reach_the_image_and_nothing_of_the_tower(tower):
 def test_a_tower_recorded_on_cuda_answers_alike(tower):
     image = torch.rand(2, 3, 40, 40, device="cuda", requires_grad=True)
     found = []
-    for records_tower in (False, True):
-        encoder = OpenCLIP(**tower, records_tower=records_tower)
+    for use_cuda_graphs in (False, True):
+        encoder = OpenCLIP(**tower, use_cuda_graphs=use_cuda_graphs)
         encoder.load(image.device)
         for _ in range(2):  # what is recorded, and what is replayed
             features = encoder(image)

@@ -7,7 +7,7 @@ from dietnerf.data import AbstractReader, Blender, ExplicitViews, FirstViews, Pr
 from dietnerf.data.ray_sampling import RayBatch
 from dietnerf.errors import UserError
 from dietnerf.randomness import step_generator
-from dietnerf.training.datamodule import MAX_RAYS, SceneDataModule, one_of_few
+from dietnerf.training.datamodule import MAX_RAYS, SceneDataModule, quantized_batch_size
 from tests.formats import write_blender
 
 READER = Procedural(resolution=16, n_train=6, n_val=3, n_test=2)
@@ -179,11 +179,14 @@ def test_graphed_steps_have_few_sizes():
     sizes = set()
     for per_ray in (10, 10.9, 9.1, 10.5, 15, 15.5, 13, 12.8, 14.9, 15.2):
         data.adapt(data.n_rays, round(per_ray * data.n_rays))
-        assert one_of_few(data.n_rays) == data.n_rays
+        assert quantized_batch_size(data.n_rays) == data.n_rays
         assert data.n_rays * per_ray < 1.12 * 40960 * (1 + 1e-3)
         sizes.add(data.n_rays)
     assert sizes == {4096, 2896}
-    assert all(one_of_few(one_of_few(n)) == one_of_few(n) for n in range(1, 3000))
+    assert all(
+        quantized_batch_size(quantized_batch_size(n)) == quantized_batch_size(n)
+        for n in range(1, 3000)
+    )
 
 
 def test_the_number_of_rays_is_adapted_at_most_twofold_and_never_ends_at_none():

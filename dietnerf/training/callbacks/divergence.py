@@ -88,12 +88,12 @@ class NaNGuard(Callback):
 
     Args:
         run: folder of the run.
-        setback: what ended the attempt before this one.
+        restart: what ended the attempt before this one.
     """
 
-    def __init__(self, run: Path | str, setback: RestartTraining | None = None) -> None:
+    def __init__(self, run: Path | str, restart: RestartTraining | None = None) -> None:
         self.run = Path(run)
-        self.setback = setback
+        self.restart = restart
         self._counter: NonFiniteCounter | None = None
         self._blank_since: int | None = None
         self._has_spoken = False
@@ -102,13 +102,13 @@ class NaNGuard(Callback):
         assert isinstance(pl_module, DietNeRF)
         self._parameters = dict(pl_module.named_parameters())
         self._zero = torch.zeros((), device=pl_module.device)
-        if self.setback is None:
+        if self.restart is None:
             return
         history = pl_module.history
-        history.rate_factor *= self.setback.rate_factor
-        history.has_restarted |= self.setback.seed is not None
+        history.rate_factor *= self.restart.rate_factor
+        history.has_restarted |= self.restart.seed is not None
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] *= self.setback.rate_factor
+            group["lr"] *= self.restart.rate_factor
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -147,12 +147,12 @@ class NaNGuard(Callback):
                 self._go_back(trainer, pl_module, self._counter)
         self._look(trainer, pl_module)
 
-    def _go_back(self, trainer: pl.Trainer, system: DietNeRF, tally: NonFiniteCounter) -> None:
-        begun = trainer.global_step - int(tally.in_a_row)
+    def _go_back(self, trainer: pl.Trainer, system: DietNeRF, counter: NonFiniteCounter) -> None:
+        begun = trainer.global_step - int(counter.in_a_row)
         names = [*system.objective.names, *(f"the gradient of {name}" for name in self._parameters)]
-        first = [name for name, good in zip(names, tally.first.tolist(), strict=True) if not good]
+        first = [name for name, good in zip(names, counter.first.tolist(), strict=True) if not good]
         what = (
-            f"{int(tally.in_a_row)} steps in a row, from step {begun} on, were skipped because "
+            f"{int(counter.in_a_row)} steps in a row, from step {begun} on, were skipped because "
             f"their numbers are not finite; the first that were not: {_listed(first)}"
         )
         if trainer.world_size > 1 or system.history.rate_factor < 1:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from dietnerf.files import write_file
 from dietnerf.training.view_dataset import RenderedView
-from dietnerf.visualize import depth_range, picture, to_uint8
+from dietnerf.visualize import depth_range, to_image, to_uint8
 
 
-def log_picture(trainer: pl.Trainer, name: str, pixels: Tensor) -> None:
+def log_image(trainer: pl.Trainer, name: str, pixels: Tensor) -> None:
     """Hand 8-bit pixels (height, width, 3) to the logger, if it takes pictures: TensorBoard's does,
     and those with a `log_image`, as that of Weights & Biases."""
     logger, step = trainer.logger, trainer.global_step
@@ -27,10 +27,10 @@ def comparison(rendered: RenderedView) -> Tensor:
     """Photograph, rendering, depth, opacity in a row: (height, 4 * width, 3), 8 bit, on the CPU."""
     photograph, rendering = rendered.view.image, rendered.rendering
     height, depths = photograph.shape[0], depth_range(rendering)
-    drawn = [picture(rendering, mode, height, depths) for mode in ("rgb", "depth", "opacity")]
+    drawn = [to_image(rendering, mode, height, depths) for mode in ("rgb", "depth", "opacity")]
     return torch.cat([to_uint8(photograph).cpu(), *(p.cpu() for p in drawn)], dim=1)
 
 
-def save_picture(path: Path, pixels: Tensor) -> None:
+def save_image(path: Path, pixels: Tensor) -> None:
     """Write 8-bit pixels (height, width, 3) as a PNG."""
     write_file(path, iio.imwrite("<bytes>", pixels.numpy(), extension=".png"))

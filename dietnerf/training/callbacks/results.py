@@ -16,7 +16,7 @@ import dietnerf
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.metrics import ImageMetrics, Scores, mean_metrics, psnr
-from dietnerf.training.callbacks.images import comparison, save_picture
+from dietnerf.training.callbacks.images import comparison, save_image
 from dietnerf.training.distributed import all_gather, n_processes
 from dietnerf.training.exposure import fitted_on_left
 from dietnerf.training.system import DietNeRF
@@ -67,7 +67,7 @@ class TestResults(Callback):
             scores |= right_half_scores(outputs)
         self._scored.append((view.name, view.view_id, scores))
         try:
-            save_picture(self.run / "test" / f"{view.name}.png", comparison(outputs))
+            save_image(self.run / "test" / f"{view.name}.png", comparison(outputs))
         except UserError as error:
             self._failure = self._failure or error
 
@@ -124,7 +124,7 @@ def right_half_scores(rendered: RenderedView) -> Scores:
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
-class PredictedPictures(Callback):
+class PredictedImages(Callback):
     """Writes the renderings of `predict` as PNG files, and says where.
 
     Args:
@@ -143,7 +143,7 @@ class PredictedPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        save_picture(self.folder / f"{outputs.view.name}.png", to_uint8(outputs.rgb).cpu())
+        save_image(self.folder / f"{outputs.view.name}.png", to_uint8(outputs.rgb).cpu())
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:

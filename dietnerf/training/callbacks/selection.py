@@ -10,10 +10,10 @@ from dietnerf.training.callbacks.budget import Budget
 from dietnerf.training.callbacks.divergence import NaNGuard, RestartTraining
 from dietnerf.training.callbacks.folder import KeepFolder
 from dietnerf.training.callbacks.progress import ProgressBar, Stopwatch
-from dietnerf.training.callbacks.results import PredictedPictures, TestResults
+from dietnerf.training.callbacks.results import PredictedImages, TestResults
 from dietnerf.training.callbacks.saving import BestCheckpoint, Checkpoints
 from dietnerf.training.callbacks.stopping import StopOnSignal
-from dietnerf.training.callbacks.validation import FinalMetrics, ValidationPictures
+from dietnerf.training.callbacks.validation import FinalMetrics, ValidationImages
 from dietnerf.training.callbacks.viewer import LiveViewer
 
 
@@ -33,13 +33,13 @@ def callbacks_of(
         stop_on_signal: ends the subcommand on a signal.
         restart: what ended the attempt before this one.
     """
-    if subcommand == "look":
+    if subcommand == "report":
         return []
     bar: list[Callback] = [] if options.trainer.enable_progress_bar is False else [ProgressBar()]
     if subcommand == "test":
         return [*bar, TestResults(options.run, options.lpips_weights), stop_on_signal]
     if subcommand == "predict":
-        return [*bar, PredictedPictures(options.run), stop_on_signal]
+        return [*bar, PredictedImages(options.run), stop_on_signal]
     if subcommand == "validate":
         return [*bar, stop_on_signal]
     saving = [] if options.trainer.enable_checkpointing is False else _checkpoints(options)
@@ -48,7 +48,7 @@ def callbacks_of(
     budget = [] if options.minutes is None else [Budget(options.minutes)]
     guard = NaNGuard(options.run, restart)
     own = [KeepFolder(lock), Stopwatch(), *budget, guard, stop_on_signal]
-    return [*viewer, *bar, *own, ValidationPictures(), FinalMetrics(), *saving]
+    return [*viewer, *bar, *own, ValidationImages(), FinalMetrics(), *saving]
 
 
 def _checkpoints(options: Namespace) -> list[Callback]:

@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from dietnerf.renderer import render_rays
-from dietnerf.training.callbacks.images import comparison, log_picture
+from dietnerf.training.callbacks.images import comparison, log_image
 from dietnerf.training.system import DietNeRF
 from dietnerf.training.view_dataset import View
 from dietnerf.visualize import captioned, to_uint8
@@ -17,18 +17,18 @@ from dietnerf.visualize import captioned, to_uint8
 HISTOGRAM_RAYS = 2048  # of a view, spread over it
 
 
-class ValidationPictures(Callback):
+class ValidationImages(Callback):
     """Shows, in TensorBoard or another logger that takes pictures, the first validation view beside
     its photograph, depth and opacity, how the colors of its rays are shared out over samples, and
     what the losses of the scene last looked at."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
-        for judge in pl_module.objective.regularizers:
-            if judge.debug_image is not None:
-                found = ", ".join(f"{name} {float(x):.4g}" for name, x in judge.scalars.items())
-                pixels = captioned(to_uint8(judge.debug_image).cpu(), found)
-                log_picture(trainer, f"train/{judge.name}", pixels)
+        for loss in pl_module.objective.regularizers:
+            if loss.debug_image is not None:
+                found = ", ".join(f"{name} {float(x):.4g}" for name, x in loss.scalars.items())
+                pixels = captioned(to_uint8(loss.debug_image).cpu(), found)
+                log_image(trainer, f"train/{loss.name}", pixels)
 
     def on_validation_batch_end(
         self,
@@ -41,7 +41,7 @@ class ValidationPictures(Callback):
     ) -> None:
         if batch_idx > 0 or not trainer.is_global_zero:
             return
-        log_picture(trainer, "val/photograph_rendering_depth_opacity", comparison(outputs))
+        log_image(trainer, "val/photograph_rendering_depth_opacity", comparison(outputs))
         if isinstance(trainer.logger, TensorBoardLogger):
             assert isinstance(pl_module, DietNeRF)
             weights = weights_along_rays(pl_module, outputs.view)
