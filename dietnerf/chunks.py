@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 Chunk = TypeVar("Chunk")
-TINY = 1e-30  # a gradient that counts as none
+TINY = 1e-30  # a gradient that counts as zero
 LARGEST = 2.0**-6  # of a gradient in half precision: sums over many rays must stay below 2^16
 
 
@@ -46,8 +46,8 @@ def chunked_backward(
     (benchmarks/bm_step.py).
 
     Args:
-        loss_and_stats: the share of one chunk in the loss, a scalar with gradients to the
-            parameters, and in whatever is reported beside it, (n_stats,).
+        loss_and_stats: the loss of one chunk as its share of the sum, a scalar with gradients, and
+            stats to be summed, (n_stats,).
         chunks: at least one.
         parameters: all that the loss depends on.
 
@@ -82,7 +82,7 @@ def deferred_backprop(
     its graph.
 
     Args:
-        render: the colors of a chunk, (n_rays, n_channels), the same whenever it is asked.
+        render: the colors of a chunk, (n_rays, n_channels), the same at every call.
         chunks: at least one.
         loss_of: of all colors, (sum of n_rays, n_channels), a scalar.
         module: owns every parameter that the colors depend on.

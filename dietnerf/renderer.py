@@ -1,4 +1,5 @@
-"""From rays and a field to colors: bundles of rays, and whole images in chunks of them."""
+"""Rendering: from rays and a field to colors, for batches of rays and for whole images in
+chunks."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -15,8 +16,8 @@ from dietnerf.sampling.base import AbstractSampler
 
 
 def inference_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """What pictures of 8 bits need: on a GPU half precision, in which the fast field goes from rays
-    to pixels in one kernel."""
+    """Precision that suffices for 8-bit images: half precision on a GPU, where the fast field
+    renders in one kernel."""
     if device.type != "cuda":
         return nullcontext()
     return torch.autocast(device.type, torch.float16)
@@ -35,7 +36,7 @@ def render_rays(
     generator: torch.Generator | None = None,
     capacity: int | None = None,
 ) -> tuple[Rendering, Rendering | None]:
-    """Render a bundle of rays over a background color, (3,) or (n_rays, 3).
+    """Render a batch of rays over a background color, (3,) or (n_rays, 3).
 
     Without a generator nothing is random; `capacity` is as for `AbstractSampler.sample`.
     Differentiable in the parameters of field and sampler.
@@ -58,7 +59,7 @@ def render_image(
 ) -> Rendering:
     """Render the whole image of one camera, without randomness and without keeping weights.
 
-    Where the memory does not suffice, it goes on with half as many rays at a time.
+    Where memory runs out, it continues with half as many rays at a time.
 
     Returns:
         A rendering of height * width rays, row by row, on the device of the background.
@@ -99,7 +100,7 @@ def _rendered(
 ) -> Rendering | None:
     """A chunk without its weights, or None where the memory does not suffice.
 
-    Only after it returns is what the failed attempt held free again.
+    The memory of a failed attempt is freed only after this returns.
     """
     try:
         numbers = torch.arange(pixels.start, pixels.stop, device=cameras.c2w.device)

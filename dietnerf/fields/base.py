@@ -1,4 +1,4 @@
-"""What every radiance field answers: how dense is it here, and which color is seen from there."""
+"""Radiance fields: density at a point, and color seen from a direction."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class FrequencyBands:
     """The levels of detail of an encoding, coarse to fine.
 
     Args:
-        weights: how much each counts, 0 to 1, (n_levels,): a buffer of the field, to be written to.
-        sizes: length of what each can tell apart, as a share of the longest side of the box,
-            (n_levels,), float32.
+        weights: factor of each, 0 to 1, (n_levels,): a buffer of the field that schedules write to.
+        sizes: length that each resolves, as a fraction of the longest side of the box, (n_levels,),
+            float32.
     """
 
     weights: Tensor
@@ -41,7 +41,7 @@ class AbstractField(nn.Module, ABC):
     tensors stays as it was at the capture. A field that cannot do so says `is_graphable = False`,
     and is refused with that option.
 
-    `early_stop` is the transmittance of a ray behind which its samples count no more.
+    `early_stop` is the transmittance of a ray below which its further samples are ignored.
     """
 
     early_stop = 0.0
@@ -53,8 +53,8 @@ class AbstractField(nn.Module, ABC):
         return None
 
     def grid_parameters(self) -> list[nn.Parameter]:
-        """Parameters that stand for places in the scene, each for its own: what `table_decay` of
-        the system draws to zero."""
+        """Parameters that belong to places in the scene, such as hash tables: `table_decay` of the
+        system applies to them."""
         return []
 
     def frequency_bands(self) -> list[FrequencyBands]:
@@ -66,7 +66,7 @@ class AbstractField(nn.Module, ABC):
         return []
 
     def samples_per_chunk(self, device: torch.device) -> int:
-        """How many samples are asked for at a time where more are to be rendered."""
+        """How many samples are evaluated at a time where more are to be rendered."""
         return SAMPLES_PER_CHUNK.get(device.type, 2**18)
 
     def prepare(self, cameras: Cameras) -> None:
@@ -74,7 +74,7 @@ class AbstractField(nn.Module, ABC):
 
     @abstractmethod
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
-        """Density and whatever the color is computed from.
+        """Density, and the features that the color is computed from.
 
         Returns:
             sigmas: float32, not negative, per scene unit, (n_samples,).
@@ -90,7 +90,7 @@ class AbstractField(nn.Module, ABC):
         """Colors seen along the rays, float32 in [0, 1], (n_samples, 3)."""
 
     def can_trace(self, device: torch.device) -> bool:
-        """Whether `trace` is there, on a device."""
+        """Whether `trace` is available on a device."""
         return False
 
     def trace(self, rays: Rays, grid: OccupancyGrid) -> Rendering:

@@ -1,5 +1,4 @@
-"""Several fields of one scene: where the photographs do not say, they differ, and the mean errs
-less."""
+"""Ensembles: the mean of several fields errs less where the photographs leave a scene open."""
 
 from collections.abc import Callable
 from typing import final
@@ -17,15 +16,15 @@ MOST_MEMBERS = 64
 
 @final
 class Ensemble(AbstractField):
-    """Fields that start from different weights and see different training rays; a picture is the
+    """Fields that start from different weights and are trained on different rays; an image is the
     mean of theirs (deep ensembles, Lakshminarayanan et al. 2017).
 
-    In training a bundle of rays is dealt out, so that a step costs what it costs with one field,
-    and each field learns as from a bundle n times smaller. A picture costs n times as much.
+    In training a batch of rays is split among them, so that a step costs as much as with one field,
+    and each field learns from a batch n times smaller. An image costs n times as much.
 
     Args:
         field: makes a member.
-        n: how many.
+        n: number of members.
     """
 
     is_graphable = False  # which rays a member is given follows from their number of samples

@@ -25,7 +25,7 @@ from dietnerf.ops import (
 from dietnerf.ops._hash_grid import density_of_logits, unit_cube
 from dietnerf.ops._tiles import fits_block
 
-EARLY_STOP = 1e-4  # transmittance behind which nothing is asked
+EARLY_STOP = 1e-4  # transmittance below which samples are skipped
 MOST_LEVELS = 64
 WIDEST_ON_GPU = 64  # units of layers; cuBLAS takes wider ones
 
@@ -54,7 +54,7 @@ class HashGrid(AbstractField):
         bounds: the box that holds the scene, lowest and highest x, y, z: [-1.5, -1.5, -1.5, 1.5,
             1.5, 1.5]. Without it, what most training cameras see; unbounded, a cube around them
             where they look in different directions.
-        is_unbounded: the scene goes on behind the box, where the grid becomes coarser with the
+        is_unbounded: the scene extends beyond the box, where the grid becomes coarser with the
             distance (mip-NeRF 360, eq. 10, in the maximum norm). Otherwise it is empty there.
     """
 
@@ -162,7 +162,7 @@ class HashGrid(AbstractField):
     def _is_fused(self, device: torch.device) -> bool:
         if not is_compiled("render_hash_grid", device):
             return False
-        # On a GPU the op's networks are in half precision, which is for the user to ask for.
+        # On a GPU the op's networks are in half precision, which the user has to choose.
         return device.type == "cpu" or (
             torch.is_autocast_enabled(device.type)
             and self.width <= WIDEST_ON_GPU
@@ -194,7 +194,8 @@ class HashGrid(AbstractField):
 
 
 def _is_differentiated(rays: Rays) -> bool:
-    """Whether gradients are wanted in where the rays go, which the fused op does not have."""
+    """Whether gradients of origins and directions are needed, which the fused op does not
+    compute."""
     return rays.rays_o.requires_grad or rays.rays_d.requires_grad
 
 

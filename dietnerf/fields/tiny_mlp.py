@@ -25,10 +25,10 @@ def apply_network(layers: nn.ModuleList, x: Tensor) -> Tensor:
 
 
 def check_networks(field: str, width: int, n_geometry_features: int, color_layers: int) -> None:
-    """Sizes that the compiled kernels take, too.
+    """Refuse sizes that the compiled kernels do not take.
 
     Raises:
-        UserError: one is none of them.
+        UserError: names the size.
     """
     if not 16 <= width <= WIDEST or width % 16:
         raise UserError(f"{field}: width must be a multiple of 16 up to {WIDEST}, got {width}")

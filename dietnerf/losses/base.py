@@ -20,11 +20,11 @@ class AbstractLoss(nn.Module, ABC):
 
     Args:
         weight: factor in the sum of all losses.
-        every: steps from one in which it counts to the next.
+        every: interval in steps between those in which it counts.
         start, stop: the first step in which it counts, and the first in which it does no more.
-        final_weight: what the weight becomes towards `stop`, or the end of the run, along a
-            straight line; without it, it stays.
-        ramp: steps from `start` on in which it grows from nothing.
+        final_weight: the weight at `stop`, or at the end of the run, reached linearly; None keeps
+            `weight`.
+        ramp: steps after `start` over which the weight grows linearly from zero.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AbstractLoss(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """What it is called in logs: the class's name in snake case."""
+        """Name in logs: that of the class in snake case."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     def weight_at(self, step: int, n_steps: int) -> float:
@@ -68,7 +68,7 @@ class AbstractLoss(nn.Module, ABC):
         return weight * min(1.0, (step - self.start + 1) / (self.ramp + 1))
 
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
-        """Called once before training, with the training photographs and what is behind them.
+        """Called once before training, with the training photographs and the color behind them.
 
         Raises:
             UserError: something that the loss needs is missing.
@@ -77,16 +77,16 @@ class AbstractLoss(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class RayLossInput:
-    """One bundle of training rays with its rendering.
+    """A batch of training rays with its rendering.
 
     Args:
         index: number of optimization steps taken so far.
         rays: (n_rays).
-        target: colors that were photographed, (n_rays, 3).
+        target: colors of the photographs, (n_rays, 3).
         background: the color behind each ray, (n_rays, 3).
         rendering: colors of the field, (n_rays).
         coarse: the rendering that guided its samples, if there was one.
-        alpha: how opaque the photographed pixels are, (n_rays,) in [0, 1], if that is known.
+        alpha: opacity of the photographed pixels, (n_rays,) in [0, 1], if known.
     """
 
     index: int
@@ -127,7 +127,7 @@ class SceneContext:
         index: number of optimization steps taken so far.
         field, sampler: the scene.
         background: the color behind it, (3,), on the device of the field.
-        generator: on the CPU, of this loss in this step on this process alone.
+        generator: on the CPU, seeded for this loss, step and process.
     """
 
     index: int

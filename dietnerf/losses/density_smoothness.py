@@ -1,4 +1,4 @@
-"""Space changes in few places."""
+"""Smoothness of density: space is empty or solid almost everywhere."""
 
 from typing import Any, final
 
@@ -15,18 +15,17 @@ from dietnerf.randomness import moved
 
 @final
 class DensitySmoothness(AbstractRegularizer):
-    """Total variation at random points: how much the share of light that is stopped in a short way
-    changes over that way, the mean over points of its absolute value.
+    """Total variation at random points: the absolute change of the opacity of a short segment from
+    one point to another that distance away, the mean over points.
 
     A hash grid's fine levels have no neighborhood in which a table could be smoothed, so what is
-    compared is the field itself. Differences are of 1 - exp(-sigma * way), not of sigma: inside of
-    a solid any density will do.
+    compared is the field itself. Differences are of 1 - exp(-sigma * way), not of sigma: inside a
+    solid any large density renders the same.
 
     Args:
         weight: factor in the sum of all losses.
         n_rays: rays from random viewpoints, on whose samples points are taken.
-        way: from a point to the one that it is compared with, as a share of the way from near to
-            far.
+        way: distance between the two points, as a fraction of the distance from near to far.
         viewpoints: where those rays come from.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """

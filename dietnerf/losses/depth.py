@@ -1,4 +1,4 @@
-"""Distances that are known should be those of the scene."""
+"""Supervision by depth maps or sparse points."""
 
 import warnings
 from typing import Any, final
@@ -18,17 +18,17 @@ CORNER = 0.01  # difference below which it counts by its square, share of the wa
 
 @final
 class Depth(AbstractRegularizer):
-    """Difference of the expected depth from depth maps or sparse points, relative to the way from
-    near to far, a mean over random pixels whose distance is known (DS-NeRF, Deng et al. 2022,
-    section 4.1, with the absolute difference in place of the KL divergence, and a smooth corner).
+    """Difference of the expected depth from depth maps or sparse points, relative to the distance
+    from near to far, the mean over random pixels of known depth (DS-NeRF, Deng et al. 2022, section
+    4.1, with the absolute difference in place of the KL divergence, and a smooth corner).
 
-    Light that passes counts as if it stopped at far, so that the rays have to be opaque, too.
+    Transmitted light counts as if it ended at far, so that rays have to become opaque, too.
 
     Args:
         weight: factor in the sum of all losses.
         n_rays: pixels in a step.
-        is_optional: where no training photo has a known distance, count for nothing, with a
-            warning; otherwise that is refused.
+        is_optional: where no training photo has known depths, warn and switch the loss off, instead
+            of refusing to train.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 

@@ -1,4 +1,4 @@
-"""The weight of a ray should lie in one place."""
+"""Concentrated weights along each ray."""
 
 from typing import Any, final
 
@@ -11,10 +11,10 @@ from dietnerf.ops import distortion
 
 @final
 class Distortion(AbstractRayLoss):
-    """How far the weights of a ray are spread out, as a share of what lies between near and far
+    """How far the weights of a ray are spread out, as a fraction of the distance from near to far
     (mip-NeRF 360, eq. 15), the mean over rays.
 
-    Early in training it settles on surfaces too soon: give it a `ramp`.
+    Early in training it makes surfaces form too soon: give it a `ramp`.
 
     Args:
         weight: factor in the sum of all losses.

@@ -1,4 +1,4 @@
-"""Where the photograph shows the background, there is nothing."""
+"""No density where photographs show the background."""
 
 import warnings
 from typing import Any, final
@@ -17,14 +17,12 @@ MOST = 0.02  # of what a photograph shows may be such a surface
 
 @final
 class EmptyBackground(AbstractRayLoss):
-    """Mean squared opacity of the rays whose photograph shows exactly the color that is behind the
-    scene.
+    """Mean squared opacity of rays whose pixel has exactly the color of the background.
 
     A white cloud before a white background costs the photometric loss nothing, and hides what is
-    behind it from other views. This takes no transparency from the photographs, but it would take
-    an object's own spots of that very color for holes. So it does not count at all, and says so,
-    where a photograph shows surfaces of almost that color: a white plate that the sun makes as
-    white as what is behind it.
+    behind it from other views. The loss needs no alpha, but mistakes spots of an object that have
+    the color of the background for holes. So it is switched off, with a warning, where a photograph
+    shows surfaces of almost that color, such as a white plate in the sun before a white background.
 
     Args:
         weight: factor in the sum of all losses.

@@ -1,4 +1,4 @@
-"""A proposal should leave out nothing that the field sees."""
+"""The loss that trains proposals: they must bound the weights of the field."""
 
 from typing import Any, final
 

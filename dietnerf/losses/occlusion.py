@@ -1,4 +1,4 @@
-"""Nothing should hang in front of the lens."""
+"""No density right in front of the cameras."""
 
 from typing import Any, final
 
@@ -13,12 +13,12 @@ class Occlusion(AbstractRayLoss):
     """Weight of the samples near the camera, the mean over rays (FreeNeRF, Yang et al. 2023,
     section 3.4, eq. 6).
 
-    The paper sums up the densities of the first samples; here their weights are, which grow alike
-    where nothing is in front of them and do not depend on how many samples there are.
+    The paper sums the densities of the first samples; here it is their weights, which are
+    proportional to them where nothing is in front, and do not depend on the number of samples.
 
     Args:
         weight: factor in the sum of all losses.
-        share: of the way from near to far that counts as near the camera.
+        share: fraction of the distance from near to far that counts as near the camera.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 

@@ -1,4 +1,4 @@
-"""The rendered colors should be the photographed ones."""
+"""Mean squared error of colors."""
 
 from typing import Any, final
 

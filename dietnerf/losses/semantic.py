@@ -1,4 +1,4 @@
-"""A bulldozer is a bulldozer from any perspective."""
+"""The semantic consistency loss of DietNeRF: a bulldozer is a bulldozer from any perspective."""
 
 from typing import Any, Literal, final
 
@@ -22,7 +22,8 @@ SAMPLES_WITH_GRAPH = 1 << 16  # at a time: what they keep is about what a traini
 
 @final
 class SemanticConsistency(AbstractRegularizer):
-    """Views that nobody photographed should mean what the photographs mean (DietNeRF, section 4).
+    """Views without a photograph should have embeddings like those of the photographs (DietNeRF,
+    section 4).
 
     One minus the cosine between the embedding of a rendering from a random viewpoint and that of a
     photograph, for the fine and the coarse rendering.
@@ -35,14 +36,14 @@ class SemanticConsistency(AbstractRegularizer):
         n_views: renderings in a step.
         resolution: pixels along each edge of a rendering, which is square.
         crop: side of the part of the view that is rendered, as a share of the view's shorter side:
-            1 is the middle square, what is smaller lies anywhere.
+            1 is the middle square, smaller crops are at random places.
         crop_target: compare with the same part of the photograph, embedded anew in every step, not
             with the whole.
-        target: the photograph that is compared with: a `random` one, each `in_turn` in a random
-            order, or the `mean` of all embeddings.
+        target: which embedding a rendering is compared with: that of a `random` photograph, of each
+            `in_turn` in a random order, or the `mean` of all.
         jitter: place samples at random, as in training, not in the middle of their intervals.
         augment: change brightness, contrast and perspective of the renderings at random, so that
-            the field cannot please the encoder with noise.
+            noise does not satisfy the encoder.
         when: `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
@@ -145,7 +146,7 @@ class SemanticConsistency(AbstractRegularizer):
     def _targets(
         self, context: SceneContext, windows: list[tuple[int, int, int]]
     ) -> tuple[Tensor, list[Tensor]]:
-        """What each rendering is compared with, unit vectors (n_views, n_features), and the
+        """The target embedding of each rendering, unit vectors (n_views, n_features), and the
         photographs that they are of."""
         if self.target == "mean":
             return F.normalize(self.embeddings.mean(dim=0, keepdim=True), dim=1), []
@@ -194,7 +195,8 @@ def _thumbnail(image: Tensor, size: int) -> Tensor:
 
 
 def _in_turn(first: int, count: int, n: int) -> list[int]:
-    """`count` of an endless list, from `first` on: all of n in one order, then in another, ..."""
+    """`count` numbers of an endless list, starting at `first`: random permutations of n one after
+    the other."""
     found = []
     for i in range(first, first + count):
         order = torch.Generator().manual_seed(torch.initial_seed() % 2**31 + i // n)

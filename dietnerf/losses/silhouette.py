@@ -1,4 +1,4 @@
-"""An object stops the light where its photographs are opaque, and nowhere else."""
+"""Supervision by the alpha of photographs."""
 
 from typing import Any, final
 
@@ -14,8 +14,8 @@ from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 class Silhouette(AbstractRayLoss):
     """Mean squared error of the opacity of training rays, against the alpha of the photographs.
 
-    This is more supervision than the paper has; random backgrounds tell the same, but only by way
-    of colors.
+    This is more supervision than the paper has; random backgrounds supervise the same through
+    colors alone.
 
     Args:
         weight: factor in the sum of all losses.

@@ -1,4 +1,4 @@
-"""Surfaces that nobody photographed should be smooth."""
+"""Smoothness of depth in views without a photograph."""
 
 from typing import Any, final
 
@@ -16,11 +16,11 @@ from dietnerf.renderer import render_rays
 
 @final
 class DepthSmoothness(AbstractRegularizer):
-    """Squared differences of depth between neighboring pixels in small patches of views that
-    nobody photographed (RegNeRF, Niemeyer et al. 2022, section 4.1, eq. 4), the mean over pixels.
+    """Squared differences of depth between neighboring pixels in small patches of views without a
+    photograph (RegNeRF, Niemeyer et al. 2022, section 4.1, eq. 4), the mean over pixels.
 
-    Depths are relative to the way from near to far, and differences count by how much light both
-    pixels stop, so that an object's outline costs nothing.
+    Depths are relative to the distance from near to far, and differences are weighted by the
+    opacities of both pixels, so that an object's outline costs nothing.
 
     Args:
         weight: factor in the sum of all losses.

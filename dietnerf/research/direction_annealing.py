@@ -12,7 +12,7 @@ from dietnerf.schedules.base import AbstractSchedule, Progress, checked_share
 
 @final
 class DirectionAnnealing(AbstractSchedule):
-    """Colors may depend on the view direction coarsely at first, or for good.
+    """Colors depend on the view direction through few bands at first, or for the whole run.
 
     Args:
         n_bands: how many bands of spherical harmonics, or octaves, count at first.

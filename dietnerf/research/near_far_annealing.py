@@ -1,4 +1,4 @@
-"""Look at the middle first."""
+"""Sampling from the middle of rays outward."""
 
 from dataclasses import replace
 from typing import final
@@ -11,14 +11,14 @@ from dietnerf.schedules.base import AbstractSchedule, Progress, checked_share
 
 @final
 class NearFarAnnealing(AbstractSchedule):
-    """Training rays are looked at around their middle first, and in the end from near to far: no
-    density can settle before the lenses while nothing is known (RegNeRF, Niemeyer et al. 2022,
-    section 4.3, eq. 9 and 10).
+    """Samples training rays around their middle first, and in the end from near to far, so that no
+    density forms before the cameras early in training (RegNeRF, Niemeyer et al. 2022, section 4.3,
+    eq. 9 and 10).
 
     Args:
-        until: share of the run after which all of a ray is looked at.
-        middle: where the middle is, as a share of the way from near to far.
-        first: share of the way that is looked at from the start.
+        until: share of the run after which all of a ray is sampled.
+        middle: where the middle is, as a fraction of the distance from near to far.
+        first: fraction of that distance that is sampled at the start.
     """
 
     def __init__(self, until: float = 0.1, middle: float = 0.5, first: float = 0.1) -> None:

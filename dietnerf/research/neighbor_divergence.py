@@ -1,4 +1,4 @@
-"""Neighboring rays should see the same surface."""
+"""Agreement of neighboring rays about depth."""
 
 from dataclasses import replace
 from typing import Any, final
@@ -19,10 +19,10 @@ MIN_OPACITY = 0.1  # pairs of which one stops less light see the background and 
 
 @final
 class NeighborDivergence(AbstractRegularizer):
-    """Kullback-Leibler divergence, in nats, of where a training ray's light is stopped from where
-    it is on a ray close by (InfoNeRF, Kim et al. 2022, section 3.3, eq. 10).
+    """Kullback-Leibler divergence, in nats, between the distributions of weights along a training
+    ray and a ray close to it (InfoNeRF, Kim et al. 2022, section 3.3, eq. 10).
 
-    Both rays are asked at the same distances.
+    Both rays are sampled at the same distances.
 
     Args:
         weight: factor in the sum of all losses.

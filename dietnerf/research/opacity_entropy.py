@@ -1,4 +1,4 @@
-"""A ray should meet something solid, or nothing."""
+"""Rays that are either opaque or transparent."""
 
 from typing import Any, final
 
@@ -9,8 +9,8 @@ from dietnerf.losses.base import AbstractRayLoss, RayLossInput
 
 @final
 class OpacityEntropy(AbstractRayLoss):
-    """Entropy of whether a ray stops the light, in nats: it should stop all of it or none (VGOS,
-    Sun et al. 2023, section 3.3).
+    """Binary entropy of the opacity of rays, in nats: each should be 0 or 1 (VGOS, Sun et al. 2023,
+    section 3.3).
 
     Args:
         weight: factor in the sum of all losses.

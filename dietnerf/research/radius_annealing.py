@@ -1,4 +1,4 @@
-"""Coarse things first: what is finer than a shrinking ball fades."""
+"""Coarse to fine: bands finer than a shrinking ball are damped."""
 
 import math
 from typing import final
@@ -13,11 +13,11 @@ from dietnerf.schedules.base import AbstractSchedule, Progress, checked_share, r
 
 @final
 class RadiusAnnealing(AbstractSchedule):
-    """Points are balls that shrink, and what is finer than a ball fades.
+    """Treats samples as shrinking balls, and damps the bands that are finer than a ball.
 
-    A level whose cells have edges c counts erf(c / (sqrt(8) sigma)) (Zip-NeRF, Barron et al. 2023,
-    eq. 8), where sigma is the radius: r 2^(-v i) in the i-th of N equal parts of the annealing
-    (SANeRF, Xiao et al. 2025, section 3.2), then nothing.
+    A level whose cells have edges c has the weight erf(c / (sqrt(8) sigma)) (Zip-NeRF, Barron et
+    al. 2023, eq. 8), where sigma is the radius: r 2^(-v i) in the i-th of N equal parts of the
+    annealing (SANeRF, Xiao et al. 2025, section 3.2), then nothing.
 
     Args:
         until: share of the run after which points are points.

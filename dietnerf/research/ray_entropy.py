@@ -1,4 +1,4 @@
-"""A ray should meet one surface."""
+"""Rays that meet one surface."""
 
 from typing import Any, final
 
@@ -12,14 +12,14 @@ TINY = 1e-10
 
 @final
 class RayEntropy(AbstractRayLoss):
-    """Entropy of where the light of a ray is stopped, in nats (InfoNeRF, Kim et al. 2022, eq. 7).
+    """Entropy of the normalized weights along a ray, in nats (InfoNeRF, Kim et al. 2022, eq. 7).
 
-    The shares are those of the weights, where the paper takes the opacities of the samples: so what
-    lies behind a surface does not count.
+    The paper normalizes the opacities of the samples; with weights, what lies behind a surface does
+    not count.
 
     Args:
         weight: factor in the sum of all losses.
-        min_opacity: rays that stop less light than this see the background and do not count.
+        min_opacity: rays that are less opaque than this see the background and do not count.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 

@@ -1,4 +1,4 @@
-"""What one photograph shows, others should show in the same place."""
+"""Color consistency between photographs at the rendered depth."""
 
 from typing import Any, final
 
@@ -17,8 +17,8 @@ class Reprojection(AbstractRayLoss):
     depth, a mean over rays and channels: depth without depth supervision (as ICO-GS, 2025, and
     FrugalNeRF, Lin et al. 2025).
 
-    Of all other photographs those that fit best count, since in the others something may stand in
-    front. Rays that stop less than half of the light have no depth to speak of and do not count.
+    Only the photographs that fit best count, since the point may be occluded in the others. Rays of
+    an opacity below one half have no reliable depth and do not count.
 
     Args:
         weight: factor in the sum of all losses.

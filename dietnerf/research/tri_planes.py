@@ -23,12 +23,12 @@ AXES = [[0, 1], [1, 2], [2, 0]]  # of the three planes
 @final
 class TriPlanes(AbstractField):
     """Three planes in several resolutions; a point's features in a level are the product of those
-    that it meets on the three (K-Planes, Fridovich-Keil et al. 2023, section 3.1).
+    of its projections onto the three (K-Planes, Fridovich-Keil et al. 2023, section 3.1).
 
-    What few views leave open, a plane fills with what it learned elsewhere along its axis: a prior
-    that a hash grid does not have. With `RadiusAnnealing` over its levels it is the idea of SANeRF
-    (Xiao et al. 2025) on Tri-MipRF's (Hu et al. 2023) planes, whose mip levels are here planes of
-    their own.
+    Where few views leave a region open, a plane carries over what it learned elsewhere along its
+    axis: a prior that a hash grid does not have. With `RadiusAnnealing` over its levels it is the
+    idea of SANeRF (Xiao et al. 2025) on Tri-MipRF's (Hu et al. 2023) planes, whose mip levels are
+    here planes of their own.
 
     Args:
         n_levels: number of resolutions.
@@ -73,7 +73,7 @@ class TriPlanes(AbstractField):
         self.given_bounds = bounds
         self.register_buffer("level_weights", torch.ones(n_levels))
         self.register_buffer("box", torch.full((2, 3), math.nan))
-        # K-Planes' range: a product of numbers near zero would pass hardly any gradient on.
+        # K-Planes' range: a product of numbers near zero has almost no gradient.
         self.planes = nn.ParameterList(
             torch.empty(3, n_features, r + 1, r + 1).uniform_(0.1, 0.5) for r in self.resolutions
         )

@@ -34,16 +34,14 @@ class AbstractSampler(nn.Module, ABC):
         generator: torch.Generator | None,
         capacity: int | None = None,
     ) -> tuple[Samples, Rendering | None]:
-        """Choose samples.
+        """Sample rays.
 
         Args:
             rays: (n_rays).
             field: the field that will be evaluated.
-            generator: source of random jitter; None places the samples without any, as for test
-                views.
-            capacity: how many samples are returned, whatever lies on the rays, so that their number
-                does not depend on values; None for as many as there are. Of no effect where
-                `has_fixed_number`, or without a generator.
+            generator: source of random jitter; None samples without it, as in evaluation.
+            capacity: fixed number of returned samples, so that no size depends on values; None for
+                as many as there are. No effect where `has_fixed_number`, or without a generator.
 
         Returns:
             The samples, without a gradient, and the coarse rendering that guided them where there
@@ -53,21 +51,21 @@ class AbstractSampler(nn.Module, ABC):
     @property
     @abstractmethod
     def n_samples(self) -> int:
-        """How many samples a ray has, at most or as a rule: what a chunk of rays is measured by."""
+        """How many samples a ray has, at most or on average: chunks of rays are sized by it."""
 
     @property
     def grid(self) -> OccupancyGrid | None:
-        """The grid in whose occupied cells it places samples without jitter, where that is all that
-        it does."""
+        """The occupancy grid, where samples without jitter are its occupied cells and nothing else;
+        None otherwise."""
         return None
 
     def is_occupied(self, points: Tensor) -> Tensor:
-        """Whether anything can be seen at points (n, 3) at all, bool, (n,): where it takes no
-        samples, the density counts for nothing."""
+        """Whether points (n, 3) are in space that is sampled, bool, (n,); elsewhere the density has
+        no effect."""
         return torch.ones(len(points), dtype=torch.bool, device=points.device)
 
     def scalars(self) -> dict[str, Tensor]:
-        """What is logged of it, by name."""
+        """Scalars for logging, by name."""
         return {}
 
     def prepare(self, cameras: Cameras, field: AbstractField) -> None:

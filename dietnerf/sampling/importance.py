@@ -1,4 +1,4 @@
-"""More samples where a coarse rendering saw something."""
+"""Hierarchical sampling: more samples where a coarse rendering has weight."""
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ class Importance(AbstractSampler):
     """Hierarchical sampling (NeRF, section 5.2).
 
     A coarse field is rendered at stratified samples; more are drawn from the distribution of its
-    weights; the fine field is asked at both.
+    weights; the fine field is evaluated at both.
 
     Args:
-        coarse: the coarse field, trained beside the fine one; None asks the fine field itself.
+        coarse: the coarse field, trained beside the fine one; None takes the fine field itself.
         n_coarse: stratified samples on each ray.
         n_fine: samples drawn by importance.
         lindisp, last_delta: as for `Stratified`.

@@ -1,4 +1,4 @@
-"""Samples only in the cells of a grid where the field was seen to be dense."""
+"""Samples in the occupied cells of a grid only."""
 
 import math
 
@@ -23,7 +23,7 @@ from dietnerf.sampling.grid_cells import (
 
 MAX_STEPS = 2**16  # march_rays counts them in float32, on up to 2^7 times the diagonal
 TOO_MANY = "samples are more than can be indexed"  # what march_rays says
-WARMUP_UPDATES = 4  # which look up every cell once
+WARMUP_UPDATES = 4  # that evaluate every cell once
 PROBES_PER_CHUNK = 2**15
 NEVER_PROBED = -math.inf  # below every thickness, and far from zero
 
@@ -32,10 +32,10 @@ class Occupancy(AbstractSampler):
     """Even steps through the occupied cells of a grid (instant-ngp, section 5.2 and appendix E).
 
     Level k of the grid spans the box enlarged 2^k times. A cell is occupied while the optical
-    thickness of one step in it, which fades and is looked up again now and then, is above a
-    threshold; at first all are.
+    thickness of one step in it, which decays and is evaluated again from time to time, is above a
+    threshold; at first all cells are occupied.
 
-    Pruning is dangerous with few views: what no camera has resolved yet can look empty, and an
+    Pruning is dangerous with few views: what training has not resolved yet can appear empty, and an
     emptied cell gets no gradient, so that it comes back only if the field turns dense there for
     other reasons. A lower threshold, a decay closer to 1 and a longer warm-up prune more slowly.
 
@@ -44,20 +44,20 @@ class Occupancy(AbstractSampler):
         n_levels: levels of the grid, 1 to 8; more than 1 for scenes that go on outside the box.
         n_steps: steps across the diagonal of the box in training, where jitter averages over what
             lies between them.
-        n_eval_steps: the same for pictures, which have no jitter.
-        cone_angle: by how much a step grows with the distance from the camera, in units of distance
-            per unit of distance; 0 for steps of one length.
+        n_eval_steps: the same for evaluation, which has no jitter.
+        cone_angle: growth of a step per unit of distance from the camera; 0 for steps of one
+            length.
         threshold: optical thickness of a step above which a cell is occupied; the mean over all
             cells where that is less.
-        decay: by which the thickness fades each time that a cell is looked up.
-        update_every: training steps from one update of the grid to the next after warm-up.
-        warmup_steps: training steps in which each cell is looked up once, in four updates.
+        decay: factor of the thickness each time that a cell is evaluated.
+        update_every: interval in training steps between updates of the grid after warm-up.
+        warmup_steps: training steps within which each cell is evaluated once, in four updates.
         min_view_fraction: share of the training cameras that must see a cell, which otherwise stays
             empty: 0 for any scene, more for an object in the middle of all views, around which few
-            views leave debris that the others do not see. Where no cell is seen by as many, those
-            count that most cameras see.
+                views leave debris that the others do not see. Where no cell is seen by as many,
+                those that most cameras see are kept.
         bounds: the box, lowest corner and then highest, six numbers in scene units; None takes the
-            field's, or else the one that the cameras see.
+            field's, or else what the cameras see.
     """
 
     bounds: Tensor  # (2, 3)
@@ -192,7 +192,7 @@ class Occupancy(AbstractSampler):
         return Samples(rays, ts, deltas, ray_offsets, n_wanted=n_wanted), None
 
     def note_samples(self, n_samples: int, n_rays: int) -> None:
-        """Learn how many samples a ray has from those of random rays."""
+        """Update the running mean of samples per ray."""
         self._samples_per_ray += 0.1 * (n_samples / n_rays - self._samples_per_ray)
 
     def is_occupied(self, points: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ class Occupancy(AbstractSampler):
         points, scales = random_points(cells, self.bounds, self.resolution, generator)
         steps = self.step_size * (scales if self.cone_angle > 0 else torch.ones_like(scales))
         thickness = field.occupancy_density(Samples.at(points, steps)).float() * steps
-        return thickness.nan_to_num()  # one that is none would empty the whole grid
+        return thickness.nan_to_num()  # a NaN would empty the whole grid
 
 
 def _checked_box(bounds: list[float]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Few samples on each ray, where a small grid of densities expects something."""
+"""Samples drawn from a proposal: few on each ray, where a small grid of densities has weight."""
 
 from typing import final
 
@@ -17,7 +17,7 @@ from dietnerf.sampling.base import AbstractSampler, draw_uniform
 from dietnerf.sampling.stratified import MOST_SAMPLES
 
 FIRST_LOGIT = -1.0  # of the density before training: a ray through the box loses half of its light
-UNIFORM_FRACTION = 0.01  # of the samples, spread over the whole ray whatever the grid says
+UNIFORM_FRACTION = 0.01  # of the samples, spread evenly over the ray
 LEAST_NEAR = 1e-3  # as a share of far: distances are divided by their logarithm
 
 
@@ -26,15 +26,16 @@ class Proposal(AbstractSampler):
     """Samples drawn from the density of a small grid, for scenes that go on to the horizon
     (proposals of mip-NeRF 360, section 3, with a grid of log densities in place of the network).
 
-    A ray is divided into intervals that grow with the distance; the grid says what share of the
-    light each of them stops, and the samples are drawn from those shares. The grid is trained
-    beside the field by the loss `Interlevel`, which this sampler needs. It covers all of space,
-    contracted as by `HashGrid` with `is_unbounded`. An `Occupancy` grid takes fewer samples once a
-    scene is empty but for surfaces; where the background is far or fog remains, it takes many more.
+    A ray is divided into intervals that grow with the distance; the grid gives the weight of each,
+    and the samples are drawn from these weights. The grid is trained beside the field by the loss
+    `Interlevel`, which this sampler needs. It covers all of space, contracted as by `HashGrid` with
+    `is_unbounded`. An `Occupancy` grid takes fewer samples once a scene is empty but for surfaces;
+    where the background is far or fog remains, it takes many more.
 
     Args:
-        n_samples: samples on each ray in training, where jitter finds what lies between them.
-        n_eval_samples: the same for pictures, which have no jitter.
+        n_samples: samples on each ray in training, where jitter averages over what lies between
+            them.
+        n_eval_samples: the same for evaluation, which has no jitter.
         n_intervals: intervals in which the grid is queried first.
         finest_resolution: cells of the finest of the grid's three levels along each side.
         log2_table_size: a level has 2^this entries at most.
@@ -101,7 +102,7 @@ class Proposal(AbstractSampler):
         return torch.lerp(first, rays.far.log()[:, None], shares)
 
     def _weights(self, rays: Rays, edges: Tensor) -> Tensor:
-        """Share of the light that each interval stops, differentiable, (n_rays, n_intervals)."""
+        """Weight of each interval, differentiable, (n_rays, n_intervals)."""
         middles = (edges[:, 1:] + edges[:, :-1]) / 2
         points = rays.rays_o[:, None] + middles[..., None] * rays.rays_d[:, None]
         lengths = edges.diff(dim=1) * rays.norms[:, None]
@@ -110,7 +111,7 @@ class Proposal(AbstractSampler):
         return torch.exp(-passed) * -torch.expm1(-thickness)
 
     def density(self, points: Tensor) -> Tensor:
-        """What the grid expects at points (n, 3), per scene unit, (n,)."""
+        """Density of the grid at points (n, 3), per scene unit, (n,)."""
         unit, is_outside = unit_cube(points, self.box, is_contracted=True)
         weights = torch.ones_like(self.levels[:, 0], dtype=unit.dtype)
         logits = hash_encode(self.table, unit, self.levels, weights).sum(dim=1)

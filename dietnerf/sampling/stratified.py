@@ -18,9 +18,8 @@ class Stratified(AbstractSampler):
         n_samples: samples on each ray.
         lindisp: equal slices of 1/t (disparity) instead of t.
         last_delta: length of the last interval in units of t. 1e10 is the authors' choice: whatever
-            density the last sample has, it stops all light that came so far, so a density that is
-            never exactly zero (softplus) makes every ray opaque. None ends the last interval at
-            far.
+            density the last sample has, it absorbs all remaining light, so a density that is never
+            exactly zero (softplus) makes every ray opaque. None ends the last interval at far.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What changes by the step: which details a field may show, and what of a ray is looked at."""
+"""Schedules: which frequency bands of a field count, and which part of a ray is sampled."""
 
 from dietnerf.schedules.base import AbstractSchedule
 from dietnerf.schedules.level_annealing import LevelAnnealing

@@ -1,4 +1,4 @@
-"""What changes by the step of training."""
+"""Schedules: what changes with the training step."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dietnerf.geometry.rays import Rays
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Args:
         step: optimization steps taken so far.
@@ -21,7 +21,7 @@ class Progress:
     n_steps: int
 
     def within(self, share: float) -> float:
-        """How far the first `share` of the run is, 0 to 1."""
+        """Progress within the first `share` of the run, 0 to 1."""
         return 1.0 if share == 0 else min(1.0, self.step / (share * self.n_steps))
 
 
@@ -43,7 +43,7 @@ class AbstractSchedule(ABC):
         """Called before every training step, with its rays.
 
         Returns:
-            The rays as they are looked at in this step.
+            The rays of this step, with near and far as they are to be sampled.
         """
 
 
@@ -51,7 +51,7 @@ def checked_share(name: str, share: float) -> float:
     """A share of the run.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not from 0 to 1.
     """
     if not 0 <= share <= 1:
         raise UserError(f"{name} is {share}; it must be a share of the run, from 0 to 1")

@@ -1,4 +1,4 @@
-"""Coarse things first: bands join in one after the other."""
+"""Coarse to fine: bands are enabled one after the other."""
 
 import math
 from typing import Literal, final
@@ -13,11 +13,11 @@ from dietnerf.schedules.base import AbstractSchedule, Progress, checked_share, r
 
 @final
 class LevelAnnealing(AbstractSchedule):
-    """Levels of a hash grid, or octaves of a frequency encoding, join in one after the other.
+    """Enables levels of a hash grid, or octaves of a frequency encoding, one after the other.
 
-    Level l of L counts f(first + (L - first) t - l), where t goes from 0 to 1 and f is 0 below 0, 1
-    above 1, and between them x (FreeNeRF, Yang et al. 2023, section 3.3, eq. 4) or (1 - cos(pi x))
-    / 2 (Nerfies, Park et al. 2021, eq. 8).
+    Level l of L has the weight f(first + (L - first) t - l), where t goes from 0 to 1 and f is 0
+    below 0, 1 above 1, and between them x (FreeNeRF, Yang et al. 2023, section 3.3, eq. 4) or (1 -
+    cos(pi x)) / 2 (Nerfies, Park et al. 2021, eq. 8).
 
     Args:
         until: share of the run after which all count.
