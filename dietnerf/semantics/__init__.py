@@ -1,4 +1,4 @@
-"""What two images have in common: frozen image encoders."""
+"""Frozen image encoders, which embed what an image shows."""
 
 from dietnerf.semantics.base import AbstractImageEncoder
 from dietnerf.semantics.clip import OpenCLIP

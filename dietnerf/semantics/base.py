@@ -1,4 +1,4 @@
-"""What says whether two images show the same thing."""
+"""Image encoders: embeddings that are close where images show the same thing."""
 
 from abc import ABC, abstractmethod
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class AbstractImageEncoder(ABC):
-    """Turns images into unit vectors that are near each other where the images show the same. To
+    """Embeds images as unit vectors that are close to each other where the images show the same. To
     add one, write one file with one final subclass.
 
     No module: its weights are fixed, and belong into no checkpoint and no optimizer. They are
@@ -17,7 +17,7 @@ class AbstractImageEncoder(ABC):
 
     @abstractmethod
     def load(self, device: torch.device) -> None:
-        """Get ready on a device. Called once, before training.
+        """Load the weights onto a device. Called once, before training.
 
         Raises:
             UserError: the weights are missing or unreadable.

@@ -15,7 +15,7 @@ from dietnerf.semantics.base import AbstractImageEncoder
 
 LOCAL = "local-dir:"  # open_clip's name for a folder with a model
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-SECONDS_TO_ANSWER = 5.0  # for the hub, before its weights count as out of reach
+SECONDS_TO_ANSWER = 5.0  # timeout for the hub
 WEIGHTS_FILES = (".pt", ".pth", ".bin", ".safetensors", ".npz")
 WAYS_OUT = (
     "Give a file with the encoder's option `pretrained`, or go on without the semantic loss: "
@@ -120,7 +120,7 @@ class OpenCLIP(AbstractImageEncoder):
         return pooled
 
     def prepared(self, images: Tensor) -> Tensor:
-        """What the tower sees of images in [0, 1] (n, 3, height, width): (n, 3, side, side).
+        """Inputs of the tower from images in [0, 1], (n, 3, height, width) to (n, 3, side, side).
 
         The mean difference to open_clip's preprocessing of 8-bit PIL images is below 0.01 in units
         of the result, which has about unit variance; PIL rounds to 8 bit in between.
@@ -152,7 +152,7 @@ class OpenCLIP(AbstractImageEncoder):
         )
 
     def _check_files(self) -> None:
-        """Refuse what is no file, before it is taken for the name of something else or read."""
+        """Refuse missing files, which would otherwise be taken for names of weights."""
         named = [("model_config", self.model_config)]
         if self.pretrained is not None and _is_path(self.pretrained):
             named.append(("pretrained", self.pretrained))
@@ -169,7 +169,7 @@ class OpenCLIP(AbstractImageEncoder):
             read_object(Path(self.model_config))
 
     def _check_names(self, open_clip: Any) -> None:
-        """Refuse unknown names, and weights of the hub that are out of reach, within seconds."""
+        """Refuse unknown names, and weights that cannot be fetched from the hub, within seconds."""
         if self.model.startswith(LOCAL):
             return
         if self.model.startswith("hf-hub:"):
@@ -195,10 +195,10 @@ class OpenCLIP(AbstractImageEncoder):
 
 
 def _check_model_config(path: Path) -> None:
-    """Refuse a description of a model that would have others fetched from the hub.
+    """Refuse a description of a model that would fetch other models from the hub.
 
     Raises:
-        UserError: it is none, or names a place there.
+        UserError: it is invalid, or names a place on the hub.
     """
     content = read_object(path)
     for part in ("vision_cfg", "text_cfg"):
@@ -223,14 +223,14 @@ def _is_path(pretrained: str) -> bool:
 
 
 def _check_hub(place: str, name: str) -> None:
-    """Refuse weights that are neither in the hub's cache nor to be had.
+    """Refuse weights that are neither in the hub's cache nor available.
 
     Args:
         place: owner/repository, or owner/repository/file.
         name: whose weights they are.
 
     Raises:
-        UserError: says which file was wanted and where it was looked for.
+        UserError: says which file is missing, and where it was searched.
     """
     import huggingface_hub
     from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE

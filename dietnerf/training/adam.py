@@ -1,4 +1,4 @@
-"""Adam for parameters of which a step sees few elements, such as hash tables."""
+"""Adam for parameters of which few elements have a gradient in a step, such as hash tables."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,8 +21,7 @@ class SkippingAdam(torch.optim.Optimizer):
         params: parameters or groups of them, as for any optimizer.
         lr: learning rate.
         betas: decays of the first and the second moment, in [0, 1).
-        eps: what is added to the root; instant-ngp's, so small because a hash table's gradients
-            are.
+        eps: added to the root; instant-ngp's value, small as the gradients of a hash table are.
         weight_decay: decoupled from the gradient, times `lr`.
     """
 
@@ -56,11 +55,11 @@ class SkippingAdam(torch.optim.Optimizer):
         return loss
 
     def count(self, parameters: Sequence[Tensor], has_gradients: bool = False) -> None:
-        """The first half of a step: which of the parameters are moved, at which rates.
+        """The first half of a step: advances the counts of steps, and sets the rates of the
+        parameters.
 
         Args:
-            parameters: those without a gradient are left out, unless `has_gradients` says that they
-                will have one.
+            parameters: of this step; those without a gradient are skipped unless `has_gradients`.
         """
         self._clock += 1
         wanted = {p for p in parameters if has_gradients or p.grad is not None}
@@ -98,8 +97,8 @@ class SkippingAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def move(self) -> None:
-        """The second half: what was counted is done. It can be part of a CUDA graph, as it reads
-        what changes from step to step from the device."""
+        """The second half: updates the parameters. It can be part of a CUDA graph, as all that
+        changes from step to step is read from the device."""
         for number, group in enumerate(self.param_groups):
             for parameter in group["params"]:
                 if parameter.grad is not None:

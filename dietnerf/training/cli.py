@@ -65,7 +65,7 @@ class DietNeRFCLI(LightningCLI):
     """LightningCLI with one folder for each run.
 
     Args:
-        held: keeps the lock of the run's folder, for as long as it is open.
+        held: holds the lock of the run's folder while it is open.
         restart: what ended the attempt before this one.
         options: of LightningCLI.
     """
@@ -94,8 +94,7 @@ class DietNeRFCLI(LightningCLI):
             raise UserError(f"seed_everything: {error}") from error
 
     def instantiate_classes(self) -> None:
-        """Find whatever is wrong with options and photographs, or does not suit them, before
-        anything is written."""
+        """Check options and photographs before anything is written."""
         with raise_on_all_ranks():
             self._settle_options()
             with naming_bad_options(), naming_missing_packages():
@@ -123,7 +122,7 @@ class DietNeRFCLI(LightningCLI):
         if checkpoint is not None:
             check_declared(options.model.as_dict(), DietNeRF, checkpoint)
         if subcommand == "fit":
-            if checkpoint is not None:  # rays and jitter go on with the seed that they began with
+            if checkpoint is not None:  # rays and jitter continue with their seed
                 history = read_checkpoint(checkpoint)["dietnerf"].get("history")
                 options.seed_everything = History.from_dict(history).seed
                 self._set_seed()
@@ -151,7 +150,7 @@ class DietNeRFCLI(LightningCLI):
             return
         self.held.enter_context(self.lock)
         if self.subcommand == "fit" and self._options().ckpt_path is None:
-            check_unused(self.lock.folder)  # another may have ended since it was looked at
+            check_unused(self.lock.folder)  # another run may have ended since the first check
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         options, trainer = self._options(), self._get(self.config_init, "trainer")
@@ -192,7 +191,7 @@ class DietNeRFCLI(LightningCLI):
             remove_parts(Path(self._options().run) / folder)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Carry it out, and say how to go on if it ends before its time."""
+        """Run it, and say how to resume if it fails."""
         run, checkpoint = self._options().run, self._options().ckpt_path
         try:
             with naming_checkpoint(checkpoint, self._is_restoring):

@@ -1,4 +1,4 @@
-"""The words of the command line, completed from presets, configs and runs."""
+"""Completes command lines from presets, configs and runs."""
 
 import argparse
 import os
@@ -13,13 +13,12 @@ from dietnerf.runs.hub import is_remote, repository_of
 from dietnerf.training.allowed_classes import ALLOWLIST
 from dietnerf.training.scene_options import expand
 
-TAKING_UP = ("validate", "test", "predict", "report")  # commands for a run that is there
-MOST_TEXT = 100_000  # characters of a config that is handed on to other processes
+TAKING_UP = ("validate", "test", "predict", "report")  # commands on an existing run
+MOST_TEXT = 100_000  # characters of a config that is passed to other processes
 
 
 def complete(args: list[str]) -> list[str]:
-    """Write short options out, find configs that come with the package, and the config that a run
-    began with.
+    """Expand short options, and find packaged configs and the config of an existing run.
 
     Raises:
         UserError: there is no such run or config, it is on the hub, or it is not YAML.
@@ -52,13 +51,13 @@ def complete(args: list[str]) -> list[str]:
 
 
 def _is_text(config: str) -> bool:
-    """Whether it is the content of a config, which this process was started with by another, and
-    no file: the name of one can have line breaks as well."""
+    """Whether it is the content of a config, passed by a parent process, and not a file, whose name
+    may have line breaks as well."""
     return "\n" in config and not os.path.lexists(config)
 
 
 def _text_of(run: Path, trains: bool) -> str:
-    """The config of a run, as far as a command takes it up."""
+    """The part of a run's config that a command uses."""
     config = config_of(run)
     content = ALLOWLIST.config_of_run(read_config(config), config, trains)
     text: str = yaml.safe_dump(content, sort_keys=False)

@@ -18,7 +18,7 @@ from dietnerf.training.ray_stats import RayStats
 
 LOSS_SCALE = 2.0**12  # in half precision, which has few small numbers
 MAX_GRAPHS = 8  # each holds the gradients of all parameters; at most two for a number of rays
-SPARE = 1.25  # room for samples, as a share of those that a step is to have
+SPARE = 1.25  # capacity for samples, as a multiple of their target
 
 # Number of rays, fraction of the photographs, losses that count, whether the optimizer steps.
 Key = tuple[int, float, tuple[bool, ...], bool]
@@ -65,7 +65,7 @@ class GraphedCallable:
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
-        # Other threads may go on, such as the viewer's.
+        # Other threads, such as the viewer's, may use the GPU meanwhile.
         with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
             self._results = self._function()
         for generator, seed in zip(self._generators, seeds, strict=True):
@@ -80,7 +80,7 @@ class GraphedTrainingStep:
     Args:
         objective: of which the losses of rays take part.
         source: draws the rays, on the device of the parameters.
-        capacity: room for samples; None where their number is fixed.
+        capacity: capacity for samples; None where their number is fixed.
         update: (gradients of the objective's parameters, terms of its losses) -> None lets the
             optimizer step.
         rank: of this process.
@@ -237,7 +237,7 @@ def check_graphable(
 def capacity_for(
     samples_per_step: int | None, sampler: AbstractSampler, n_devices: int
 ) -> int | None:
-    """Room for the samples of a graphed step on one device; None where their number is fixed.
+    """Capacity for the samples of a graphed step on one device; None where their number is fixed.
 
     Raises:
         UserError: it is neither fixed nor limited.

@@ -19,18 +19,18 @@ from dietnerf.training.steps import StepRanges
 from dietnerf.training.view_dataset import View, Views
 
 MAX_RAYS = 1 << 18  # in a step, however few samples they have
-SLACK = 1.12  # by which steps of few sizes may have more or fewer samples than they are to have
+SLACK = 1.12  # tolerated ratio of samples to their target where sizes are quantized
 Background = Literal["white", "black", "random", "auto"]
 
 
 def quantized_batch_size(n_rays: float) -> int:
-    """The nearest of numbers of which four come on each doubling; of one of them, itself."""
+    """The nearest number of rays out of four for each doubling, so that few sizes occur."""
     return round(2 ** (round(4 * math.log2(n_rays)) / 4))
 
 
 def _storage_for(dataset: ImageDataset, device: torch.device) -> torch.device:
-    """Where photographs are kept and rays drawn: on a GPU where they leave most of it free and
-    there are no masks, which are read back; else on the host."""
+    """Where photographs are stored and rays drawn: on a GPU if they leave most of it free and have
+    no masks, which would be read back; otherwise on the host."""
     if device.type != "cuda" or dataset.masks is not None:
         return torch.device("cpu")
     free, _ = torch.cuda.mem_get_info(device)
@@ -43,15 +43,14 @@ class SceneDataModule(pl.LightningDataModule):
     Args:
         reader: reads the capture.
         views: which training views are kept.
-        val_views: which views validation renders, out of the capture's own validation split, or
-            without one out of the training photographs that `views` left over.
+        val_views: which views validation renders, from the capture's validation split, or without
+            one from the training photographs that `views` left over.
         rays_per_step: rays in a training step, or in the first one, over all devices.
-        samples_per_step: how many samples a step shall come to, over all devices, whatever their
-            number on a ray: the number of rays follows, so that a step costs the same all through
-            training.
-        batch_per_device: let those two numbers count for each device, so that a step grows with
-            the number of devices, and multiply the learning rate by that number (the linear rule
-            of Goyal et al. 2017).
+        samples_per_step: target number of samples in a step, over all devices: the number of rays
+            adapts to it, so that a step costs the same throughout training.
+        batch_per_device: apply those two numbers to each device, so that a step grows with the
+            number of devices, and multiply the learning rate by that number (the linear rule of
+            Goyal et al. 2017).
         one_image_per_step: draw all rays of a step from one photograph, as the paper does, not from
             all.
         background: what stands behind transparent pixels. `random` draws a color for each ray and
@@ -59,8 +58,8 @@ class SceneDataModule(pl.LightningDataModule):
             than the paper has), and that photographs without alpha are opaque everywhere;
             validation and test are then on white. `auto` is white for photographs with alpha and
             random for others.
-        pixel_jitter: let rays go through any point of their pixel, which shows the mean of what is
-            behind all of it, not through its middle.
+        pixel_jitter: cast rays through random points of their pixels, not through the centers, as a
+            pixel is the mean over its area.
         precrop_steps: take rays from the middle of the photographs during the first steps.
         precrop_fraction: share of the width and height that this middle is.
     """
@@ -116,7 +115,7 @@ class SceneDataModule(pl.LightningDataModule):
         return RaySource(dataset, sampling, _storage_for(dataset, device), device)
 
     def check_devices(self, subcommand: str, n_devices: int) -> None:
-        """Refuse what is too small to be shared out: the rays of a step, or the views.
+        """Refuse fewer rays in a step, or fewer views, than devices.
 
         Raises:
             UserError: a device would have none.
@@ -134,11 +133,12 @@ class SceneDataModule(pl.LightningDataModule):
             )
 
     def adapt(self, n_rays: int, n_samples: int) -> None:
-        """Choose the number of rays of the next step, by the samples that the last rays came to."""
+        """Choose the number of rays of the next step from the number of samples of the last."""
         if self.samples_per_step is None:
             return
         fitting = self.samples_per_step * n_rays / max(n_samples, 1)
-        # What a batch shows of the mean is noisy, and a grid that is just being emptied runs away.
+        # One batch is a noisy estimate of the mean, and a grid that empties quickly would make the
+        # number of rays explode.
         fitting = min(max(fitting, 0.5 * self.n_rays, 1), 2 * self.n_rays, MAX_RAYS)
         if not self.has_few_sizes:
             self.n_rays = round(fitting)
@@ -240,5 +240,5 @@ class SceneDataModule(pl.LightningDataModule):
 
     def _views(self, split: Split) -> DataLoader[View]:
         views = Views(self.datasets[split], self.background)
-        share = own_shard(len(views)) or range(1)  # not counted, but Lightning wants to see one
+        share = own_shard(len(views)) or range(1)  # ignored: Lightning needs at least one view
         return DataLoader(Subset(views, share), batch_size=None)

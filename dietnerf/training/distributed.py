@@ -1,5 +1,5 @@
-"""Several devices, each with a process of its own: how they exchange gradients, and share out whole
-views."""
+"""Several devices, each with a process of its own: how they exchange gradients, and split views
+among them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
 
 
 class HalfGradients(DDPStrategy):
-    """DDP that sends gradients in half precision, with gloo as well, which Lightning leaves out.
+    """DDP with gradients sent in half precision, also through gloo, which Lightning excludes.
 
     Args:
         hook: of torch's, which sends them.
@@ -43,15 +43,15 @@ def register_strategies() -> None:
     """Let `--trainer.strategy` be `ddp`, or `ddp_bf16` or `ddp_fp16`, which send gradients in half
     precision.
 
-    Sampler and schedules come to the same on all processes by themselves, so that nothing but
-    gradients is exchanged: Lightning's own `ddp` would send the occupancy grid in every step. The
-    gradients of a small field go in one piece: torch would send the first MB apart.
+    Sampler and schedules are computed alike on all processes, so that nothing but gradients is
+    exchanged: Lightning's own `ddp` would send the occupancy grid in every step. The gradients of a
+    small field go in one piece: torch would send the first MB apart.
     """
     options: dict[str, Any] = {
         "override": True,
         "broadcast_buffers": False,
         "gradient_as_bucket_view": True,
-        "bucket_cap_mb": 25,  # torch's own, but said, it holds for the first piece as well
+        "bucket_cap_mb": 25,  # given explicitly it holds for the first one, too
     }
     StrategyRegistry.register("ddp", DDPStrategy, **options)
     for name, hook in HOOKS.items():
@@ -59,7 +59,7 @@ def register_strategies() -> None:
 
 
 def check_strategy(name: Any) -> None:
-    """Refuse what `--trainer.strategy` cannot be.
+    """Refuse unknown strategies.
 
     Raises:
         UserError: there is no strategy of that name.
@@ -76,11 +76,11 @@ def check_strategy(name: Any) -> None:
 
 
 def check_backend(strategy: Strategy) -> None:
-    """Refuse to join devices by what cannot.
+    """Refuse a backend that cannot connect the devices.
 
     Raises:
-        UserError: torch knows no such way, was built without NCCL, which GPUs need, or is to join
-            CPUs by it.
+        UserError: torch has no such backend, was built without NCCL, which GPUs need, or NCCL is to
+            connect CPUs.
     """
     if not isinstance(strategy, DDPStrategy):
         return
@@ -98,13 +98,13 @@ def check_backend(strategy: Strategy) -> None:
 
 @contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """Make the mistake that one process finds that of all, which would wait for it otherwise.
+    """Raise on every rank what one rank raised, so that none hangs.
 
-    Where Lightning starts the other processes, the first has been through this before; where SLURM
-    does, it ends them.
+    Where Lightning starts the other processes, the first rank has passed this before; where SLURM
+    does, SLURM ends them.
 
     Raises:
-        SharedError: the first mistake that was found, on all processes.
+        SharedError: the first error of any rank, on all ranks.
     """
     if not dist.is_torchelastic_launched():
         yield
@@ -131,14 +131,15 @@ def n_processes() -> int:
 
 
 def own_shard(n_items: int) -> range:
-    """Which of `n_items` this process takes: every n-th, so that no item is taken twice."""
+    """The indices of this process out of `n_items`: every n-th, so that no item occurs twice."""
     return range(dist.get_rank() if _is_shared() else 0, n_items, n_processes())
 
 
 def all_gather(own: list[Item]) -> list[Item]:
-    """What all processes found for their `own_shard`, in the order of the items; the same on all.
+    """The results of all processes for their `own_shard`, in the order of the items, on every
+    process.
 
-    Called by all processes or none.
+    A collective: to be called by all processes or none.
     """
     if not _is_shared():
         return own
@@ -149,7 +150,7 @@ def all_gather(own: list[Item]) -> list[Item]:
 
 
 def is_loss_of_a_process(error: BaseException) -> bool:
-    """Whether an error says that another process of the run is gone."""
+    """Whether an error means that another process of the run ended."""
     if not _is_shared() or not isinstance(error, RuntimeError):
         return False
     is_reported = isinstance(error, torch.distributed.DistError)
@@ -157,7 +158,7 @@ def is_loss_of_a_process(error: BaseException) -> bool:
 
 
 def shutdown() -> None:
-    """Say good-bye to the other processes, which would wait for it otherwise."""
+    """Destroy the process group, so that other processes do not wait for this one."""
     if _is_shared():
         dist.destroy_process_group()
 

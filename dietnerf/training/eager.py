@@ -1,4 +1,4 @@
-"""The losses of a step's rays, computed operation by operation."""
+"""The losses of a step's rays, computed eagerly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

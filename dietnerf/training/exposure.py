@@ -1,4 +1,4 @@
-"""Photographs that differ in exposure and white balance, evened out while the field is trained."""
+"""Correction of exposure and white balance of photographs, learned with the field."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 from dietnerf.errors import UserError
 
-FEWEST_PIXELS = 16  # that a correction of one picture is fitted to
+FEWEST_PIXELS = 16  # needed to fit the correction of an image
 
 
 class ExposureCorrection(nn.Module):
     """A gain and an offset of each color channel for every training photo, learned with the field.
 
-    A color c of the field is photographed as exp(log_gain) * c + offset. Corrections are relative
-    to their mean over all photos, which so is what the field itself shows; pictures are rendered
-    without any.
+    A color c of the field appears in a photo as exp(log_gain) * c + offset. Corrections are
+    relative to their mean over all photos, so that images are rendered with the mean exposure,
+    without any correction.
 
     Args:
         rate: learning rate, as a share of the field's.
-        decay: pull of all corrections back to nothing, per learning rate.
+        decay: decoupled weight decay of the corrections, per learning rate.
     """
 
     log_gains: nn.Parameter  # (n, 3)
@@ -37,18 +37,18 @@ class ExposureCorrection(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(0, 3)))
 
     def prepare(self, n_photos: int) -> None:
-        """Begin without corrections."""
+        """Reset the corrections."""
         for parameter in (self.log_gains, self.offsets):
             parameter.data = torch.zeros(n_photos, 3, device=parameter.device)
 
     def forward(self, rgb: Tensor, ids: Tensor) -> Tensor:
-        """Colors (n_rays, 3) of the field as photos `ids` (n_rays,) would show them."""
+        """Colors (n_rays, 3) of the field as they would appear in photos `ids` (n_rays,)."""
         gains = (self.log_gains - self.log_gains.mean(dim=0)).exp()
         offsets = self.offsets - self.offsets.mean(dim=0)
         return gains[ids] * rgb + offsets[ids]
 
     def _load_from_state_dict(self, saved: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        # How many photos there were is known from the checkpoint alone.
+        # The number of photos is known from the checkpoint only.
         for name in ("log_gains", "offsets"):
             own, found = getattr(self, name), saved.get(prefix + name)
             if found is not None and len(own) == 0:
@@ -57,15 +57,15 @@ class ExposureCorrection(nn.Module):
 
 
 def fitted_on_left(rgb: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """A picture with the gain and offset of each channel that bring its left half nearest to a
-    photo's: what a correction of an unseen photo would be, judged fairly on the right half alone.
+    """An image with the gain and offset of each channel that fit its left half to a photo's, so
+    that the right half can be scored without having been fitted.
 
     Args:
         rgb, target: (height, width, 3) in [0, 1].
         mask: which pixels count, bool, (height, width), or None where all do.
 
     Returns:
-        (height, width, 3); the picture as it is where too few pixels count.
+        (height, width, 3); unchanged where too few pixels count.
     """
     counts = torch.ones_like(rgb[..., 0], dtype=torch.bool) if mask is None else mask.clone()
     counts[:, rgb.shape[1] // 2 :] = False

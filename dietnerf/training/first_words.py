@@ -1,4 +1,4 @@
-"""What a command says of its training views before it begins."""
+"""What a command prints about its training views before training."""
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
@@ -8,11 +8,11 @@ from dietnerf.training.datamodule import SceneDataModule
 
 
 def say_what_is_trained_on(data: SceneDataModule, trains: bool) -> None:
-    """Their number, size and range, and what is doubtful about them.
+    """Print their number, size and range, and warn of what is doubtful about them.
 
     Args:
         data: set up.
-        trains: False for a report, which says so where nothing can be learned from them.
+        trains: False for a report, which prints errors as warnings.
 
     Raises:
         UserError: nothing can be learned from them.

@@ -1,4 +1,4 @@
-"""How the learning rate falls."""
+"""Schedules of the learning rate."""
 
 import math
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from dietnerf.errors import UserError
 
 
 class AbstractLearningRate(ABC):
-    """A law for the learning rate. To add one, write one final subclass here.
+    """A schedule of the learning rate. To add one, write one final subclass here.
 
     Args:
         initial: learning rate at step 0.
@@ -30,7 +30,7 @@ class Schedule(torch.optim.lr_scheduler.LambdaLR):
     """LambdaLR that restores the step alone from a checkpoint; torch's restores any attribute."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on at a step.
+        """Restore the step.
 
         Raises:
             UserError: the state has none.
@@ -44,8 +44,8 @@ class Schedule(torch.optim.lr_scheduler.LambdaLR):
 
 
 class Exponential(AbstractLearningRate):
-    """initial * rate^(step / decay_steps): the DietNeRF authors' law, 2.0e-4 after their 200,000
-    steps.
+    """initial * rate^(step / decay_steps): the DietNeRF authors' schedule, 2.0e-4 after their
+    200,000 steps.
 
     Args:
         initial: learning rate at step 0.
@@ -65,7 +65,7 @@ class Exponential(AbstractLearningRate):
 
 
 class LogLinear(AbstractLearningRate):
-    """Straight in the logarithm from `initial` to `final` over the run: JaxNeRF's law.
+    """Straight in the logarithm from `initial` to `final` over the run: JaxNeRF's schedule.
 
     Args:
         initial: learning rate at step 0 (but for the delay).

@@ -41,7 +41,7 @@ class RayLosses:
         terms: each of them, weighted, (n_ray_losses,), without gradients.
         n_samples: samples of all rays, also of those that a capacity left out; None where it was
             not read back from a GPU.
-        stats: of the rays; None unless asked for.
+        stats: of the rays; None where not requested.
     """
 
     loss: Tensor
@@ -52,13 +52,13 @@ class RayLosses:
 
 @dataclass(frozen=True)
 class Objective:
-    """Losses of a field that is rendered with a sampler, in one term each.
+    """The training objective of a field and a sampler: a weighted sum of losses.
 
     Args:
         field, sampler: the scene.
         losses: of training rays, and of the scene itself.
-        refinement: corrects the training cameras; None takes them for exact.
-        exposure: evens out the colors of photographs; None takes them for exact.
+        refinement: corrects the training cameras; None takes them as exact.
+        exposure: corrects the colors of photographs; None takes them as exact.
     """
 
     field: AbstractField
@@ -77,7 +77,7 @@ class Objective:
 
     @property
     def names(self) -> list[str]:
-        """Of the losses, those of rays first."""
+        """Names of the losses, those of rays first."""
         return [loss.name for loss in (*self.ray_losses, *self.regularizers)]
 
     @cached_property
@@ -86,7 +86,7 @@ class Objective:
         return nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What is learned, each once."""
+        """The learned parameters, each once."""
         return (p for p in self._learned.parameters() if p.requires_grad)
 
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
@@ -98,7 +98,7 @@ class Objective:
             device: where the losses are computed.
 
         Raises:
-            UserError: parts do not suit each other, or a box lies where no camera looks.
+            UserError: parts are incompatible, or no camera sees the box.
         """
         has_loss = any(isinstance(loss, Interlevel) for loss in self.losses)
         if isinstance(self.sampler, Proposal) != has_loss:
@@ -116,16 +116,18 @@ class Objective:
             loss.prepare(dataset, background, device)
 
     def update_sampler(self, step: int) -> None:
-        """Let the sampler follow the field; alike on all processes, so that they go on alike."""
+        """Update the sampler from the field; with the same random numbers on all processes, so that
+        it stays the same on all."""
         device = next(self.parameters()).device
         self.sampler.update(step, self.field, step_generator("sampler", step, 0, device))
 
     def ray_weights(self, step: int, n_steps: int) -> list[float]:
-        """Of the losses of rays in a step of a run of `n_steps`; 0 where one does not count."""
+        """Weights of the losses of rays in a step of a run of `n_steps`; 0 where one does not
+        count."""
         return [loss.weight_at(step, n_steps) for loss in self.ray_losses]
 
     def scene_weights(self, step: int, n_steps: int) -> dict[AbstractRegularizer, float]:
-        """Of the losses of the scene that count in a step."""
+        """Weights of the regularizers that count in a step."""
         weights = {loss: loss.weight_at(step, n_steps) for loss in self.regularizers}
         return {loss: weight for loss, weight in weights.items() if weight != 0}
 
@@ -206,7 +208,7 @@ class Objective:
     def scalars(
         self, rays: RayLosses, scene: dict[AbstractRegularizer, Tensor], n_rays: int
     ) -> dict[str, Any]:
-        """What is logged of a step, by name."""
+        """Scalars of a step for logging, by name."""
         assert rays.n_samples is not None, "it is read in steps that are logged"
         values: dict[str, Any] = {"samples_per_ray": rays.n_samples / n_rays}
         values["loss"] = rays.loss.detach() + sum(term.detach() for term in scene.values())

@@ -1,4 +1,4 @@
-"""The state of an optimizer, as a checkpoint holds it, checked before it is taken up."""
+"""Checks of an optimizer's state in a checkpoint before it is loaded."""
 
 import math
 from typing import Any
@@ -15,10 +15,10 @@ def checked_state(optimizer: Optimizer, saved: Any) -> dict[str, Any]:
 
     Args:
         optimizer: it is to be loaded into.
-        saved: what `state_dict` gave; of the options only the learning rate is taken.
+        saved: result of `state_dict`; of its options only the learning rate is used.
 
     Raises:
-        UserError: it is not the state of such parameters.
+        UserError: it does not fit the parameters.
     """
     own = optimizer.param_groups
     parameters = [p for group in own for p in group["params"]]

@@ -15,8 +15,8 @@ Kind = Literal["adam", "skipping_adam"]
 def make_optimizer(
     kind: Kind, objective: Objective, rate: float, table_decay: float
 ) -> torch.optim.Optimizer:
-    """An optimizer of all that an objective depends on. Tables decay; corrections of cameras and
-    photographs have learning rates and decays of their own.
+    """An optimizer of the parameters of an objective. Weight decay applies to tables; corrections
+    of cameras and photographs have learning rates and decays of their own.
 
     Args:
         rate: the learning rate at step 0.

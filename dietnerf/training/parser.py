@@ -1,4 +1,4 @@
-"""The parser of `fit` and the like, whose errors are one sentence."""
+"""The parser of `fit` and the other subcommands, whose errors are one sentence."""
 
 import difflib
 import re
@@ -42,9 +42,9 @@ class Parser(LightningArgumentParser):
                 "data.reader has options but no class: --scene FOLDER finds it by what lies in the "
                 "folder, or name one, as --data.reader dietnerf.data.Transforms"
             )
-        # Of all the types that an option may have, the first is what it is for.
+        # Of the types of an option, the first is the intended one.
         sentence = re.sub(r"Does not validate.*? Errors: - (.*?) - Expected.*", r"\1", sentence)
-        # What was given in the line itself was also tried as the name of a file.
+        # A value from the command line was also tried as the name of a file.
         sentence = re.sub(
             r"- Expected a path but .*? either not accessible or invalid - ", "", sentence
         )
@@ -90,7 +90,7 @@ def _kind(found: re.Match[str]) -> str:
 
 
 def _with_suggestion(sentence: str) -> str:
-    """A sentence about a misspelt class or option, and what was meant by it."""
+    """A sentence about a misspelt class or option, with the closest existing name."""
     option = re.search(r"option \"(?:\w+\.)*(\w+)\"", sentence)
     base = BASES.get(option[1]) if option else None
     if base is None or "did you mean" in sentence:

@@ -1,4 +1,4 @@
-"""What training rays look like, as rendered and as photographed."""
+"""Statistics of training rays: rendered and photographed values."""
 
 from dataclasses import dataclass, fields
 

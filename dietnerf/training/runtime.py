@@ -1,4 +1,4 @@
-"""What a command sets up once for its process: the memory allocator, and what is left unsaid."""
+"""What a command sets up once for its process: the memory allocator, and filters of warnings."""
 
 import ctypes
 import errno
@@ -14,7 +14,7 @@ from dietnerf.files import UNWRITABLE
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _NEVER, _PAD_BYTES = -1, 64 << 20
 
-# Advice of Lightning that its users here cannot act on, or that does not hold.
+# Advice of Lightning that users of this package cannot act on, or that does not hold.
 _UNHELPFUL = (
     ".*LeafSpec.*",
     ".*`__len__` defined.*",
@@ -36,7 +36,7 @@ _UNHELPFUL = (
 
 
 def prepare_process() -> None:
-    """Keep freed memory for the next tensor, and silence what nobody can act on."""
+    """Keep freed memory for the next tensor, and silence warnings that no user can act on."""
     keep_freed_memory()
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -46,8 +46,8 @@ def prepare_process() -> None:
 
 
 def _say_of_thread(args: threading.ExceptHookArgs) -> None:
-    """Leave it to the main thread to say that a disk is full, or a folder gone: TensorBoard's
-    writer tells it so."""
+    """Leave errors of a full disk or a missing folder to the main thread, to which TensorBoard's
+    writer reports them."""
     error = args.exc_value
     is_gone = isinstance(error, OSError) and error.errno in (*UNWRITABLE, errno.ENOENT)
     if error is None or not (is_gone or full_disk_behind(error)):

@@ -1,4 +1,4 @@
-"""Short options of `fit` and the like, as those that they stand for."""
+"""Expansion of short options, such as `--scene` and `--steps`, to those that they stand for."""
 
 import argparse
 import inspect
@@ -27,14 +27,14 @@ SHORT = {  # what one option stands for
 
 
 def expand(verb: str, words: list[str]) -> list[str]:
-    """Words of the command line with the short options written out.
+    """The arguments of a command with short options expanded.
 
-    A capture, `--scene`, becomes its reader, and where no config is chosen the preset that suits
-    it, which is said.
+    A capture, `--scene`, becomes its reader, and where no config is given the preset that suits it,
+    which is printed.
 
     Args:
-        verb: what is to be done.
-        words: after it.
+        verb: the subcommand.
+        words: arguments after it.
 
     Raises:
         UserError: there is no capture, or options contradict each other.
@@ -69,10 +69,10 @@ def _split(words: list[str]) -> list[str]:
 
 
 def _of_length(words: list[str]) -> list[str]:
-    """What goes with a number of steps: a run that is gone on with may have had a time instead.
+    """Options implied by a number of steps: a resumed run may have been limited by time instead.
 
     Raises:
-        UserError: a time is given as well.
+        UserError: a time limit is given as well.
     """
     if "--steps" not in words:
         return []
@@ -96,7 +96,7 @@ def _number(values: list[str]) -> int | None:
 def _content(
     scene: str, n_views: int | None, downscale: list[str], configs: list[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """A config that reads a capture, and the presets that it lies over."""
+    """A config that reads a capture, and the presets that it overlays."""
     cls, folder = find_reader(scene)
     options = _defaults(cls) | {"root": str(folder), "downscale": _downscale(downscale)}
     if "hold_every" in options:
@@ -125,7 +125,7 @@ def _content(
 
 
 def _defaults(cls: type[AbstractReader]) -> dict[str, Any]:
-    """All options of a reader, so that none of a preset's stays."""
+    """All options of a reader with their defaults, so that those of a preset are overwritten."""
     parameters = inspect.signature(cls.__init__).parameters.values()
     return {one.name: one.default for one in parameters if one.default is not one.empty}
 

@@ -14,19 +14,19 @@ BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 class StepRanges(Iterable[range]):
     """Consecutive ranges of steps, from the Trainer's next one on.
 
-    Inside a range nothing but training happens: it ends where something is logged, saved or
-    validated. With several processes, which hear of each other between ranges, on a TPU, which
-    compiles what a batch does, and for callbacks that expect a call for each step, it has one step.
+    There is no logging, validation or checkpoint inside a range. It has one step with several
+    processes, which synchronize between ranges, on a TPU, which compiles the work of a batch, and
+    for callbacks that expect a call for each step.
 
     Args:
-        trainer: how far the run is, and how far it goes.
+        trainer: knows the current step and the last one.
     """
 
     def __init__(self, trainer: pl.Trainer) -> None:
         self.trainer = trainer
 
     def __len__(self) -> int:
-        """Steps of the run: at most as many ranges."""
+        """Steps of the run, an upper bound on the number of ranges."""
         return self.trainer.max_steps
 
     def __iter__(self) -> Iterator[range]:
@@ -41,10 +41,11 @@ class StepRanges(Iterable[range]):
         return min(first + MOST_STEPS, n_steps, *after)
 
     def _intervals(self) -> list[int] | None:
-        """Of what happens every so many steps; None where each step must be a range of its own."""
+        """Intervals in steps of logging, validation and checkpoints; None where each step must be a
+        range of its own."""
         trainer: Any = self.trainer
         is_tpu = isinstance(trainer.accelerator, XLAAccelerator)
-        # By which Lightning counts batches, each of which it must be able to end with.
+        # Lightning counts batches by these, and may end with any of them.
         is_limited = trainer.limit_train_batches != 1.0 or trainer.overfit_batches
         if trainer.world_size > 1 or is_tpu or is_limited:
             return None
@@ -56,8 +57,8 @@ class StepRanges(Iterable[range]):
 
 
 def expects_each_step(callback: Callback) -> bool:
-    """Whether a callback does something at every batch, which it takes for a step: those of other
-    packages and of users, unless they say by `takes_ranges = True` that they know better."""
+    """Whether a callback acts on every batch and assumes that it is one step: those of other
+    packages and of users, unless they set `takes_ranges = True`."""
     cls = type(callback)
     is_own = cls.__module__.startswith("dietnerf.") or isinstance(callback, WeightAveraging)
     if is_own or getattr(callback, "takes_ranges", False):
@@ -66,8 +67,8 @@ def expects_each_step(callback: Callback) -> bool:
 
 
 def is_logged(trainer: pl.Trainer, n_steps: int) -> bool:
-    """Whether metrics are logged once `n_steps` were taken: to log at every step would cost more
-    than a small step itself."""
+    """Whether metrics are logged after `n_steps` steps: logging each step would cost more than a
+    small step itself."""
     return n_steps % steps_between_logs(trainer) == 0
 
 
@@ -76,7 +77,7 @@ def steps_between_logs(trainer: pl.Trainer) -> int:
 
 
 def count_as_batches(trainer: pl.Trainer, n_steps: int) -> None:
-    """Tell Lightning, which counts a range as one batch, of its other steps: intervals between
+    """Advance Lightning's count of batches by the further steps of a range: intervals between
     validations are counted in batches."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     for _ in range(n_steps - 1):
@@ -87,7 +88,7 @@ def count_as_batches(trainer: pl.Trainer, n_steps: int) -> None:
 
 
 def count_optimizer_step(trainer: pl.Trainer) -> None:
-    """Tell Lightning of a step of the optimizer that was part of a CUDA graph."""
+    """Advance Lightning's count of optimizer steps by one that was part of a CUDA graph."""
     progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
     progress.increment_ready()
     progress.increment_completed()

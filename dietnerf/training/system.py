@@ -35,16 +35,16 @@ class DietNeRF(AbstractSceneModule):
         sampler: where along each ray the field is evaluated.
         losses: training losses, at least one of them of rays.
         learning_rate: its schedule.
-        schedules: what else changes by the step.
+        schedules: other quantities that depend on the step.
         optimizer: `adam` with torch's defaults, as the paper's authors; `skipping_adam` for hash
             grids, most of whose table has no gradient in a step.
         table_decay: decoupled weight decay (Loshchilov and Hutter 2019) of the field's tables, per
-            learning rate: against what few views leave open.
+            learning rate: removes density that few views leave undetermined.
         max_gradient_norm: gradients of all parameters together are scaled down to this norm; None
             leaves them.
-        refinement: corrects the training cameras on the way; None takes them for exact.
-        exposure: evens out photos that differ in exposure and white balance; None takes their
-            colors for exact.
+        refinement: corrects the training cameras during training; None takes them as exact.
+        exposure: corrects photos that differ in exposure and white balance; None takes their colors
+            as exact.
         use_cuda_graphs: on a GPU, capture each step as a CUDA graph and replay it, so that the host
             does not hold it back; numbers of rays then seldom change.
     """
@@ -115,7 +115,7 @@ class DietNeRF(AbstractSceneModule):
         is done already.
 
         Raises:
-            UserError: it cannot be done; a box may lie where no camera looks.
+            UserError: parts are incompatible, or no camera sees the box.
         """
         if self._data is data:
             return

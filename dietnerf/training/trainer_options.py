@@ -1,4 +1,4 @@
-"""Options of Lightning's trainer, its callbacks, loggers and profilers, that no run can go by."""
+"""Checks of options of Lightning's trainer, callbacks, loggers and profilers."""
 
 import os
 import re
@@ -12,14 +12,14 @@ from dietnerf.training.distributed import check_strategy
 
 PRECISIONS = (None, "32", "32-true", 32, "bf16-mixed", "16-mixed")
 TPU_PRECISIONS = (None, "32", "32-true", 32, "bf16-true")
-MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before it counts them
-FEW_PROCESSES = 8  # to try it, on however few cores
-MEASURED = re.compile("val/psnr|train/.+")  # what can be monitored
+MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before it counts
+FEW_PROCESSES = 8  # allowed on any number of cores
+MEASURED = re.compile("val/psnr|train/.+")  # metrics that can be monitored
 PARTS = re.compile(r"(pytorch_lightning|lightning_fabric)\W(callbacks|loggers|profilers)\W")
 
 
 def check_options(options: Namespace) -> None:
-    """Refuse what no run can do.
+    """Refuse options that no run can use.
 
     Raises:
         UserError: an option is out of its range.
@@ -67,7 +67,7 @@ def check_options(options: Namespace) -> None:
 
 
 def check_monitored(trainer: pl.Trainer) -> None:
-    """Refuse callbacks of Lightning's that wait for a metric that nothing measures.
+    """Refuse callbacks of Lightning that monitor a metric that does not exist.
 
     Raises:
         UserError: names the callback and the metric.
@@ -85,7 +85,7 @@ def check_monitored(trainer: pl.Trainer) -> None:
 def part_behind(error: BaseException) -> str | None:
     """The callback, logger or profiler of Lightning's that an error was raised in, by its class.
 
-    They look at their options when they are first called, not when they are built.
+    They check their options when they are first called, not when they are built.
     """
     step = error.__traceback__
     while step is not None and step.tb_next is not None:

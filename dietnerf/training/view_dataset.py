@@ -17,7 +17,7 @@ class View:
     """A whole photograph.
 
     Args:
-        name: what it is called in metrics and file names.
+        name: its name in metrics and file names.
         view_id: its number in the list of its split.
         image: over the background, (height, width, 3) in [0, 1].
         background: (3,).
@@ -44,8 +44,7 @@ class View:
 
 @dataclass(frozen=True)
 class RenderedView:
-    """A whole view as it is and as the field renders it: what validation, test and predict hand to
-    callbacks.
+    """A photograph with its rendering: the output of validation, test and predict steps.
 
     Args:
         view: the photograph.

@@ -1,4 +1,4 @@
-"""TPUs, through torch_xla: what Lightning leaves open, and a CPU that stands for one in tests."""
+"""TPUs, through torch_xla: what Lightning lacks, and a CPU in place of one for tests."""
 
 import os
 from importlib.util import find_spec
@@ -42,7 +42,7 @@ class XLAOnCPU(XLAAccelerator):
 
 
 def accelerator(name: Any) -> Any:
-    """What Lightning is given for `--trainer.accelerator`.
+    """The accelerator for Lightning by the value of `--trainer.accelerator`.
 
     Raises:
         UserError: it needs torch_xla, which is missing, or made for another torch.
@@ -69,10 +69,10 @@ def accelerator(name: Any) -> Any:
 
 
 def check(device: torch.device, sampler: nn.Module) -> None:
-    """Refuse on a TPU what would be compiled anew for every step.
+    """Refuse samplers that a TPU would recompile for every step.
 
     Raises:
-        UserError: the number of samples depends on what is seen.
+        UserError: the number of samples depends on values.
     """
     if device.type == "xla" and isinstance(sampler, Occupancy):
         raise UserError(

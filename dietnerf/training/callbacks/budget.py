@@ -15,16 +15,16 @@ LONGEST = 100_000  # minutes
 
 
 class Budget(Callback):
-    """Sets the number of steps to what the machine does in the time, again and again, for steps
-    become faster as a scene becomes empty. Learning rate and schedules follow from that number, so
-    that they end where the training does.
+    """Adjusts the number of steps to the time again and again, as steps become faster while the
+    occupancy grid empties. Learning rate and schedules follow from that number, so that they end
+    where the training does.
 
     Args:
-        minutes: of steps alone, without loading, validation and checkpoints; those of an earlier
-            part of the run count.
+        minutes: time spent in steps, without loading, validation and checkpoints; including that of
+            earlier parts of the run.
 
     Raises:
-        UserError: that is no time.
+        UserError: it is not positive, or too long.
     """
 
     def __init__(self, minutes: float) -> None:
@@ -56,6 +56,6 @@ class Budget(Callback):
         seconds_per_step = (seconds - self._last[1]) / n_timed
         self._last = (steps, seconds)
         n_left = (self.seconds - seconds) / max(seconds_per_step, 1e-9)
-        # Every process has a clock of its own, and all must end with the same step.
+        # Clocks differ between processes, and all must end with the same step.
         most: int = trainer.strategy.broadcast(steps + max(0, math.ceil(n_left)))
         trainer.fit_loop.epoch_loop.max_steps = most

@@ -1,5 +1,5 @@
-"""Training that goes wrong: steps whose numbers are not finite, and fields that collapse to a blank
-picture."""
+"""Divergence of training: steps with non-finite values, and fields that collapse to a blank
+image."""
 
 import math
 from collections.abc import Sequence
@@ -20,22 +20,25 @@ from dietnerf.training.ray_stats import RayStats
 from dietnerf.training.steps import is_logged
 from dietnerf.training.system import DietNeRF
 
-MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision takes 16 to find itself
-RATE_FACTOR = 0.25  # of the learning rate, once training has gone back
-COLLAPSED_STEPS, COLLAPSED_SHARE = 500, 0.05  # that a picture may stay blank: the longer of the two
-BLANK = 1e-3  # mean opacity, or mean transparency, of rays that all see the same
-FIRST_LOOK = 100  # step from which on a picture that is blank is worth a word
+MAX_IN_A_ROW = 20  # skipped steps; a loss scale for half precision needs up to 16 to settle
+RATE_FACTOR = 0.25  # of the learning rate after a restart from a checkpoint
+COLLAPSED_STEPS, COLLAPSED_SHARE = (
+    500,
+    0.05,
+)  # steps of blank images: the larger
+BLANK = 1e-3  # mean opacity, or mean transparency, of a blank image
+FIRST_LOOK = 100  # step from which on a blank image is warned of
 OPAQUE, AT_NEAR = 0.95, 1.05  # mean opacity, and share of rays; depth of what is at near, by that
 IF_IT_STAYS = "if it stays so, check the reader's near and far, and the poses, with `report`"
-FLAT, VARIED = 1e-5, 1e-3  # variance of colors that are one, and that are not
+FLAT, VARIED = 1e-5, 1e-3  # variance of colors that are uniform, and that are not
 
 
 class RestartTraining(Exception):
-    """Training went wrong in a way that another attempt may mend.
+    """Training diverged in a way that another attempt may avoid.
 
     Args:
-        sentence: what happened, and what is done now.
-        checkpoint: from where the next attempt goes on; None begins anew.
+        sentence: what happened, and what is done about it.
+        checkpoint: where the next attempt resumes; None begins anew.
         rate_factor: of its learning rate.
         seed: of a new beginning; None keeps it.
     """
@@ -55,7 +58,7 @@ class RestartTraining(Exception):
 
 @dataclass
 class NonFiniteCounter:
-    """Which steps were skipped, kept on the device, which so need not be waited for.
+    """Counts skipped steps on the device, so that the host does not wait for it.
 
     Args:
         in_a_row: skipped since the last good one, int64, ().
@@ -81,10 +84,10 @@ class NonFiniteCounter:
 
 class NaNGuard(Callback):
     """Skips steps whose gradient is not finite, and ends training by a `RestartTraining` after too
-    many of them in a row, or when the picture stays blank.
+    many of them in a row, or when images stay blank.
 
-    On a CPU a skipped step changes nothing; elsewhere, where to ask would be to wait, its gradient
-    counts as zero.
+    On a CPU a skipped step changes nothing; on other devices, where reading the result would wait,
+    its gradient is set to zero.
 
     Args:
         run: folder of the run.
@@ -191,24 +194,24 @@ class NaNGuard(Callback):
 
 
 def is_collapsed(stats: RayStats) -> bool:
-    """Whether rays see nothing anywhere, or one wall of one color, where photographs show more."""
+    """Whether the field is empty, or opaque with one color, where photographs show more."""
     return is_empty(stats) or is_wall(stats)
 
 
 def is_empty(stats: RayStats) -> bool:
-    """Whether rays see nothing anywhere, where photographs show something."""
+    """Whether the field is empty, where photographs show something."""
     blank_error = (stats.target - stats.background).square().mean()
     return bool((stats.opacity.mean() < BLANK) & (blank_error > VARIED))
 
 
 def is_wall(stats: RayStats) -> bool:
-    """Whether rays see one wall of one color, where photographs show several."""
+    """Whether the field is opaque with one color, where photographs show several."""
     is_flat = (stats.rgb.var(dim=0).mean() < FLAT) & (stats.target.var(dim=0).mean() > VARIED)
     return bool((1 - stats.opacity.mean() < BLANK) & is_flat)
 
 
 def fault_of(stats: RayStats) -> str | None:
-    """What is wrong with a field that is empty or opaque everywhere, in words with numbers."""
+    """A sentence about a field that is empty or opaque everywhere; None for others."""
     opacity, depth = float(stats.opacity.mean()), float(stats.depth.median())
     if is_empty(stats):
         error = float((stats.target - stats.background).abs().mean())

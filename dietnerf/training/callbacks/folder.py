@@ -1,5 +1,4 @@
-"""The folder of a run while it is written to: one process at a time, and made again where it is
-gone."""
+"""The folder of a run during training: one process at a time, restored where it is removed."""
 
 import sys
 from typing import Any
@@ -17,20 +16,20 @@ WRITING = ("fit", "test", "predict")  # subcommands whose results two processes 
 
 def needs_lock(trainer: pl.Trainer, subcommand: str) -> bool:
     """Whether this process is the one of its run that locks the folder."""
-    # Several TPU machines number their processes only later: until then each has one of rank 0.
+    # Several TPU machines assign ranks only later: until then each has a rank 0.
     is_pod = isinstance(trainer.accelerator, XLAAccelerator) and trainer.num_nodes > 1
     return subcommand in WRITING and trainer.is_global_zero and not is_pod
 
 
 class KeepFolder(Callback):
-    """Makes the folder of a run again where it was deleted, renamed or unmounted in training, and
-    its config where only that is missing: what is saved from then on is a run to go on with.
+    """Restores the folder of a run where it was deleted, renamed or unmounted in training, and its
+    config where only that is missing, so that later checkpoints can be resumed from.
 
     Args:
         lock: of the folder.
 
     Raises:
-        UserError: another process trains in the folder that has its name by now.
+        UserError: another process trains in a new folder of that name.
     """
 
     def __init__(self, lock: FolderLock) -> None:

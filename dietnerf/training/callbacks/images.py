@@ -14,8 +14,8 @@ from dietnerf.visualize import depth_range, to_image, to_uint8
 
 
 def log_image(trainer: pl.Trainer, name: str, pixels: Tensor) -> None:
-    """Hand 8-bit pixels (height, width, 3) to the logger, if it takes pictures: TensorBoard's does,
-    and those with a `log_image`, as that of Weights & Biases."""
+    """Log 8-bit pixels (height, width, 3), if the logger takes images: TensorBoard's does, and
+    those with a `log_image`, such as that of Weights & Biases."""
     logger, step = trainer.logger, trainer.global_step
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, pixels, step, dataformats="HWC")

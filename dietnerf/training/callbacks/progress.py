@@ -22,7 +22,7 @@ class ProgressBar(TQDMProgressBar):
 
     @property
     def total_train_batches(self) -> int:
-        """Of the whole run; Lightning knows none for one that goes on."""
+        """Of the whole run; Lightning has none for a resumed one."""
         return self.trainer.max_steps
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -34,7 +34,7 @@ class ProgressBar(TQDMProgressBar):
         self._begin(trainer)
 
     def _begin(self, trainer: pl.Trainer) -> None:
-        """Let the bar start where the run stands."""
+        """Start the bar at the current step."""
         bar = self.train_progress_bar
         bar.set_description("Training")
         bar.initial = bar.n = trainer.global_step  # of the rate
@@ -66,7 +66,7 @@ class Stopwatch(Callback):
         self._seconds_per_step: float | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Python's garbage collector need not look again and again through what was imported.
+        # The garbage collector need not traverse imported modules again and again.
         gc.collect()
         gc.freeze()
 
@@ -107,7 +107,7 @@ class Stopwatch(Callback):
         self._count(pl_module)
 
     def _count(self, system: pl.LightningModule) -> None:
-        """Add up the steps since the last time, once the GPU has done them."""
+        """Add the time of the steps since the last call, after the GPU has finished them."""
         assert isinstance(system, DietNeRF)
         if self._started is None or self._n_steps == 0:
             return

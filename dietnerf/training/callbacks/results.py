@@ -23,14 +23,14 @@ from dietnerf.training.system import DietNeRF
 from dietnerf.training.view_dataset import RenderedView
 from dietnerf.visualize import to_uint8
 
-# Those that a score may depend on.
+# Packages that a score may depend on.
 PACKAGES = ("torchvision", "torchmetrics", "kornia", "pytorch-lightning")
 
 
 class TestResults(Callback):
     """Scores every test view, and writes `metrics.json` and the renderings beside the photographs.
 
-    What cannot be written hinders nothing else, and is said at the end.
+    A file that cannot be written is reported at the end.
 
     Args:
         run: folder of the run.
@@ -45,7 +45,7 @@ class TestResults(Callback):
         self._failure: UserError | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # Not before the test views were found: the weights may have to be downloaded.
+        # Only after the test views were found, as weights may have to be downloaded.
         self.metrics = ImageMetrics(self._lpips_weights)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -85,7 +85,7 @@ class TestResults(Callback):
         scored: list[tuple[str, int, Scores]],
         reasons: list[dict[str, str]],
     ) -> None:
-        """What all processes found, into the file, onto the screen and to the logger."""
+        """Write the results of all processes to the file, the terminal and the logger."""
         assert isinstance(pl_module, DietNeRF)
         unavailable = {name: why for found in reversed(reasons) for name, why in found.items()}
         mean = mean_metrics([scores for _, _, scores in scored])
@@ -151,7 +151,7 @@ class PredictedImages(Callback):
 
 
 def provenance(system: DietNeRF) -> dict[str, Any]:
-    """Where a result comes from: views, seed, steps, time, device, versions."""
+    """The origin of a result: views, seed, steps, time, device, versions."""
     assert system.camera_set is not None, "a system that was trained or loaded has its capture"
     is_cuda = system.device.type == "cuda"
     return {
@@ -172,7 +172,7 @@ def provenance(system: DietNeRF) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The model of the processor, where the system tells."""
+    """The model of the processor, where the system names it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -1,4 +1,4 @@
-"""What a run leaves behind whenever it ends: how its files are written."""
+"""How the files of a run are written, so that it can be resumed whenever it ends."""
 
 import io
 from contextlib import suppress
@@ -33,17 +33,17 @@ class WholeFiles(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """The content of a checkpoint, checked; never anything but weights and plain values."""
         content = read_checkpoint(Path(path))
-        content["pytorch-lightning_version"] = pl.__version__  # nothing is to be migrated
+        content["pytorch-lightning_version"] = pl.__version__  # so that nothing is migrated
         return content
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove a file; Lightning's would remove folders, and ask other file systems."""
+        """Remove a file; Lightning's would remove folders, also on remote file systems."""
         with suppress(OSError):
             Path(path).unlink(missing_ok=True)
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the config of a run, which going on depends on, whole or not at all."""
+    """Writes the config of a run atomically, as resuming depends on it."""
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         with replace_file(Path(trainer.default_root_dir) / self.config_filename) as part:
@@ -56,16 +56,15 @@ class SaveConfig(SaveConfigCallback):
 
 
 class EventFiles(TensorBoardLogger):
-    """Lightning's, without a `hparams.yaml`, which would say again what `config.yaml` does."""
+    """Lightning's, without `hparams.yaml`, a duplicate of `config.yaml`."""
 
     def save(self) -> None:
         self.experiment.flush()
 
 
 class Checkpoints(ModelCheckpoint):
-    """Lightning's, whose last checkpoint is that of the last step, whatever the steps between, and
-    that saves when a run is asked to stop, but not after an error: half a step is no state to go on
-    from.
+    """Lightning's, with a last checkpoint of the very last step; it also saves when a signal stops
+    the run, but not after an error, since a half-finished step cannot be resumed from.
 
     Args:
         folder: of the files.
@@ -85,7 +84,7 @@ class Checkpoints(ModelCheckpoint):
         self.interval = interval
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: names of files follow from the step."""
+        """Restores nothing: names of files follow from the step."""
 
     def on_train_batch_end(
         self,
@@ -114,7 +113,7 @@ class Checkpoints(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the checkpoint with the best validation PSNR, of the run's earlier parts too."""
+    """Keeps the checkpoint with the best validation PSNR, including earlier parts of the run."""
 
     interval = 0  # saves at validations only
 

@@ -1,4 +1,4 @@
-"""The states of callbacks in a checkpoint, compared with what theirs can be."""
+"""Checks of the states of callbacks in a checkpoint."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,11 +11,11 @@ from dietnerf.errors import UserError
 
 
 def check_callbacks(states: Any, callbacks: Iterable[Callback], path: Path) -> None:
-    """Refuse states of callbacks that hold what theirs never do.
+    """Refuse states of callbacks with values of another type or range.
 
     Args:
         states: by their keys.
-        callbacks: as they are at the start.
+        callbacks: in their initial state.
         path: the file that the states come from.
 
     Raises:

@@ -21,17 +21,17 @@ ONE_REQUEST = 1.0  # seconds; `timeout` and closed terminals signal a process an
 
 
 class StopOnSignal(Callback):
-    """Ends training after the step in which SIGTERM, Ctrl-C or the end of its terminal comes, with
-    several processes after the next one that is logged; `validate`, `test` and `predict` after the
-    picture. A later signal ends them at once.
+    """Ends training after the step in which SIGTERM, SIGINT or SIGHUP arrives, with several
+    processes after the next one that is logged; `validate`, `test` and `predict` after the current
+    view. A later signal ends them at once.
 
     Raises:
-        SIGTERMException: by which Lightning says so too.
+        SIGTERMException: as Lightning does.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self.has_begun = False  # training, with the state of an earlier part restored
+        self.has_begun = False  # training, after the state of an earlier part was restored
         self._received_at = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -49,7 +49,7 @@ class StopOnSignal(Callback):
         self._listen("picture")
 
     def _listen(self, last: str) -> None:
-        """Heed signals from now on; `last` is what is still finished."""
+        """Install handlers of signals; `last` names what is still completed."""
         self._last = last
         if threading.current_thread() is not threading.main_thread():
             return
@@ -67,7 +67,7 @@ class StopOnSignal(Callback):
         batch: range,
         batch_idx: int,
     ) -> None:
-        # To ask all processes in every step would cost more than it.
+        # A collective in every step would cost more than the step.
         can_ask = trainer.world_size == 1 or is_logged(trainer, trainer.global_step)
         if can_ask and self._is_asked(trainer):
             raise SIGTERMException
@@ -104,7 +104,7 @@ class StopOnSignal(Callback):
             raise SIGTERMException
 
     def _is_asked(self, trainer: pl.Trainer) -> bool:
-        """Whether any process was signalled; called by all or none."""
+        """Whether any process received a signal; a collective."""
         is_asked = self.received is not None
         if trainer.world_size > 1:
             return trainer.strategy.reduce_boolean_decision(is_asked, all=False)
@@ -115,14 +115,14 @@ class StopOnSignal(Callback):
             _leave_terminal()
         if self.received is None:
             self.received, self._received_at = signal.Signals(number), time.monotonic()
-            # print must not be called while it is at work
+            # print is not reentrant
             os.write(2, STOPPING.format(self._last).encode())
         elif time.monotonic() - self._received_at >= ONE_REQUEST:
             raise UserError("stopped at once")
 
 
 def _leave_terminal() -> None:
-    """Write no more to a terminal that is gone: that would be an error in the midst of a step."""
+    """Redirect output from a closed terminal, where writing would raise an error within a step."""
     for descriptor in (1, 2):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # isatty says no by now
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -18,9 +18,9 @@ HISTOGRAM_RAYS = 2048  # of a view, spread over it
 
 
 class ValidationImages(Callback):
-    """Shows, in TensorBoard or another logger that takes pictures, the first validation view beside
-    its photograph, depth and opacity, how the colors of its rays are shared out over samples, and
-    what the losses of the scene last looked at."""
+    """Logs, with TensorBoard or another logger of images, the first validation view beside its
+    photograph, depth and opacity, a histogram of the weights along its rays, and the debug images
+    of regularizers."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
@@ -45,7 +45,7 @@ class ValidationImages(Callback):
         if isinstance(trainer.logger, TensorBoardLogger):
             assert isinstance(pl_module, DietNeRF)
             weights = weights_along_rays(pl_module, outputs.view)
-            if len(weights) > 0:  # nothing is seen of an empty field
+            if len(weights) > 0:  # an empty field has none
                 trainer.logger.experiment.add_histogram(
                     "val/weights_along_rays", weights, trainer.global_step
                 )
@@ -53,8 +53,8 @@ class ValidationImages(Callback):
 
 @torch.no_grad()
 def weights_along_rays(system: DietNeRF, view: View) -> Tensor:
-    """Shares that single samples have in the colors of a view's rays, on the CPU, of those above
-    1/1000: near one where surfaces are hard, small where all is fog."""
+    """Weights of single samples along a view's rays above 1/1000, on the CPU: near one at sharp
+    surfaces, small in fog."""
     n_pixels = view.cameras.width * view.cameras.height
     pixels = torch.linspace(0, n_pixels - 1, min(n_pixels, HISTOGRAM_RAYS)).long()
     rays = view.cameras.image_rays(0, pixels).to(system.device)

@@ -1,4 +1,4 @@
-"""The viewer while a scene trains."""
+"""The live viewer: shows the scene in browsers during training."""
 
 import time
 from contextlib import suppress
@@ -18,21 +18,21 @@ from dietnerf.viewer import Viewer
 from dietnerf.viewer.progress import Progress
 from dietnerf.visualize import to_uint8
 
-SHARE = 0.12  # of the time that training takes, spent on pictures; viser's own thread takes some
+SHARE = 0.12  # of the training time, spent on rendering; viser's own thread takes some more
 STILL = 0.3  # seconds of the finest picture
-OVERDRAFT = 0.5  # seconds that a moving visitor may be ahead of that share
+OVERDRAFT = 0.5  # seconds by which a moving camera may exceed that share
 PHOTO = 96  # pixels along the longer side of a drawn photograph
 
 
 class LiveViewer(Callback):
     """Shows the scene in browsers while it trains, at any camera.
 
-    Between two steps it renders as long as its share of the time allows, and nothing while no
-    browser is open. It draws no random numbers: a run that was watched ends with the same weights.
-    Should the viewer itself fail, the run goes on without it.
+    It renders between ranges of steps within its share of the time, and only while a browser is
+    open. It draws no random numbers, so that a watched run ends with the same weights. If the
+    viewer fails, the run continues without it.
 
     Args:
-        host, port: where browsers find it; 0.0.0.0 lets the whole network look.
+        host, port: address that it serves; 0.0.0.0 is open to the whole network.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 8080) -> None:
@@ -56,7 +56,7 @@ class LiveViewer(Callback):
             self.host,
             self.port,
         )
-        # Other processes would wait for a step that does not come, and give up.
+        # Other processes would time out while waiting for the next step.
         can_pause = trainer.world_size == 1
         self.progress = Progress(
             self.viewer.server, trainer.max_steps, self.viewer.notices, can_pause
@@ -74,7 +74,7 @@ class LiveViewer(Callback):
             return
         try:
             self._attend(self.viewer)
-        except Exception as error:  # nothing of the viewer is worth a run
+        except Exception as error:  # no failure of the viewer may end a run
             self.viewer.notices.say("it failed, and the run goes on without it", error)
             self._close()
 
@@ -122,7 +122,7 @@ class LiveViewer(Callback):
     def _close(self) -> None:
         viewer, self.viewer = self.viewer, None
         if viewer is not None:
-            with suppress(Exception):  # by then it has served
+            with suppress(Exception):  # it is no longer needed
                 viewer.close()
 
 
