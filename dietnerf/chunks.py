@@ -1,4 +1,4 @@
-"""Work in chunks of rays, so that the activations stay small."""
+"""Backward passes in chunks of rays, so that activations stay small."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ LARGEST = 2.0**-6  # of a gradient in half precision: sums over many rays must s
 
 
 class _AttachGradients(torch.autograd.Function):
-    """The identity on a value whose gradients are known already."""
+    """The identity on a value whose gradients were computed before."""
 
     @staticmethod
     def forward(
@@ -30,7 +30,7 @@ class _AttachGradients(torch.autograd.Function):
 def attach_gradients(
     value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> Tensor:
-    """A value whose gradients in parameters are known already, differentiable in these."""
+    """A value, differentiable in parameters, whose gradients were computed before."""
     attached: Tensor = _AttachGradients.apply(value, gradients, *parameters)
     return attached
 
@@ -99,7 +99,7 @@ def deferred_backprop(
     colors = torch.cat(parts).detach().requires_grad_()
     loss = loss_of(colors)
     (gradient,) = torch.autograd.grad(loss, colors)
-    # What comes back from an image is tiny. Half precision, where the field has it, would lose it.
+    # Gradients of an image are tiny: a field in half precision would lose them.
     scale = torch.exp2(-gradient.abs().amax().clamp_min(TINY).log2().floor()) * LARGEST
     gradients = _Gradients([p for p in module.parameters() if p.requires_grad])
     shares = (gradient * scale).split([len(part) for part in parts])
@@ -109,7 +109,7 @@ def deferred_backprop(
 
 
 class _Gradients:
-    """Gradients of parameters, all_gather part by part."""
+    """Gradients of parameters, accumulated chunk by chunk."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = parameters

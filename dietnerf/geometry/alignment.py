@@ -1,5 +1,5 @@
-"""From the arbitrary frame of a reconstruction to one with the scene in the middle, upright, and of
-a handy size. Poses are (n, 4, 4) camera-to-world matrices, float64, OpenGL axes."""
+"""Transforms from the arbitrary frame of a reconstruction to one with the scene centered, upright,
+and of unit size. Poses are (n, 4, 4) camera-to-world matrices, float64, OpenGL axes."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SMALL = 1e-9
-WEAK = 1e-3  # of what decides where the axes of the cameras leave the focus open
+WEAK = 1e-3  # weight of the prior on the focus where the axes of the cameras leave it open
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """A rigid motion (4, 4), float64, and then a scaling: what was `x` is `scale * (R x + t)`."""
+    """A rigid motion (4, 4), float64, and then a scaling: x -> scale * (R x + t)."""
 
     motion: Tensor
     scale: float = 1.0
@@ -24,7 +24,7 @@ class Similarity:
         return cls(torch.eye(4, dtype=torch.float64))
 
     def poses(self, c2w: Tensor) -> Tensor:
-        """The cameras (n, 4, 4), moved along."""
+        """The transformed camera poses (n, 4, 4)."""
         moved = self.motion @ c2w
         return torch.cat([moved[:, :, :3], moved[:, :, 3:] * _homogeneous(self.scale)], dim=2)
 
@@ -34,7 +34,7 @@ def recentered(c2w: Tensor) -> Similarity:
     backward, upward = c2w[:, :3, 2].sum(dim=0), c2w[:, :3, 1].sum(dim=0)
     right = torch.linalg.cross(upward, backward)
     middle = c2w[:, :3, 3].mean(dim=0)
-    if right.norm() < SMALL:  # they look all ways: there is no mean camera
+    if right.norm() < SMALL:  # they look in all directions: there is no mean camera
         return Similarity(_inverse(torch.eye(3, dtype=torch.float64), middle))
     backward, right = F.normalize(backward, dim=0), F.normalize(right, dim=0)
     turn = torch.stack([right, torch.linalg.cross(backward, right), backward], dim=1)
@@ -93,7 +93,7 @@ def focus_distances(c2w: Tensor) -> Tensor:
 
 
 def guessed_range(c2w: Tensor) -> tuple[Tensor, Tensor]:
-    """Near and far, (n,) each, where nothing else tells: around the focus of the cameras."""
+    """Default near and far, (n,) each: around the focus of the cameras."""
     distances = focus_distances(c2w)
     return 0.2 * distances, 3 * distances
 

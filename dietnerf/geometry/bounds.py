@@ -1,4 +1,4 @@
-"""The box that a set of cameras looks into."""
+"""The axis-aligned box that a set of cameras sees."""
 
 import math
 
@@ -13,7 +13,7 @@ from dietnerf.geometry.poses import face_one_way
 N_POINTS = 64  # of a grid, along each axis
 SEEN_BY = 0.75  # of the cameras
 MOST_TRIED, N_RAYS, N_DISTANCES = 16, 9, 48  # cameras, rays across each, and points on a ray
-SURROUNDINGS = 2.0  # half side of the box, in distances of the cameras from what they look at
+SURROUNDINGS = 2.0  # half side of the box, in distances of the cameras from their focus
 
 
 def bounds_of(cameras: Cameras) -> Tensor:
@@ -36,7 +36,7 @@ def bounds_of(cameras: Cameras) -> Tensor:
 
 
 def check_bounds(bounds: Tensor, cameras: Cameras, option: str) -> None:
-    """Refuse a box (2, 3) that is none, or that no camera looks into.
+    """Refuse an invalid box (2, 3), or one that no camera sees.
 
     Raises:
         UserError: it names `option`, and says what to do.
@@ -55,11 +55,11 @@ def check_bounds(bounds: Tensor, cameras: Cameras, option: str) -> None:
 
 
 def surroundings_of(cameras: Cameras) -> Tensor:
-    """The box of a scene that goes on behind it: what a field shows in full detail.
+    """The box of an unbounded scene in which a field has full detail.
 
     Where the cameras look in different directions, as around an object or in a room, near and far
-    say nothing about it: it is a cube around the point that they look at, with them well inside.
-    Where all face the same way it is what they see. Not differentiable.
+    do not determine it: it is a cube around their focus, with the cameras well inside. Where all
+    face the same way it is `bounds_of`. Not differentiable.
 
     Returns:
         bounds: lowest and highest corner, (2, 3), scene units.
@@ -68,8 +68,8 @@ def surroundings_of(cameras: Cameras) -> Tensor:
 
 
 def subject_of(cameras: Cameras) -> Tensor:
-    """The box of what the photos are of, without what is behind it: a cube around the point that
-    the cameras look at, as far as they stand from it, or where all face the same way what they see.
+    """The box of the photographed object, without its surroundings: a cube around the focus of the
+    cameras that reaches to them, or `bounds_of` where all face the same way.
 
     Returns:
         bounds: lowest and highest corner, (2, 3), scene units.
@@ -78,7 +78,7 @@ def subject_of(cameras: Cameras) -> Tensor:
 
 
 def _cube(cameras: Cameras, reach: float) -> Tensor:
-    """Half as wide as `reach` times the distance of the cameras from what they look at."""
+    """A cube around the focus with a half side of `reach` times the distance of the cameras."""
     if len(cameras) == 1 or face_one_way(cameras):
         return bounds_of(cameras)
     middle = focus(cameras.c2w.double()).to(cameras.c2w)
@@ -92,7 +92,7 @@ def box_of(
     """The box (2, 3) of six numbers, or without them the one that the cameras see, or stand in.
 
     Raises:
-        UserError: no camera looks there.
+        UserError: no camera sees it.
     """
     if given is None:
         return surroundings_of(cameras) if is_unbounded else bounds_of(cameras)
@@ -111,7 +111,8 @@ def count_views(bounds: Tensor, cameras: Cameras, n_cells: int) -> Tensor:
 
 
 def seen_by_enough(counts: Tensor, share: float, n_cameras: int) -> Tensor:
-    """Where a share of all cameras looks, or else, if they do so nowhere, as many as do anywhere.
+    """Which points at least a fraction of the cameras see, or if there are none, the largest number
+    of cameras.
 
     Args:
         counts: how many cameras see each point, int64, of any shape.
@@ -120,7 +121,7 @@ def seen_by_enough(counts: Tensor, share: float, n_cameras: int) -> Tensor:
 
 
 def shared_share(cameras: Cameras) -> float:
-    """Share of the pixels that look, between near and far, at a place that another camera sees.
+    """Fraction of pixels whose ray passes, between near and far, a point that another camera sees.
 
     A few percent at most mean that near and far, or the poses, are wrong. Accurate to some percent.
     """
@@ -133,8 +134,8 @@ def _points_on_rays(cameras: Cameras) -> tuple[Tensor, Tensor]:
     """Points along rays of some of the cameras, (n_rays, `N_DISTANCES`, 3), and how far the next
     ones are at most, scene units, (n_rays, `N_DISTANCES`).
 
-    Distances grow by a factor, so that a far a thousand times as large as what is seen in common
-    costs no detail there, as it would on a grid over all that lies before far.
+    Distances grow by a factor, so that a very large far does not reduce the resolution close to the
+    cameras, as it would on an even grid.
     """
     device, n = cameras.c2w.device, min(len(cameras), MOST_TRIED)
     tried = torch.linspace(0, len(cameras) - 1, n, device=device).round()
@@ -150,7 +151,7 @@ def _points_on_rays(cameras: Cameras) -> tuple[Tensor, Tensor]:
 
 
 def _around_seen(cameras: Cameras) -> Tensor:
-    """A first box around what enough of the cameras see, with room to spare."""
+    """A first box around what enough of the cameras see, with a margin."""
     points, room = (values.flatten(0, 1) for values in _points_on_rays(cameras))
     counts = _count_views_of_points(points, cameras)
     is_seen = seen_by_enough(counts, SEEN_BY, len(cameras))

@@ -19,7 +19,7 @@ from dietnerf.geometry.coverage import kind_of
 from dietnerf.geometry.poses import Surroundings, fly, look_at, nearest_neighbor_order
 from dietnerf.geometry.unseen import OBLIQUE, unseen_share
 
-MOST_UNSEEN = 0.05  # share of a film's pixels that no training camera shows
+MOST_UNSEEN = 0.05  # share of a film's pixels that no training camera sees
 WIDEST = 2 * OBLIQUE  # gap between cameras around a scene whose middle both still show
 GAPS = (WIDEST, math.radians(90), math.radians(60), math.radians(30))  # that a path may cross
 NEAR_BY = math.radians(30)  # standard deviation of azimuths that count as near
@@ -28,7 +28,7 @@ TILTS = (2.0, 1.5, 1.0, 0.5)  # standard deviations of the cameras that a loop a
 FAR_APART = 0.5  # mean distance from the middle, in depths, of cameras before more than one stage
 JUMP = math.radians(60)  # between cameras that no walk goes on from
 ROOM = 0.2  # depths that count as much as a radian of turning, where cameras stand closer together
-STILL = 1e-3  # radians, or depths, that nobody sees
+STILL = 1e-3  # radians, or depths, too small to be noticed
 SWAY = math.radians(3)  # to each side of a camera that stands alone
 UPRIGHT = 0.1  # weight of up in the image, which decides where a camera looks straight down
 
@@ -39,14 +39,14 @@ def default_flight(
     """The path that suits a capture, and its name.
 
     An orbit where cameras stand all around; else a swing through the widest sector that they cover,
-    a loop among cameras that face one way, or a walk along those that look out. Whatever shows more
-    than 5% that no camera saw gives way to the next, which stays closer to them.
+    a loop among cameras that face one way, or a walk along those that look out. A path of which
+    more than 5% was seen by no camera is replaced by the next, which stays closer to them.
 
     Args:
         cameras: the training cameras.
         n_frames: of the film.
-        measure: what share of a film's pixels no training camera saw, where more is known of the
-            scene than its cameras.
+        measure: returns the share of a film's pixels that no training camera saw; by default
+            estimated from the cameras alone.
     """
     around = Surroundings.of(cameras)
     tried: list[tuple[float, str, Cameras]] = []
@@ -57,7 +57,7 @@ def default_flight(
         if share < MOST_UNSEEN:
             return name, frames
         tried.append((share, name, frames))
-    _, name, frames = min(tried, key=lambda one: one[0])  # of equal ones the boldest
+    _, name, frames = min(tried, key=lambda one: one[0])  # the first of equal ones
     return name, frames
 
 
@@ -69,7 +69,7 @@ def _candidates(
     depth = float(middle_depths(cameras, cameras, around).median())
     spread = float((cameras.positions - cameras.positions.mean(dim=0)).norm(dim=-1).mean())
     if kind == "object":
-        arcs = {covered_arc(cameras, around, gap): gap for gap in GAPS}  # each but once
+        arcs = {covered_arc(cameras, around, gap): gap for gap in GAPS}  # without duplicates
         for (_, extent), gap in arcs.items():
             if extent == 2 * math.pi:
                 yield "orbit", orbit(cameras, n_frames)
@@ -114,7 +114,7 @@ def swing(
     elevation: float | None = None,
     radius: float | None = None,
 ) -> Cameras:
-    """To both ends of the widest sector that cameras cover without a wider `gap`, and back."""
+    """Back and forth over the widest sector that cameras cover without gaps larger than `gap`."""
     begin, extent = covered_arc(cameras, Surroundings.of(cameras), gap)
     phase = torch.arange(n_frames) * (2 * math.pi / n_frames)
     azimuths = begin + extent / 2 * (1 + phase.sin())
@@ -154,7 +154,7 @@ def _around(
 
 
 def loop(cameras: Cameras, n_frames: int, tilt: float = TILTS[0], turns: int = 2) -> Cameras:
-    """Turns among cameras that face one way, which also go forward and back.
+    """Loops among cameras that face one way, which also move forward and back.
 
     Args:
         cameras: the training cameras.
@@ -217,7 +217,7 @@ def _at_even_pace(lengths: Tensor, n_frames: int) -> Tensor:
 
 
 def sway(cameras: Cameras, n_frames: int) -> Cameras:
-    """A small circle around where the first camera stands, with its eye on the same point."""
+    """A small circle around the position of the first camera, looking at the same point."""
     one, around = cameras[:1], Surroundings.of(cameras)
     depth = middle_depths(one, cameras, around)
     right, upward, backward, position = one.c2w[0].unbind(-1)
@@ -236,7 +236,7 @@ def blend(cameras: Cameras, weights: Tensor, up: Tensor) -> Cameras:
         up: the direction that is kept upright in the image, float64, (3,).
     """
     _, upward, backward, positions = (weights @ axis for axis in cameras.c2w.double().unbind(-1))
-    # From the origin, where far positions do not swallow the direction.
+    # Relative to the origin: with far positions the directions would lose precision.
     poses = look_at(torch.zeros_like(positions), -backward, up + UPRIGHT * upward)
     poses[:, :, 3] = positions
     near, far = ((weights @ values.double()).float() for values in (cameras.near, cameras.far))

@@ -13,9 +13,9 @@ from dietnerf.geometry.lens_table import LensTable
 from dietnerf.geometry.lenses import Lenses
 from dietnerf.geometry.rays import Rays
 
-MOST_PIXELS = 178_000_000  # of a picture, as Pillow reads them
+MOST_PIXELS = 178_000_000  # of an image, the limit of Pillow
 ROUND_OFF = 0.01  # of a rotation's entries
-BAND = 64  # rows of an image whose lens is asked at a time
+BAND = 64  # rows of an image that are undistorted at a time
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Cameras:
         near: nearest distance along the camera axis, scene units, (n,).
         far: farthest distance along the camera axis, scene units, (n,).
         width, height: size of the images in pixels.
-        distortion: what the lenses do, the coefficients of `geometry/lenses.py`, (n, 9), or None
-            for pinhole cameras.
-        is_fisheye: whether they count by the angle from the axis, bool, (n,); given with
-            `distortion`.
+        distortion: coefficients of the lenses (`geometry/lenses.py`), (n, 9), or None for pinhole
+            cameras.
+        is_fisheye: whether distortion is a function of the angle from the axis, bool, (n,); given
+            with `distortion`.
     """
 
     c2w: Tensor
@@ -57,7 +57,7 @@ class Cameras:
         return self._with_each(lambda values: values.to(device))
 
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same change to everything that there is one of for each camera."""
+        """A batch with a function applied to each field that has a row per camera."""
         values = self.to_dict().items()
         changed: dict[str, Any] = {k: change(v) for k, v in values if isinstance(v, Tensor)}
         return replace(self, **changed)
@@ -71,7 +71,7 @@ class Cameras:
         """The cameras that `to_dict` gave.
 
         Raises:
-            UserError: they are something else, or no camera could be like that.
+            UserError: they are not those fields, or hold impossible values.
         """
         names = {field.name for field in fields(cls)}
         if not isinstance(saved, dict) or saved.keys() != names:
@@ -133,7 +133,7 @@ class Cameras:
         return self.c2w[:, :, 3]
 
     def with_poses(self, c2w: Tensor) -> Self:
-        """The first camera, put at other poses (m, 3, 4)."""
+        """The first camera at other poses (m, 3, 4)."""
         m = c2w.shape[0]
         first = self[:1]._with_each(lambda values: values.expand(m, *values.shape[1:]))
         return replace(first, c2w=c2w)
@@ -211,14 +211,14 @@ class Cameras:
         return places, is_ahead & (places.abs() <= 1).all(dim=-1)
 
     def shown(self, index: int) -> Tensor | None:
-        """Pixels of one image at which its lens shows something within its reach, (height, width),
-        or None where that is all of them."""
+        """Mask of the pixels within the reach of the lens, (height, width), or None where that is
+        all of them."""
         if self.lenses is None:
             return None
         columns, rows = torch.arange(self.width), torch.arange(self.height)
         sides = [(columns, rows[[0, -1], None]), (columns[[0, -1]], rows[:, None])]
         if all(bool(self._is_shown(index, *side).all()) for side in sides):
-            return None  # what is inside of them is shown as well
+            return None  # then the inner ones are, too
         bands = [self._is_shown(index, columns, band[:, None]) for band in rows.split(BAND)]
         is_shown = torch.cat(bands)
         return None if bool(is_shown.all()) else is_shown

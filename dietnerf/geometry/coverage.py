@@ -1,4 +1,4 @@
-"""How well a set of cameras covers what it looks at: what to know before training begins."""
+"""Coverage: how well a set of cameras covers a scene."""
 
 import math
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from dietnerf.geometry.poses import Surroundings
 
 Kind = Literal["object", "forward", "inside-out"]
 
-REACH = math.radians(30)  # a direction is covered if a camera looks from that near
-SAME_SIDE = math.radians(60)  # views that differ by less look forward together
-STEEP = math.radians(75)  # a camera that looks down more steeply stands on no side
+REACH = math.radians(30)  # a direction is covered if a camera is within this angle
+SAME_SIDE = math.radians(60)  # views that differ by less face one way
+STEEP = math.radians(75)  # a camera that looks down more steeply has no azimuth
 N_DIRECTIONS = 4096
 N_CELLS = 32  # of the scene's box, along each axis
 
@@ -49,7 +49,7 @@ class Coverage:
 
     @classmethod
     def of(cls, cameras: Cameras) -> Self:
-        """Measured from cameras whose x axes lie in the ground plane; accurate to 2 percent."""
+        """Computed from cameras whose x axes lie in the ground plane; accurate to 2 percent."""
         around = Surroundings.of(cameras)
         kind = kind_of(cameras, around)
         directions = directions_of(cameras, around, kind)

@@ -1,5 +1,5 @@
-"""What lenses show at the pixels of cameras, found quickly: a table of first guesses for each lens,
-and a few corrections."""
+"""Fast undistortion of pixels: a table of initial guesses for each lens, and a few steps of
+Newton's method."""
 
 from dataclasses import dataclass
 from typing import Self

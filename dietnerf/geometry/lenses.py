@@ -1,5 +1,5 @@
-"""What a lens does to an image: places on the plane at distance 1 before the camera, x right and y
-down, go to where a real lens shows them, and back.
+"""Lens distortion: maps points on the plane at distance 1 before the camera, x right and y down, to
+their distorted places, and back.
 
 One form holds for all lenses. With u = (x, y), or for a fisheye u = (x, y) theta / tan(theta) where
 theta is the angle from the axis, and r = |u|:
@@ -20,7 +20,7 @@ from torch import Tensor
 
 COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2", "q1", "q2", "q3")
 WIDEST = 1.48  # angle from the axis, radians: rays have length one along the axis
-N_PROBES = 512  # where it is tried how far out a lens still spreads the image
+N_PROBES = 512  # radii at which the reach of a lens is searched
 N_ITERATIONS = 20  # of Newton's method; five do for common lenses
 FINE = 1e-9  # a step of Newton's method that ends it: the error left is its square
 TOLERANCE = 1e-8  # of a place that is found
@@ -35,8 +35,8 @@ class Lenses:
 
     Args:
         distortion: the nine `COEFFICIENTS`, (..., 9), float64.
-        is_fisheye: whether they count by angle, (...).
-        reach: largest r at which a place farther out is also shown farther out, (...).
+        is_fisheye: whether distortion is a function of the angle, (...).
+        reach: largest r up to which the distorted radius grows with r, (...).
         n_radial: of k1 to k4, how many there are before those that are 0 in all lenses.
         is_rational: whether any lens has a q1, q2 or q3.
     """
@@ -68,7 +68,8 @@ class Lenses:
         return type(self)(*each, self.n_radial, self.is_rational)
 
     def distort(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Where pinhole places (..., 2) are shown, and whether the lens shows them, (...)."""
+        """The distorted places of pinhole places (..., 2), and whether they are within the reach,
+        (...)."""
         u = places.double().movedim(-1, 0)
         r = _norm(u)
         angular = torch.where(r > 0, r.atan() / r.clamp(min=TINY), 1.0)
@@ -76,11 +77,11 @@ class Lenses:
         return self.shown(u).movedim(0, -1).to(places.dtype), _norm(u) < self.reach
 
     def undistort(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """The pinhole places (..., 2) that are shown at `places`, by Newton's method in float64.
+        """The pinhole places (..., 2) of distorted `places`, by Newton's method in float64.
 
         Returns:
-            The places, (..., 2), and whether there are such, (...): beyond the reach of the lens
-            the nearest that there is stands instead.
+            The places, (..., 2), and whether they exist, (...): beyond the reach of the lens, the
+            nearest within it.
         """
         u, is_shown = self.find(places.double().movedim(-1, 0).contiguous())
         return self.opened(u).movedim(0, -1).to(places.dtype), is_shown

@@ -1,4 +1,4 @@
-"""Where a capture looks at, and paths to fly through it. Poses are (n, 3, 4), OpenGL axes."""
+"""Where cameras look, and paths through a capture. Poses are (n, 3, 4), OpenGL axes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ def look_at(positions: Tensor, target: Tensor, up: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """How a set of cameras stands around what it looks at.
+    """The arrangement of a set of cameras around their focus.
 
     Args:
         center: the point nearest to all optical axes, (3,), scene units.
@@ -49,7 +49,7 @@ class Surroundings:
 
     @classmethod
     def of(cls, cameras: Cameras) -> Self:
-        """Measured from cameras that are held level: their x axes lie in the ground plane."""
+        """Computed from cameras that are held level: their x axes lie in the ground plane."""
         positions, c2w = cameras.positions.double(), cameras.c2w.double()
         right, upward = c2w[:, :, 0], c2w[:, :, 1]
         backward = F.normalize(c2w[:, :, 2], dim=-1)
@@ -77,7 +77,7 @@ class Surroundings:
         return self.center + torch.as_tensor(radii).reshape(-1, 1) * directions
 
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Azimuths, elevations and radii of points (n, 3): what `positions` makes them of."""
+        """Azimuths, elevations and radii of points (n, 3), the inverse of `positions`."""
         east, north = self._level_axes()
         offsets = positions - self.center
         radii = offsets.norm(dim=-1)
@@ -139,8 +139,8 @@ def nearest_neighbor_order(positions: Tensor) -> list[int]:
 def fly(cameras: Cameras, poses: Tensor, around: Surroundings) -> Cameras:
     """The first camera at other poses (n, 3, 4); near and far follow its distance from the center.
 
-    A camera that comes closer than it was trained sees from 1% of that distance on, never from
-    behind itself.
+    A camera closer than in training has near at 1% of its distance at least, so that it never lies
+    behind the camera.
     """
     moved = cameras.with_poses(poses)
     reference = (cameras.positions[0] - around.center).norm()

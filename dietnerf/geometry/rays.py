@@ -1,4 +1,4 @@
-"""The data model: `Rays` go in, `Samples` lie along them, a `Rendering` comes out.
+"""The data model of rendering: `Rays`, `Samples` along them, and a `Rendering`.
 
 Distances `ts` are in units of `rays_d`, which need not have unit length: a point is `rays_o + t *
 rays_d`. Samples are ragged: flat tensors, ray after ray, where ray `i` owns
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rays:
-    """A bundle of rays.
+    """A batch of rays.
 
     Args:
         rays_o: origins, (n_rays, 3), scene units.
@@ -46,7 +46,7 @@ class Rays:
         )
 
     def split(self, n_rays: int) -> Iterator[Self]:
-        """Consecutive bundles of at most `n_rays` rays."""
+        """Consecutive batches of at most `n_rays` rays."""
         return (self[start : start + n_rays] for start in range(0, len(self), n_rays))
 
     @cached_property
@@ -62,11 +62,11 @@ class Rays:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Light as it is shared out between consecutive intervals of each ray.
+    """Weights of consecutive intervals of each ray.
 
     Args:
         edges: where the intervals begin and end, in units of t, (n_rays, n + 1), ascending.
-        weights: share of each, (n_rays, n).
+        weights: of each interval, (n_rays, n).
     """
 
     edges: Tensor
@@ -75,18 +75,19 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Samples:
-    """Where a field is asked along each ray, and the length that each answer stands for.
+    """Where a field is evaluated along each ray, and the length of the interval of each sample.
 
     Args:
         rays: the rays that are sampled.
-        ts: distances at which the field is asked, (n_samples,), ascending within a ray.
+        ts: distances of the samples, (n_samples,), ascending within a ray.
         deltas: lengths of the intervals in units of t, (n_samples,).
-        ray_offsets: int64, (n_rays + 1,), from 0 to at most n_samples. What lies behind the last
-            ray's samples belongs to none: ts and deltas are 0 there.
+        ray_offsets: int64, (n_rays + 1,), from 0 to at most n_samples. Samples behind those of the
+            last ray are padding, with ts and deltas of 0.
         n_per_ray: samples of a ray, where all have the same number.
-        n_wanted: where there may be any of those, which `ray_indices` counts to the last ray: how
-            many samples the rays would have if there were room for all, int64, ().
-        proposal: what the samples were drawn from, with a gradient, where a loss is to train it.
+        n_wanted: number of samples without a capacity, int64, (), where there may be padding, which
+            `ray_indices` assigns to the last ray; None otherwise.
+        proposal: the histogram that the samples were drawn from, with gradients, if a loss trains
+            it.
     """
 
     rays: Rays
@@ -123,17 +124,17 @@ class Samples:
 
     @classmethod
     def at(cls, points: Tensor, lengths: Tensor, directions: Tensor | None = None) -> Self:
-        """One sample at the origin of a ray each, as any field can be asked.
+        """One sample at the origin of each ray, to evaluate any field at points.
 
         Args:
             points: (n, 3), scene units.
-            lengths: of the interval that each answer stands for, scene units, (n,).
+            lengths: of the intervals of the samples, scene units, (n,).
             directions: unit vectors along which they are seen, (n, 3); None for any.
         """
         zeros = torch.zeros_like(lengths)
         if directions is None:
             axes = torch.eye(3, dtype=points.dtype, device=points.device)
-            directions = axes[2].expand_as(points)  # made there, so that no GPU is waited for
+            directions = axes[2].expand_as(points)  # created there: no GPU is waited for
         offsets = torch.arange(len(points) + 1, device=points.device)
         return cls(Rays(points, directions, zeros, lengths), zeros, lengths, offsets)
 
@@ -142,11 +143,11 @@ class Samples:
 
     @property
     def n_sampled(self) -> Tensor:
-        """How many samples the rays have, or would if there were room for all, int64, ()."""
+        """Number of samples, without a limit by capacity, int64, ()."""
         return self.ray_offsets[-1] if self.n_wanted is None else self.n_wanted
 
     def split(self, n: int) -> Iterator[Self]:
-        """The samples of n consecutive parts of the rays, as even as can be."""
+        """The samples of n consecutive parts of the rays, of nearly equal numbers of rays."""
         n_rays = len(self.rays)
         ends = [i * n_rays // n for i in range(n + 1)]
         at = self.ray_offsets[torch.tensor(ends, device=self.ray_offsets.device)].tolist()
@@ -161,7 +162,7 @@ class Samples:
     def ray_indices(self) -> Tensor:
         """The ray that each sample lies on, int64, (n_samples,)."""
         ray_ids = torch.arange(len(self.rays), device=self.ray_offsets.device)
-        if self.n_per_ray is not None:  # an XLA device would compile anew for other counts
+        if self.n_per_ray is not None:  # an XLA device would recompile for other counts
             return ray_ids.repeat_interleave(self.n_per_ray)
         if self.n_wanted is not None:
             places = torch.arange(len(self), device=self.ray_offsets.device)
@@ -184,14 +185,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rendering:
-    """What the rays see.
+    """Rendered rays.
 
     Args:
         rgb: colors in [0, 1], (n_rays, 3).
         opacity: light stopped before the last sample ends, in [0, 1], (n_rays,).
         depth: sum of weights times ts, in units of `rays_d`, (n_rays,); the background adds
             nothing.
-        weights: share of each sample in its ray's color, (n_samples,), empty where whole images
+        weights: weight of each sample in its ray's color, (n_samples,), empty where whole images
             were rendered.
         samples: what the weights belong to, None where whole images were rendered.
     """
@@ -234,7 +235,7 @@ class Rendering:
 
     @classmethod
     def joined(cls, parts: Sequence[Self], samples: Samples) -> Self:
-        """Of consecutive parts of a bundle with these samples."""
+        """The rendering of consecutive parts of a batch with these samples."""
         whole = cls.cat(parts)
         return replace(whole, weights=torch.cat([p.weights for p in parts]), samples=samples)
 

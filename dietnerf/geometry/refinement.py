@@ -1,4 +1,4 @@
-"""Cameras whose poses are known only roughly, corrected while the field is trained."""
+"""Refinement of inaccurate camera poses during training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,13 +16,14 @@ class CameraRefinement(nn.Module):
     """A small rotation and shift of every training camera, and one factor of all focal lengths,
     learned by gradient descent through the rays (BARF, Lin et al. 2021).
 
-    Hash grids see no farther than a cell, so that corrections beyond a few pixels need fine levels
-    that join in late: add the schedule `LevelAnnealing`. Test cameras are left as they are.
+    Gradients through hash grids reach no farther than a cell, so that corrections of more than a
+    few pixels need fine levels that are enabled late: add the schedule `LevelAnnealing`. Test
+    cameras are not changed.
 
     Args:
         rate: learning rate, as a share of the field's: radians and scene units a step, about.
-        decay: pull of all corrections back to nothing, per learning rate, as otherwise the scene
-            and all cameras could drift together.
+        decay: decoupled weight decay of the corrections, per learning rate; without it the scene
+            and all cameras could drift.
         refines_focal: learn the focal length as well.
     """
 
@@ -48,13 +49,13 @@ class CameraRefinement(nn.Module):
     backward: Tensor
 
     def prepare(self, cameras: Cameras) -> None:
-        """Begin with the cameras as they are."""
+        """Reset the corrections."""
         for parameter in (self.rotations, self.shifts):
             parameter.data = torch.zeros_like(cameras.positions, device=parameter.device)
         self.backward = cameras.c2w[:, :, 2].to(self.shifts.device)
 
     def forward(self, rays: Rays, ids: Tensor) -> Rays:
-        """The rays (n_rays) of cameras `ids` (n_rays,) as the corrected cameras would cast them."""
+        """The rays (n_rays) of cameras `ids` (n_rays,), corrected."""
         axis = self.backward[ids]  # rays_d has length one along it
         turned = _rotate(
             (rays.rays_d + axis) * torch.exp(-self.log_focal) - axis, self.rotations[ids]
@@ -76,7 +77,7 @@ class CameraRefinement(nn.Module):
         )
 
     def _load_from_state_dict(self, saved: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        # How many cameras there were is known from the checkpoint alone.
+        # The number of cameras is known from the checkpoint only.
         for name in ("rotations", "shifts", "backward"):
             own, found = getattr(self, name), saved.get(prefix + name)
             if found is not None and len(own) == 0:

@@ -1,5 +1,4 @@
-"""The views of a scene that three sliders reach: around what its cameras look at, and no farther
-than they give reason to expect something."""
+"""A turntable: views around the focus of the cameras, within the range that they cover."""
 
 import math
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from dietnerf.geometry.poses import Surroundings, face_one_way, fly, look_at
 
 Bounds = tuple[float, float]
 
-BEYOND = math.radians(15)  # the angle by which a view may leave those of the cameras
+BEYOND = math.radians(15)  # angle by which a view may be outside of the range of the cameras
 STEEPEST = math.radians(89)  # straight from above there is no upright picture
 NEARER, FARTHER = 0.5, 1.5  # than the cameras
 
 
 @dataclass(frozen=True)
 class Turntable:
-    """Cameras that look at the middle of a scene.
+    """Cameras around the middle of a scene.
 
     Args:
         cameras: the training cameras; the first one is where the sliders begin.

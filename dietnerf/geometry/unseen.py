@@ -1,4 +1,4 @@
-"""How much of a film no training camera saw, estimated from cameras alone."""
+"""Which share of a film no training camera saw, estimated from cameras alone."""
 
 import math
 
@@ -8,16 +8,16 @@ from torch.nn import functional as F
 
 from dietnerf.geometry.cameras import Cameras
 
-OBLIQUE = math.radians(60)  # a view from farther aside may show the other face of a surface
+OBLIQUE = math.radians(60)  # a view from a larger angle may see the other side of a surface
 N_FRAMES = 12  # of a film that are measured
 N_PIXELS = 24  # along the longer side of them
 
 
 def unseen_share(frames: Cameras, cameras: Cameras, depths: Tensor) -> float:
-    """Share of the pixels of a film whose points no training camera shows.
+    """Share of the pixels of a film whose points no training camera sees.
 
-    A camera shows a point that is in its image and that it sees from within 60 degrees of the
-    direction that the frame sees it from.
+    A camera sees a point that is in its image, if its direction is within 60 degrees of that of the
+    frame.
 
     Args:
         frames: one camera a frame, (n_frames).

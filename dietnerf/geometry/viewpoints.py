@@ -1,4 +1,4 @@
-"""Where else to look at a scene from: random cameras that nobody photographed."""
+"""Random viewpoints for views without a photograph."""
 
 import math
 from abc import ABC, abstractmethod
@@ -43,11 +43,11 @@ class SphereCap(AbstractViewpoints):
         azimuth: range around the vertical axis, degrees.
         radius: range of the distance from the center, scene units; without it, that of the training
             cameras.
-        center: what is looked at, scene units; without it, the point nearest to the axes of the
-            training cameras.
+        center: the point that cameras look at, scene units; without it, the focus of the training
+            cameras.
         spread: `area` draws evenly over the sphere, `angle` evenly over the angles, as the DietNeRF
             authors do, which favors the pole.
-        jitter: standard deviation of the point that is looked at, as a share of the distance.
+        jitter: standard deviation of that point, as a fraction of the distance.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from dietnerf.specs import Spec, plain
 # Options of listed classes that must lie in the run, and that must be plain names.
 FOLDERS = ("save_dir", "dirpath", "root_dir")
 NAMES = ("filename", "name", "version", "sub_dir", "prefix")
-# Of a name that Python fills in: neither attributes of objects nor a million zeros.
+# A format string without attributes of objects, and without widths that would fill memory.
 TEMPLATE = re.compile(r"(?:[^{}]|\{[\w-]+(?::\d?\d?(?:\.\d\d?)?[dfeg]?)?\})*")
 OPTIONS = {
     "seed_everything": bool | int | None,
@@ -29,8 +29,8 @@ OPTIONS = {
     "viewer_port": int,
     "lpips_weights": str | None,
 }
-OF_ONE_COMMAND = ("run", "ckpt_path", "weights_only")  # which the next one has of its own
-# Of the trainer, what matters to a command that only renders.
+OF_ONE_COMMAND = ("run", "ckpt_path", "weights_only")  # which are given for each command
+# Options of the trainer that matter to a command that only renders.
 RENDERING = (
     *("accelerator", "strategy", "devices", "precision", "deterministic", "benchmark"),
     *("limit_val_batches", "limit_test_batches", "limit_predict_batches", "enable_progress_bar"),
@@ -68,12 +68,12 @@ class Allowlist:
                     self._check_places(spec, path, run)
 
     def config_of_run(self, content: dict[str, Any], path: Path, trains: bool) -> dict[str, Any]:
-        """The options that a command takes from the run that it is for, written out in full.
+        """The options that a command takes from an existing run, written out in full.
 
         Args:
             content: of the run's config.
             path: the file, in the folder of the run.
-            trains: the command goes on with the training.
+            trains: whether the command resumes the training.
 
         Raises:
             UserError: an option is unknown, or one that no file may hold.

@@ -1,4 +1,4 @@
-"""What a checkpoint declares, compared with what its bytes hold, before memory or time is spent."""
+"""Checks that a checkpoint holds what it declares, before memory or time is spent."""
 
 import warnings
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ MOST_VALUES = 1_000_000
 
 
 def check_weights(parts: dict[str, Any], weights: dict[str, Tensor], path: Path) -> None:
-    """Compare what options declare with the weights that are there, before memory is spent on it.
+    """Check that weights have the shapes that the options declare, before memory is allocated.
 
     Args:
         parts: specs of field, sampler and refinement.
@@ -29,7 +29,7 @@ def check_weights(parts: dict[str, Any], weights: dict[str, Tensor], path: Path)
         path: the file that they come from.
 
     Raises:
-        UserError: they do not fit each other, or a weight is no number.
+        UserError: they do not fit each other, or a weight is not finite.
     """
     with torch.device("meta"), _at_most(4 * len(weights) + 64, path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nothing is copied there
@@ -78,7 +78,7 @@ def _at_most(n_tensors: int, path: Path) -> Iterator[None]:
 
 
 def check_values(checkpoint: Any, path: Path) -> None:
-    """Refuse tensors that are larger than the bytes behind them, and values without end."""
+    """Refuse tensors that are larger than the bytes behind them, and too many values."""
     found, n_values = [checkpoint], 0
     while found:
         value = found.pop()

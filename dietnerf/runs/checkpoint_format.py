@@ -1,4 +1,4 @@
-"""The format of checkpoints: what can be read, and which entries are not."""
+"""The format of checkpoints: what an entry `dietnerf` holds, and which entries are ignored."""
 
 from dataclasses import asdict
 from typing import Any
@@ -42,14 +42,14 @@ def read_facts(checkpoint: dict[str, Any]) -> tuple[CameraSet, History]:
     """The camera set and the history of a checkpoint whose format was checked.
 
     Raises:
-        UserError: they hold values that cannot be.
+        UserError: they hold invalid values.
     """
     saved = checkpoint["dietnerf"]
     return CameraSet.from_dict(saved["camera_set"]), History.from_dict(saved["history"])
 
 
 def drop_paths(checkpoint: dict[str, Any]) -> None:
-    """Drop the paths that callbacks saved: no file decides what is removed or written over."""
+    """Drop the paths that callbacks saved: no checkpoint decides what is removed or overwritten."""
     for state in checkpoint.get("callbacks", {}).values():
         for name in [key for key in state if str(key).endswith(("path", "best_k_models"))]:
             del state[name]

@@ -1,4 +1,4 @@
-"""Checkpoint files: finding them in a run, and turning them back into a field."""
+"""Checkpoint files: finding them in a run, and loading scenes from them."""
 
 import sys
 import zipfile
@@ -22,7 +22,7 @@ SCHEME = "hf:"  # of a scene on the hub
 def find_checkpoint(path: Path | str) -> Path:
     """A checkpoint file, or the last whole checkpoint of a run folder or of `hf://owner/name`.
 
-    Those that are passed over are named.
+    Damaged ones are skipped, and named.
 
     Raises:
         UserError: there is none.
@@ -51,7 +51,8 @@ def find_checkpoint(path: Path | str) -> Path:
 
 
 def checkpoints_of(run: Path) -> list[Path]:
-    """All checkpoints of a run, whole or not: the last one, then by falling step, then the best."""
+    """All checkpoints of a run, valid or not: the last one, then by descending step, then the
+    best."""
     folder = run / "checkpoints"
     numbered = [path for path in folder.glob("*.ckpt") if path.stem.isdecimal()]
     numbered.sort(key=lambda path: int(path.stem), reverse=True)
@@ -80,12 +81,12 @@ def set_aside(run: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether all of a checkpoint file is there, by the checksums in it."""
-    with path.open("rb") as file:  # what may not be opened can be whole
+    """Whether a checkpoint file is complete, by its checksums."""
+    with path.open("rb") as file:  # a file without permission may be complete
         try:
             with zipfile.ZipFile(file) as archive:
                 return archive.testzip() is None
-        except Exception:  # whatever zipfile makes of changed bytes, or the disk of a broken sector
+        except Exception:  # any error of zipfile, or of a broken sector
             return False
 
 
@@ -104,7 +105,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = load_tensors(path)
-    except Exception as error:  # whatever torch.load makes of bytes that are no checkpoint
+    except Exception as error:  # any error of torch.load on bytes that are no checkpoint
         raise UserError(
             f"{path} is not a readable checkpoint ({type(error).__name__}); "
             "it may be torn, or of another program"
@@ -144,7 +145,7 @@ def load_scene(path: Path) -> SceneModel:
         scene.camera_set, scene.history = read_facts(checkpoint)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # whatever becomes of options or weights that do not fit each other
+    except Exception as error:  # any error of options or weights that do not fit each other
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{path} holds no scene that can be shown ({type(error).__name__}: {reason}); "
@@ -154,10 +155,10 @@ def load_scene(path: Path) -> SceneModel:
 
 
 def weights_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights of what is needed to render.
+    """The weights that rendering needs.
 
     Raises:
-        UserError: they are no weights.
+        UserError: the checkpoint holds none.
     """
     state = checkpoint.get("state_dict")
     if not isinstance(state, dict) or not all(

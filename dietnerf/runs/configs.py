@@ -1,4 +1,4 @@
-"""Configs: those that come with the package, and those of runs."""
+"""Config files: those that come with the package, and those of runs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.
 
 
 def find_config(name: str) -> Path:
-    """A config by its file's name, or by that of one that comes along.
+    """A config by the path of a file, or by the name of a packaged one.
 
     Raises:
         UserError: there is none.

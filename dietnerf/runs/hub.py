@@ -1,6 +1,6 @@
 """Scenes of the model hub, `hf://owner/name`: fetched once, then a run like any other.
 
-A copy stays in the hub's cache, so that a scene that was seen before is there without a network.
+A copy stays in the hub's cache, so that a scene that was fetched before needs no network.
 """
 
 import shutil
@@ -91,7 +91,7 @@ def pull(name: str, folder: Path, checked: Callable[[Config, Path], Config]) -> 
 def unpack(
     published: Path, run: Path, checked: Callable[[Config, Path], Config] = lambda config, _: config
 ) -> None:
-    """Make a run of a folder that was published.
+    """Make a run of a published folder.
 
     Raises:
         UserError: it is broken, or not one of dietnerf's.

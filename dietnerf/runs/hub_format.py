@@ -48,11 +48,11 @@ def write_published(checkpoint: dict[str, Any], config: dict[str, Any], folder: 
 
 
 def read_published(folder: Path) -> dict[str, Any]:
-    """The checkpoint that `write_published` was given, as far as it is kept.
+    """The checkpoint of a published folder, without what publishing leaves out.
 
     Raises:
-        UserError: it is broken, of another program, or its options ask for a class that is none of
-            this package's.
+        UserError: it is damaged, of another program, or its options name a class of another
+            package.
     """
     path = folder / WEIGHTS
     model = read_config(folder)["model"]
@@ -83,11 +83,11 @@ def read_published(folder: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The published options: `model`, and where they were kept `data` and `seed_everything`. Of
-    `model` what a picture needs is checked; whoever trains with the rest checks that.
+    """The published options: `model`, and where they were kept `data` and `seed_everything`. Only
+    those parts of `model` are checked that rendering needs.
 
     Raises:
-        UserError: they are no YAML, or ask for a class that is none of this package's.
+        UserError: they are no YAML, or name a class of another package.
     """
     path = folder / CONFIG
     content = read_yaml(path)
@@ -99,7 +99,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _without_folders(content: Any) -> Any:
-    """The same without the folders of absolute paths: they are nobody's business."""
+    """The same with absolute paths reduced to file names, which are private."""
     if isinstance(content, dict):
         return {name: _without_folders(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
@@ -138,6 +138,6 @@ def _joined(tensors: dict[str, Tensor], others: dict[str, Any]) -> dict[str, Any
 
 def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write what `read_published` gave as a checkpoint that every command takes."""
-    content = io.BytesIO()  # torch.save hides what the disk says
+    content = io.BytesIO()  # torch.save hides errors of the disk
     torch.save(checkpoint, content)
     write_file(path, content.getbuffer())

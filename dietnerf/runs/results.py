@@ -1,4 +1,4 @@
-"""What `train.py test` wrote of a run, read from a file that anybody may have changed."""
+"""The results of `train.py test`, read from an untrusted file."""
 
 import json
 import math
@@ -22,8 +22,8 @@ class Results:
     """The scores of a run.
 
     Args:
-        checkpoint: name of the file that was tested; empty if it is not said.
-        protocol: what the test views are, in words.
+        checkpoint: name of the file that was tested; empty if unknown.
+        protocol: description of the test views.
         mean: over the test views, by metric; without those that could not be computed.
     """
 

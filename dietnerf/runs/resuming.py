@@ -20,7 +20,7 @@ from dietnerf.runs.checkpoints import (
 )
 from dietnerf.scene_model import PARTS
 
-# What a checkpoint holds of a training besides weights: its type, and the least number or size.
+# Entries of a checkpoint that training needs besides weights: type, and smallest number or size.
 STATE = {
     "global_step": (int, 0),
     "epoch": (int, 0),
@@ -64,8 +64,8 @@ def choose_checkpoint(subcommand: str, run: Path, name: str | None, model: type)
 
 
 def check_options_of(content: dict[str, Any], path: Path, model: type) -> None:
-    """Refuse a checkpoint whose options, also those that rendering does without, are not those of
-    a system, or name a class that no file may name."""
+    """Refuse a checkpoint with options that the model does not have, or that name a class that no
+    file may name, including options that rendering does not need."""
     options = content.get("hyper_parameters") or {}
     # Older checkpoints name a loader there, which is not followed.
     saved = {name: value for name, value in options.items() if name != "_instantiator"}
@@ -73,7 +73,7 @@ def check_options_of(content: dict[str, Any], path: Path, model: type) -> None:
 
 
 def _check_state(content: dict[str, Any], path: Path) -> None:
-    """Refuse a checkpoint whose training cannot go on, as Lightning would begin anew."""
+    """Refuse a checkpoint that training cannot resume from, where Lightning would begin anew."""
     for name, (kind, least) in STATE.items():
         value = content.get(name)
         size = value if isinstance(value, int) else len(value or ())
@@ -86,7 +86,7 @@ def _check_state(content: dict[str, Any], path: Path) -> None:
 
 
 def _counts(loops: Any) -> Iterator[Any]:
-    """What stands in nested dictionaries."""
+    """The values of nested dictionaries."""
     if not isinstance(loops, dict):
         yield loops
         return
@@ -95,7 +95,7 @@ def _counts(loops: Any) -> Iterator[Any]:
 
 
 def check_declared(options: dict[str, Any], model: type, checkpoint: Path) -> None:
-    """Refuse a model that is not that of a checkpoint, before memory is spent on it.
+    """Refuse a model whose weights are not those of a checkpoint, before memory is allocated.
 
     Args:
         options: of the model.
@@ -108,7 +108,7 @@ def check_declared(options: dict[str, Any], model: type, checkpoint: Path) -> No
     reader = OptionReader(checkpoint)
     try:
         parts = reader.options({name: options.get(name) for name in PARTS}, model, "model")
-    except UserError:  # a class of the user's own, which the command line names
+    except UserError:  # a user's own class, named on the command line
         return
     try:
         check_weights(parts, weights_of(read_checkpoint(checkpoint), checkpoint), checkpoint)
@@ -117,7 +117,7 @@ def check_declared(options: dict[str, Any], model: type, checkpoint: Path) -> No
 
 
 def check_unused(run: Path) -> None:
-    """Refuse a folder in which something was trained already.
+    """Refuse a folder that holds a training already.
 
     Raises:
         UserError: it has a checkpoint.
