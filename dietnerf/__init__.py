@@ -36,8 +36,8 @@ name_user()
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch, which takes a second to import, where it is asked for: `dietnerf --help`
-    does without."""
+    """Lazy imports of what needs torch, which takes a second to import and which `dietnerf --help`
+    does not need."""
     if name not in _HOMES:
         raise AttributeError(f"module 'dietnerf' has no attribute {name!r}")
     return getattr(import_module(f"dietnerf.{_HOMES[name]}"), name)

@@ -43,7 +43,7 @@ SCORES = ("psnr", "ssim_uniform7", "lpips_vgg_paper")
 
 
 def check_words(plan: Plan) -> None:
-    """Refuse words that `train.py fit` would not take, before time is spent.
+    """Refuse words that `train.py fit` would not accept, before time is spent.
 
     Raises:
         UserError: a method, or a scene, is not as it should be.
@@ -80,7 +80,7 @@ class Children:
         self._lock, self._is_stopped = Lock(), False
 
     def is_done(self, command: list[str], **options: Any) -> bool:
-        """Run a command to its end; whether it succeeded."""
+        """Run a command to its end. Returns whether it succeeded."""
         with self._lock:
             if self._is_stopped:
                 return False
@@ -213,7 +213,7 @@ def write_table(plan: Plan, runs: list[Run], out: Path) -> None:
 
 
 def carry_out_all(runs: list[Run], plan: Plan, out: Path, n_processes: int) -> None:
-    """Carry out what is not done yet, and write the table after each.
+    """Run what is not done yet, and write the table after each.
 
     Raises:
         UserError: some of them failed.

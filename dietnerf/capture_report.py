@@ -23,10 +23,10 @@ KINDS = {
     "forward": "cameras look the same way, as at a stage",
     "inside-out": "cameras look around themselves, as in a room",
 }
-WIDE = math.radians(60)  # a gap that is worth a word
+WIDE = math.radians(60)  # a gap that is reported
 PANEL, MARGIN = 560, 40  # pixels
 SMOOTH = 2  # drawn that many times larger
-LABELLED = 40  # so many cameras still have room for their numbers
+LABELLED = 40  # largest number of cameras with labels
 BLUE, GRAY, ROSE, BLACK = "#2b62b8", "#9aa3ad", "#f7d9d5", "#22262b"
 
 Line = tuple[Tensor, str, int]  # points (n, 2) in the scene's plane, color, width
@@ -85,9 +85,9 @@ def _degrees(angle: float) -> str:
 
 
 def draw(cameras: Cameras, coverage: Coverage) -> Image.Image:
-    """The cameras with what they look into and the scene's box, from above and from the side.
+    """Draw the cameras with their frusta and the scene's box, from above and from the side.
 
-    Going round, the widest gap between views is tinted.
+    The widest gap between views in azimuth is tinted.
     """
     around = Surroundings.of(cameras)
     east, north = _level_axes(cameras, around)

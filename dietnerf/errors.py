@@ -1,4 +1,4 @@
-"""What ends a command before its time: a sentence on the screen, an exit code, no traceback."""
+"""How commands fail: one sentence on the terminal, an exit code, no traceback."""
 
 import errno
 import functools
@@ -147,7 +147,7 @@ def _format_warning(
 
 
 def _is_output_closed() -> bool:
-    """Whether nobody reads any more what is printed."""
+    """Whether the reader of the output has closed it."""
     if not hasattr(select, "poll"):  # Windows
         return True
     poll = select.poll()
@@ -157,8 +157,8 @@ def _is_output_closed() -> bool:
 
 def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
     """Turn a `UserError` that leaves `main`, or caused what does, into its sentence and exit 2; so
-    too what a full disk, or memory, says. Ctrl-C is exit 130; a reader of what is printed that has
-    read enough, as `head`, is no error, and exit 141."""
+    too what a full disk, or memory, says. Ctrl-C is exit 130; a closed pipe, as by `head`, is no
+    error, and exit 141."""
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:

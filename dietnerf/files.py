@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files that are read only if they are files.
+"""Atomic writes of files, and reads of regular files only.
 
 A file is written beside its place under a hidden name, its part, and renamed when all of it is on
 the disk. Its writer keeps the part locked, so that `remove_parts` knows which were left behind.
@@ -195,8 +195,8 @@ def remove_parts(folder: Path) -> None:
 
 
 def check_links(folder: Path) -> None:
-    """Refuse a folder, which anybody may have made, in which a link leads somewhere else: what is
-    written into the folder would be written there.
+    """Refuse an untrusted folder with a link that leads out of it, through which files would be
+    written elsewhere.
 
     Raises:
         UserError: names the link.

@@ -1,4 +1,4 @@
-"""How a field came to be."""
+"""The history of a trained field, as its checkpoints hold it."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Self

@@ -1,4 +1,5 @@
-"""What packages need of a machine while they are imported, where a container lacks it."""
+"""What packages need while they are imported and containers may lack: a user name and a temporary
+folder."""
 
 import getpass
 import os

@@ -1,6 +1,6 @@
-"""The command `dietnerf`: one word for what is to be done, then the options of that.
+"""The command `dietnerf`: a subcommand, and its options.
 
-What a mistake in the words needs is all that is imported at first: torch takes seconds.
+Mistakes in the arguments are found before torch is imported, which takes seconds.
 """
 
 import difflib

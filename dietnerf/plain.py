@@ -1,4 +1,4 @@
-"""Text from files and folders that anybody may have named, made fit to be shown as Markdown."""
+"""Escapes untrusted names of files and folders for Markdown."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Plans of a benchmark, which anybody may have written: scenes, methods, seeds."""
+"""Plans of a benchmark, read from untrusted files: scenes, methods, seeds."""
 
 import re
 from dataclasses import dataclass

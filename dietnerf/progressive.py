@@ -1,4 +1,4 @@
-"""Pictures that are there in time: small ones first, as large as the time allows."""
+"""Progressive rendering: small images first, as large as the time allows."""
 
 import time
 from collections.abc import Callable, Iterator

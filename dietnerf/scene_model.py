@@ -1,4 +1,4 @@
-"""A trained scene: what is rendered, without anything of training."""
+"""A trained scene, independent of training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class RenderedImage:
         rgb: colors in [0, 1], (height, width, 3).
         depth: expected distance along the camera axis in scene units, times opacity,
             (height, width).
-        opacity: share of the light that the scene stops, (height, width) in [0, 1].
+        opacity: opacity of the scene, (height, width) in [0, 1].
     """
 
     rgb: Tensor
@@ -55,7 +55,7 @@ class SceneModel(nn.Module):
     Args:
         field: what is rendered.
         sampler: where along each ray the field is evaluated.
-        refinement: how training corrected its cameras; None took them for exact.
+        refinement: corrections of the training cameras; None where they were taken as exact.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""Files of `torch.save`, which anybody may have written, read without running code from them and
-without taking more memory than they have bytes."""
+"""Reads untrusted files of `torch.save` without running code from them, and without using more
+memory than they have bytes."""
 
 import io
 import math

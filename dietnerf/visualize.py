@@ -1,4 +1,4 @@
-"""Renderings as 8-bit pictures."""
+"""Renderings as 8-bit images."""
 
 from typing import Literal
 
@@ -61,7 +61,7 @@ def color_depth(rendering: Rendering, low: float, high: float) -> Tensor:
 
 
 def to_image(rendering: Rendering, mode: Mode, height: int, depths: tuple[float, float]) -> Tensor:
-    """One picture of a rendering, (height, width, 3), 8 bit.
+    """One image of a rendering, (height, width, 3), 8 bit.
 
     Args:
         rendering: of a whole image, row by row.
@@ -74,7 +74,7 @@ def to_image(rendering: Rendering, mode: Mode, height: int, depths: tuple[float,
 
 
 def _colors(rendering: Rendering, mode: Mode, depths: tuple[float, float]) -> Tensor:
-    """What is drawn of each ray, (n_rays, 3) in [0, 1]."""
+    """The colors drawn for each ray, (n_rays, 3) in [0, 1]."""
     if mode == "rgb":
         return rendering.rgb
     if mode == "depth":

@@ -1,4 +1,4 @@
-"""Processes that work for this one, and end with it."""
+"""Worker processes, which end with this one."""
 
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ def workers(n: int, begin: Callable[..., None], *arguments: Any) -> Iterator[Pro
     with ProcessPoolExecutor(n, CONTEXT, _begin, (begin, *arguments)) as pool:
         try:
             yield pool
-        except BaseException:  # nobody waits for what they are at
+        except BaseException:  # their results are not needed
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise

@@ -1,4 +1,4 @@
-"""YAML from files that anybody may have written."""
+"""Reads YAML from untrusted files."""
 
 from itertools import chain
 from pathlib import Path
@@ -25,7 +25,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file says, in plain values.
+    """The content of a YAML file, in plain values.
 
     Raises:
         UserError: it is no YAML, no file, or longer than any that dietnerf has a use for.
@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(content: bytes | str, path: Path) -> Any:
-    """What YAML says, in plain values.
+    """The content of YAML text, in plain values.
 
     Args:
         content: in UTF-8.

@@ -1,1 +1,1 @@
-"""The demo page: trained scenes to look at in a browser."""
+"""The demo page: shows trained scenes in a browser."""

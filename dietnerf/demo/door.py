@@ -1,7 +1,7 @@
-"""Answers requests of the page itself only, as the viewer does.
+"""Rejects requests of foreign pages, as the viewer does.
 
-Streamlit takes a page of any name that leads to this machine for its own, and asks an address of
-the internet for the machine's own before it refuses another.
+Streamlit accepts a page of any host name that resolves to this machine, and contacts an address on
+the internet to find the machine's own before it refuses another.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,7 +14,7 @@ class Door:
     """An ASGI middleware.
 
     Args:
-        app: what stands behind it.
+        app: the application behind it.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,7 +1,7 @@
-"""The page: which scene, from where, what of it; pictures, a film to take away, and the scores.
+"""The page: choice of scene, view and mode; images, a film to download, and the scores.
 
-Names of runs and texts of their files are shown by `st.text`, `st.html` or as choices: most else
-takes Markdown, whose pictures a browser fetches from anywhere.
+Names of runs and texts of their files are shown by `st.text`, `st.html` or as choices: most other
+elements take Markdown, whose images a browser fetches from anywhere.
 """
 
 import argparse
@@ -41,7 +41,7 @@ STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding-top: 2rem; padding-bottom: 1rem}
 [data-testid="stSidebarHeader"] {height: 1rem}
 </style>"""  # Streamlit leaves a fifth of the window empty
-SECONDS = 0.15  # until something is shown; the way to the browser takes some more
+SECONDS = 0.15  # until the first image; the transfer to the browser takes some more
 FPS = 20
 
 
@@ -54,13 +54,13 @@ def main() -> None:
         _show(*_choose(find_scenes(_sources())))
     except UserError as error:
         _tell(str(error))
-    except Exception as error:  # whatever becomes of a checkpoint that anybody may have made
+    except Exception as error:  # any error of an untrusted checkpoint
         reason = f"{type(error).__name__}: {str(error)[:300]}"
         _tell(f"the checkpoint may have been changed, or come from another version ({reason})")
 
 
 def _tell(reason: str) -> None:
-    """Say what went wrong."""
+    """Show an error."""
     st.error("This cannot be shown:")
     st.text(printable(reason))
 
@@ -72,7 +72,7 @@ def _sources() -> list[str]:
 
 
 def _choose(found: dict[str, str]) -> tuple[list[str], list[LoadedScene]]:
-    """The names of the one or two scenes that are looked at, and what they name."""
+    """The names of the one or two chosen scenes, and their sources."""
     side = st.sidebar
     side.title("dietnerf")
     chosen = side.selectbox("Scene", list(found))
@@ -85,14 +85,14 @@ def _choose(found: dict[str, str]) -> tuple[list[str], list[LoadedScene]]:
 
 
 def _stamp(source: str) -> float:
-    """When a checkpoint was written: one that was written anew is another one."""
+    """When a checkpoint was written, so that a new version is loaded again."""
     path = Path(source)
     return path.stat().st_mtime if path.exists() else 0.0
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the scene")
 def _load(source: bytes, stamp: float) -> LoadedScene:
-    """As bytes: not every name is text that can be hashed."""
+    """As bytes: not every file name is valid text."""
     return LoadedScene(os.fsdecode(source))
 
 
@@ -109,7 +109,7 @@ def _show(names: list[str], scenes: list[LoadedScene]) -> None:
 
 
 def _sliders(scene: LoadedScene, name: str) -> View:
-    """Where to look from, within what the scene's cameras give reason to."""
+    """Sliders of the view, within the range that the scene's cameras cover."""
     table = scene.turntable
     azimuth, elevation, distance = table.home
 
@@ -134,8 +134,8 @@ def _sliders(scene: LoadedScene, name: str) -> View:
 
 
 def even_steps(bounds: Bounds, home: float) -> tuple[float, float, float, float]:
-    """Both ends of a slider, where it begins, and its step, all of few digits: so that the numbers
-    on the page are those that are rendered."""
+    """Both ends of a slider, its start and its step, with few digits, so that the page shows
+    exactly the rendered values."""
     low, high = bounds
     digits = -math.floor(math.log10((high - low) / 50))
     step = 10.0**-digits
@@ -151,10 +151,10 @@ def _nearest(height: int) -> int:
 def _pictures(
     scenes: Sequence[LoadedScene], columns: Sequence[Any], view: View, mode: Mode
 ) -> None:
-    """Coarse to fine, every scene through the first one's camera and with its scale of depths.
+    """Render coarse to fine, all scenes with the first one's camera and scale of depths.
 
-    Until the first one is there the page keeps those of the last view: an empty place for it would
-    be a flicker with each move.
+    Until the first image is ready the page keeps those of the last view, as an empty place would
+    flicker with each move.
     """
     cameras = scenes[0].camera(view)
     rounds = zip_longest(
@@ -186,12 +186,12 @@ def _frame(
     _scene: LoadedScene,
     _cameras: Cameras,
 ) -> ViewImages:
-    """Kept by all arguments but the last two, which follow from the others."""
+    """Cached by all arguments but the last two, which follow from the others."""
     return _scene.frame(_cameras, shrink, depths)
 
 
 def _facts(column: Any, scene: LoadedScene) -> None:
-    """How the scene came to be, and what it scored."""
+    """History and scores of the scene."""
     history, n_views = scene.model.history, len(scene.turntable.cameras)
     assert history is not None, "a scene that was loaded has one"
     column.caption(f"{n_views} views, {history.steps:d} steps in {history.seconds:.0f} s")
@@ -210,7 +210,7 @@ def _facts(column: Any, scene: LoadedScene) -> None:
 
 
 def _film(names: list[str], scenes: list[LoadedScene], view: View, mode: Mode) -> None:
-    """A turn around the scene from where the sliders stand, to download."""
+    """A turn around the scene at the view of the sliders, to download."""
     with st.sidebar.expander("Film"):
         ending = st.radio("Format", (".gif", ".mp4"), horizontal=True)
         n_frames = st.slider("Frames", 10, 120, 40, 10)

@@ -1,4 +1,4 @@
-"""What the demo page shows: checkpoints, found, loaded and rendered. Nothing of the page itself."""
+"""Scenes of the demo page: finding, loading and rendering checkpoints."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ Depths = tuple[float, float]
 
 @dataclass(frozen=True)
 class View:
-    """Where the sliders stand.
+    """The values of the sliders.
 
     Args:
         azimuth_deg, elevation_deg: degrees, as in `Turntable`.
@@ -51,9 +51,8 @@ class ViewImages:
     """The pictures of one view.
 
     Args:
-        urls: by mode, PNGs written out as `data:` addresses, which a page shows without asking the
-            server again.
-        depths: what is drawn brightest and darkest in the depth picture.
+        urls: by mode, PNGs as `data:` URLs, which a page shows without another request.
+        depths: the depths drawn brightest and darkest.
     """
 
     urls: dict[Mode, str]
@@ -61,8 +60,8 @@ class ViewImages:
 
 
 def find_scenes(sources: Sequence[str]) -> dict[str, str]:
-    """The checkpoints in folders, by the names that a reader chooses from; the last one of a run
-    bears the name of the run. Links that lead out of a folder are passed over.
+    """The checkpoints in folders, by the names shown on the page; the last one of a run has the
+    name of the run. Links that lead out of a folder are skipped.
 
     Args:
         sources: runs, folders of runs, checkpoint files, or `hf://user/name`.
@@ -90,7 +89,7 @@ def find_scenes(sources: Sequence[str]) -> dict[str, str]:
 def _checkpoints(source: Path) -> list[Path]:
     try:
         if source.is_dir():
-            os.listdir(source)  # below it, `rglob` passes over what may not be read
+            os.listdir(source)  # below it, `rglob` skips unreadable folders
         if source.is_file():
             return [source]
         return sorted(path for path in source.rglob("*.ckpt") if is_own_file(path, source))
@@ -106,19 +105,19 @@ def _label(checkpoint: Path, folder: Path) -> str:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """The name, with a number behind it if there is one like it."""
+    """The name, with a number appended if it is taken."""
     names = itertools.chain([name], (f"{name} #{n}" for n in itertools.count(2)))
     return next(free for free in names if free not in taken)
 
 
 class LoadedScene:
-    """A checkpoint, ready to be looked at.
+    """A loaded checkpoint with its turntable.
 
     Args:
         source: a checkpoint, a run, or `hf://user/name`.
 
     Raises:
-        UserError: it cannot be had, or cannot be read.
+        UserError: it cannot be fetched, or cannot be read.
     """
 
     def __init__(self, source: str) -> None:
@@ -156,7 +155,7 @@ class LoadedScene:
         return ViewImages({mode: as_url(values.cpu()) for mode, values in pixels.items()}, depths)
 
     def results(self) -> Results | None:
-        """What `train.py test` wrote of this very checkpoint, or None.
+        """The results of `train.py test` for this checkpoint, or None.
 
         Raises:
             UserError: it cannot be read.
@@ -172,7 +171,7 @@ def of_height(cameras: Cameras, height: int) -> Cameras:
 
 
 def as_url(pixels: Tensor) -> str:
-    """8-bit pixels (height, width, 3) as a PNG within its own address."""
+    """8-bit pixels (height, width, 3) as a PNG in a `data:` URL."""
     file = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(file, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

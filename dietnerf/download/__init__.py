@@ -1,1 +1,2 @@
-"""Public data sets by name: an archive is fetched, checked and unpacked (`dietnerf download`)."""
+"""Public data sets by name: an archive is downloaded, checked and unpacked (`dietnerf
+download`)."""

@@ -1,7 +1,7 @@
 """Public data sets that `dietnerf download` knows: where they are, how large, under what terms.
 
 A SHA-256 stands here only where two projects publish the same one, independently of each other
-(nerfbaselines and nerfmirror). No archive is passed on by dietnerf itself.
+(nerfbaselines and nerfmirror). dietnerf itself redistributes no archive.
 """
 
 import difflib
@@ -13,7 +13,7 @@ MIRROR = "https://github.com/yxlao/nerfmirror/releases/download/20220618"
 MATCHNERF = "https://huggingface.co/donydchen/matchnerf/resolve/main"
 BASELINES = "https://huggingface.co/datasets/nerfbaselines/nerfbaselines-data/resolve/main"
 GOOGLE = "https://storage.googleapis.com/gresearch/refraw360"
-SHORT = 12  # letters of terms that stand in the same line
+SHORT = 12  # length of terms that are printed in the same line
 NOT_STATED = "none is stated by its authors"
 
 
@@ -147,7 +147,7 @@ def find_data_set(name: str) -> DataSet:
     """The data set of this name.
 
     Raises:
-        UserError: there is none; it says which is like it.
+        UserError: there is none; names the closest one.
     """
     if name in DATA_SETS:
         return DATA_SETS[name]

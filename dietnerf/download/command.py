@@ -53,7 +53,7 @@ def _sha256(text: str) -> str:
 @exit_on_user_error
 @leaving_on_signals()
 def main(args: list[str] | None = None) -> None:
-    """List the data sets, or bring one; `args` defaults to the command line."""
+    """List the data sets, or download one; `args` defaults to the command line."""
     options = parse(args)
     if options.name is None:
         print(f"{listing()}\n\nNext: {typed('download')} NAME [--out FOLDER]")
@@ -90,7 +90,7 @@ def _check_complete(data: DataSet, folder: Path) -> None:
 
 @contextmanager
 def _telling_how_to_go_on(archive: Path) -> Iterator[None]:
-    """Say what is kept where a user, or the system, ends it."""
+    """Print what is kept when a signal ends the download."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -115,8 +115,7 @@ def _introduction(name: str, data: DataSet) -> list[str]:
 
 
 def _download(data: DataSet, folder: Path, archive: Path, options: argparse.Namespace) -> None:
-    """Bring, check and unpack an archive; one that lies in its place already is not brought, and
-    stays."""
+    """Download, check and unpack an archive; an existing archive is used, and kept."""
     was_there = archive.exists()
     if was_there:
         print(f"{archive} is there already")
@@ -132,7 +131,7 @@ def _download(data: DataSet, folder: Path, archive: Path, options: argparse.Name
 
 
 def _fetch(data: DataSet, archive: Path) -> Remote:
-    """Bring the archive from the first host that has it."""
+    """Download the archive from the first host that has it."""
 
     def check(size: int | None, n_left: int | None) -> None:
         if size is None or n_left is None:
@@ -160,10 +159,10 @@ def _fetch(data: DataSet, archive: Path) -> Remote:
 def _check(
     path: Path, archive: Path, data: DataSet, wanted: str | None, remote: Remote | None
 ) -> None:
-    """Compare an archive with the digest that is known.
+    """Compare an archive with its known digest.
 
     Raises:
-        UserError: they differ; what came from the network is removed.
+        UserError: they differ; a downloaded archive is removed.
     """
     found = digest_of(path)
     print(f"  SHA-256: {found}")
@@ -187,7 +186,7 @@ def _check(
 
 
 def _scene(data: DataSet, folder: Path) -> Path:
-    """The scene for the next command, as far as it can be told."""
+    """The scene to name in the next command, if one is known."""
     for name in data.scenes:
         if (folder / name).is_dir():
             return folder / name

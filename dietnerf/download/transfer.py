@@ -1,7 +1,7 @@
-"""A file from the network that goes on where it was broken off (RFC 9110, section 14).
+"""Resumable downloads (RFC 9110, section 14).
 
-What has come lies in NAME.part; NAME.part.json says which version of which file it is of. A host
-is asked for the rest only if that version is still the one that it has (`If-Range`).
+Received bytes are in NAME.part; NAME.part.json identifies the file and its version. The rest is
+requested only if the host still has that version (`If-Range`).
 """
 
 import base64
@@ -26,24 +26,24 @@ from dietnerf.prepare.progress import progress_of_bytes
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30.0  # without a byte, seconds
-TRIES, PAUSE = 5, 1.0  # in a row that bring nothing; seconds after the first, then doubled
+TRIES, PAUSE = 5, 1.0  # attempts in a row without data; seconds after the first, then doubled
 LARGEST_STATE = 1e5  # bytes
-AGAIN = (408, 425, 429, 500, 502, 503, 504)  # what a host may answer differently soon
+AGAIN = (408, 425, 429, 500, 502, 503, 504)  # status codes worth another attempt
 UNWRITABLE = (*FULL, errno.EACCES, errno.EPERM, errno.EISDIR)
 BROKEN = (http.client.HTTPException, OSError)  # connections; a URLError is an OSError
 SAID = {401: "wants a login", 403: "refuses", 404: "does not have it", 410: "has it no more"}
 
 
 class Absent(UserError):
-    """A host does not have a file, or does not give it away."""
+    """A host does not have a file, or denies access."""
 
 
 class Unreachable(UserError):
-    """A host cannot be reached, and nothing of the file is here."""
+    """A host cannot be reached, and nothing was received before."""
 
 
 class _Changed(Exception):
-    """A host has another version than the one that is partly here."""
+    """A host has another version than the partial file."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Remote:
     """A version of a file on a host.
 
     Args:
-        address: where it was asked for.
-        size: in bytes, if the host says so.
+        address: the requested URL.
+        size: in bytes, if the host states it.
         validator: what `If-Range` takes: a strong ETag, or the date of the last change.
         digest: "sha256:..." or "md5:..." in hexadecimal digits, if the host states one.
     """
@@ -64,26 +64,26 @@ class Remote:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file lies until all of it is there."""
+    """The partial file of a download."""
     return path.with_name(f"{path.name}.part")
 
 
 def fetch(address: str, path: Path, check: Callable[[int | None, int | None], None]) -> Remote:
-    """Bring a file, or the rest of it, into its part.
+    """Download a file, or the rest of it, into its partial file.
 
     Args:
         address: http or https.
-        path: of the whole file, which is not made yet.
-        check: gets the size of the file and the number of bytes that are still to come, as far as
-            the host says it, before the first of them does; it may refuse.
+        path: of the complete file, which is not created here.
+        check: called with the size of the file and the number of missing bytes, as far as the host
+            states them, before any data; may raise.
 
     Returns:
-        What the host says of it.
+        The version on the host.
 
     Raises:
         Absent: the host does not have it.
-        Unreachable: it cannot be asked.
-        UserError: the host breaks off again and again, or there is no room.
+        Unreachable: it does not respond.
+        UserError: the connection breaks again and again, or the disk is full.
     """
     part, n_failed = part_of(path), 0
     begin = before = _size(part)
@@ -129,12 +129,12 @@ def _fetch_once(
 
 
 def _receive(response: Any, part: Path, start: int, size: int | None) -> None:
-    """Append what comes to the first `start` bytes of the part."""
+    """Append received data to the first `start` bytes of the partial file."""
     with part.open("ab") as file, progress_of_bytes("download", size, start) as bar:
         file.truncate(start)
         while chunk := response.read(CHUNK):
             file.write(chunk)
-            file.flush()  # so that a full disk is noticed here
+            file.flush()  # so that a full disk raises here
             bar.update(len(chunk))
         end = file.tell()
     if size is not None and end != size:
@@ -142,7 +142,7 @@ def _receive(response: Any, part: Path, start: int, size: int | None) -> None:
 
 
 def _ask(address: str, start: int, validator: str | None) -> tuple[Any, str | None]:
-    """The host's answer, and the SHA-256 that it stated while it passed on to another host."""
+    """The response, and the SHA-256 that a redirecting host stated."""
     headers = {"User-Agent": f"dietnerf/{dietnerf.__version__}", "Accept-Encoding": "identity"}
     if start and validator:
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
@@ -161,7 +161,7 @@ def _ask(address: str, start: int, validator: str | None) -> tuple[Any, str | No
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to other hosts, but never out of an encrypted connection."""
+    """Follows redirects, but never from HTTPS to HTTP."""
 
     stated: str | None = None
 
@@ -189,7 +189,7 @@ def _validator(headers: http.client.HTTPMessage) -> str | None:
 
 
 def _is_rest(headers: http.client.HTTPMessage, start: int, known: Remote) -> bool:
-    """Whether the host sends what is missing of the version that is known: some have not heard of
+    """Whether the response holds the missing part of the known version: some hosts ignore
     `If-Range`."""
     assert known.size is not None
     wanted = f"bytes {start}-{known.size - 1}/{known.size}"
@@ -214,13 +214,13 @@ def digest_of(path: Path, kind: str = "sha256") -> str:
 
 
 def forget(path: Path) -> None:
-    """Remove the part of a file, and what is known of it."""
+    """Remove the partial file and its state."""
     for old in (part_of(path), _state_of(part_of(path))):
         old.unlink(missing_ok=True)
 
 
 def keep(path: Path) -> None:
-    """Make a file of its part, of which all is there."""
+    """Rename the complete partial file to the file."""
     part_of(path).replace(path)
     forget(path)
 
@@ -230,7 +230,7 @@ def _state_of(part: Path) -> Path:
 
 
 def _read_state(part: Path) -> Remote | None:
-    """Which version of which file a part is of, if that is known."""
+    """The file and version of a partial file, if known."""
     state = _state_of(part)
     with suppress(OSError, ValueError, TypeError):
         if part.is_file() and state.stat().st_size < LARGEST_STATE:
@@ -243,10 +243,10 @@ def _size(part: Path) -> int:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same question may be answered a moment later."""
+    """Whether the same request may succeed later."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code in AGAIN
-    # Else nobody is there, or not who it should be: the network is missing, or a name is wrong.
+    # Other errors mean that there is no network, or that a name is wrong.
     return not isinstance(error, urllib.error.URLError)
 
 

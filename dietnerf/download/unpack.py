@@ -1,6 +1,7 @@
-"""Archives of strangers, unpacked into a new folder: files alone, nothing outside of it, no links.
+"""Unpacks untrusted archives into a new folder: regular files only, nothing outside of it, no
+links.
 
-Zip, and tar in any compression that Python knows. Permissions and owners are not taken over.
+Zip, and tar in any compression that Python knows. Permissions and owners are ignored.
 """
 
 import gzip
@@ -24,13 +25,13 @@ CHUNK = 1 << 20  # bytes
 MOST_BEHIND = 16  # chunks of zeros behind the last member of a tar
 MOST_FILES = 500_000
 MOST_GROWTH = 20  # of an archive, photos in which hardly shrink
-SLACK = 1 << 24  # bytes, beyond which growth counts
+SLACK = 1 << 24  # bytes, above which the compression ratio is checked
 SPARE = 1 << 27  # bytes of a disk that stay free
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError),
     *(zlib.error, gzip.BadGzipFile, lzma.LZMAError),
-    ValueError,  # of names and sizes that are none
-    RuntimeError,  # of a zip: it has a password, or a compression that is not known
+    ValueError,  # invalid names and sizes
+    RuntimeError,  # of a zip: it is encrypted, or its compression is unknown
 )
 JUNK = ("__MACOSX", ".DS_Store")
 
@@ -83,7 +84,7 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> int:
 
 
 def check_room(folder: Path, n_bytes: int, what: str) -> None:
-    """Refuse what the disk of a folder, which may be missing, has no room for.
+    """Refuse more bytes than the disk of a folder, which may be missing, has free.
 
     Args:
         n_bytes: that are to come.
@@ -114,7 +115,7 @@ def _readable(archive: Path) -> Iterator[None]:
 
 @contextmanager
 def _members(archive: Path) -> Iterator[tuple[Iterator[_Member], int | None]]:
-    """What is in an archive, and how many bytes that is, if it can be known before."""
+    """The members of an archive, and their total size in bytes, if known in advance."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             yield _of_zip(zipped), sum(info.file_size for info in zipped.infolist())

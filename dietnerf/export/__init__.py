@@ -1,1 +1,2 @@
-"""What leaves the project: pictures and films."""
+"""Exports of trained scenes: images, films, meshes, points, depth maps, cameras and the model
+hub."""

@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what cannot be made.
+    """Check the options.
 
     Raises:
         UserError: names the option.
@@ -58,7 +58,7 @@ def write_cameras(cameras: Cameras, out: Path, **frames: list[Any]) -> None:
     Args:
         cameras: (n).
         out: file to be written.
-        frames: what else is said of each frame, by name, n values each.
+        frames: further values of each frame, by name, n each.
     """
     content = {
         "camera_model": "OPENCV",

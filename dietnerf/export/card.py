@@ -1,4 +1,4 @@
-"""The page that a scene has on the model hub."""
+"""The model card of a scene on the hub."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ NAMES = {
 def model_card(
     repository: str, facts: dict[str, Any], results: Results | None, film: str | None
 ) -> str:
-    """The card as Markdown; texts of the run are shown as they are.
+    """The card as Markdown; texts of the run are escaped.
 
     Args:
         repository: owner/name.

@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what cannot be made.
+    """Check the options.
 
     Raises:
         UserError: names the option.
@@ -68,9 +68,9 @@ def run(options: argparse.Namespace) -> None:
 def write_depths(scene: SceneModel, cameras: Cameras, out: Path, ending: str = "png") -> None:
     """Write a depth map for each camera, and `depth.json` with the cameras and the scale.
 
-    Depth is the distance along the camera axis, 0 where less than half of the light is stopped. EXR
-    (channel Z) and NumPy hold it in scene units, float32; PNG in steps of `integer_depth_scale`,
-    the same for all, of which the farthest depth has 65,535.
+    Depth is the distance along the camera axis, 0 where opacity is below one half. EXR (channel Z)
+    and NumPy hold it in scene units, float32; PNG in steps of `integer_depth_scale`, the same for
+    all maps, with 65,535 for the farthest depth.
 
     Args:
         scene: as `load_scene` gives it.

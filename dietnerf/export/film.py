@@ -20,14 +20,14 @@ from dietnerf.files import check_file, check_writable, replace_file, write_file
 FORMATS = (".gif", ".mp4", "a folder for PNGs")
 LARGEST = {".gif": 65_535, ".mp4": 16_384}  # pixels along a side
 FASTEST_GIF = 50  # frames per second that browsers show
-CODEC, LOSS = "libx264", "10"  # of 51: not to be seen
+CODEC, LOSS = "libx264", "10"  # of 51: visually lossless
 
 
 def check_output(out: Path) -> None:
-    """Refuse a name that nothing can be written to, or whose ending says no format.
+    """Refuse a path that cannot be written, or whose ending names no format.
 
     Raises:
-        UserError: it says why.
+        UserError: says why.
     """
     known = ", ".join(FORMATS)
     if out.name in FORMATS:
@@ -41,7 +41,7 @@ def check_output(out: Path) -> None:
 
 
 def check_film(out: Path, width: int, height: int, fps: float) -> None:
-    """Refuse what a format cannot hold.
+    """Refuse sizes and rates that a format cannot hold.
 
     Args:
         out: ends in .gif or .mp4, or is a folder.
@@ -64,7 +64,7 @@ def check_film(out: Path, width: int, height: int, fps: float) -> None:
 def write_film(frames: Iterable[dict[str, Tensor]], out: Path, fps: float) -> None:
     """Write a GIF or MP4 with the pictures of a frame side by side, or each picture as a PNG.
 
-    They are written as frames come, and none is kept.
+    Frames are written as they come, and none is kept in memory.
 
     Args:
         frames: for each frame its pictures by name, (height, width, 3), 8 bit, on the CPU.
@@ -72,7 +72,7 @@ def write_film(frames: Iterable[dict[str, Tensor]], out: Path, fps: float) -> No
         fps: frames per second.
 
     Raises:
-        UserError: it cannot be written, and why; a film that was there stays.
+        UserError: it cannot be written, and why; an existing film stays.
     """
     if out.suffix == "":
         for i, pictures in enumerate(frames):
@@ -88,7 +88,7 @@ def write_film(frames: Iterable[dict[str, Tensor]], out: Path, fps: float) -> No
 
 
 def _encode(pictures: Iterator[np.ndarray], path: Path, suffix: str, fps: float) -> str:
-    """Let ffmpeg write a film; what it says where it fails, or nothing."""
+    """Write a film with ffmpeg. Returns its error message, or an empty text."""
     first = next(pictures)
     height, width = first.shape[:2]
     command = [
@@ -98,7 +98,8 @@ def _encode(pictures: Iterator[np.ndarray], path: Path, suffix: str, fps: float)
         *(_gif_options() if suffix == ".gif" else _mp4_options(width, height)),
         str(path),
     ]
-    # With the system's signals a file that grows too large would kill it before it says so.
+    # With default signal handlers, a file that grows too large would kill ffmpeg before it reports
+    # why.
     with (
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, restore_signals=False
@@ -122,7 +123,7 @@ def _encode(pictures: Iterator[np.ndarray], path: Path, suffix: str, fps: float)
 
 
 def _mp4_options(width: int, height: int) -> list[str]:
-    even = f"scale={width + width % 2}:{height + height % 2}"  # which H.264 wants
+    even = f"scale={width + width % 2}:{height + height % 2}"  # as H.264 requires
     return ["-vf", even, "-vcodec", CODEC, "-pix_fmt", "yuv420p", "-crf", LOSS, "-f", "mp4"]
 
 
@@ -136,5 +137,5 @@ def _feed(pipe: IO[bytes], pictures: Iterable[np.ndarray]) -> None:
     for picture in pictures:
         try:
             pipe.write(picture.tobytes())
-        except BrokenPipeError:  # ffmpeg has failed, and says why
+        except BrokenPipeError:  # ffmpeg has failed, and reports why
             return

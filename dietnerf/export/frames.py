@@ -1,4 +1,4 @@
-"""The pictures of a film, frame after frame, on one device or shared out over several."""
+"""Renders the frames of a film, on one device or split among several."""
 
 import math
 import sys
@@ -34,13 +34,13 @@ PREFIXES = ("", "beside_")  # of the modes of one run, and of another beside it
 
 @dataclass(frozen=True)
 class RenderJob:
-    """What is shown in each frame.
+    """What to render for each frame of a film.
 
     Args:
         cameras: one a frame.
-        modes: what of each is drawn.
+        modes: which images of each are drawn.
         background: behind the scene, (3,).
-        depths: the nearest and the farthest, which colors stand for.
+        depths: nearest and farthest depth of the color scale.
     """
 
     cameras: Cameras
@@ -52,12 +52,12 @@ class RenderJob:
     def of(
         cls, scenes: list[SceneModel], cameras: Cameras, modes: list[Mode], background: Tensor
     ) -> "RenderJob":
-        """With one scale of depth colors for all frames and scenes."""
+        """A job with one scale of depth colors for all frames and scenes."""
         depths = _depths_along(scenes, cameras, background) if "depth" in modes else (0.0, 1.0)
         return cls(cameras, modes, background, depths)
 
     def frame(self, scenes: list[SceneModel], index: int) -> Timed:
-        """The pictures of one scene, then those of one beside it, and the seconds they took."""
+        """The images of all scenes in one frame, and the seconds that they took."""
         start, pictures = time.perf_counter(), {}
         for scene, prefix in zip(scenes, PREFIXES, strict=False):
             with inference_autocast(scene.device):
@@ -69,16 +69,16 @@ class RenderJob:
 
 
 def render_frames(scenes: list[SceneModel], film: RenderJob) -> Frames:
-    """One frame after the other, on the device of the scenes."""
+    """Render one frame after the other, on the device of the scenes."""
     timed = (film.frame(scenes, i) for i in range(len(film.cameras)))
     yield from _counted(timed, film, 1)
 
 
 def render_frames_on(devices: list[str], checkpoints: list[Path], film: RenderJob) -> Frames:
-    """The same from a process for each device, in order.
+    """Render with one process for each device; frames come in order.
 
     Raises:
-        UserError: one of the processes ended before its time.
+        UserError: one of the processes ended unexpectedly.
     """
     free: Queue[str] = CONTEXT.Queue()
     for device in devices:
@@ -96,13 +96,13 @@ def render_frames_on(devices: list[str], checkpoints: list[Path], film: RenderJo
 
 
 def _in_order(given: "deque[Future[Timed]]") -> Iterator[Timed]:
-    """Each as soon as it is there; those that were handed on are not kept."""
+    """Results in order as soon as they are complete, which are not kept afterwards."""
     while given:
         yield given.popleft().result()
 
 
 class Worker:
-    """What a process of its own keeps between frames."""
+    """State that a rendering process keeps between frames."""
 
     scenes: ClassVar[list[SceneModel]]
     film: ClassVar[RenderJob]
@@ -122,7 +122,7 @@ class Worker:
 
 
 def _counted(frames: Iterator[Timed], film: RenderJob, n_at_once: int) -> Frames:
-    """The pictures; once the first are there how long all take, and then what is left of that."""
+    """The images, with a progress bar and an estimate of the total time after the first ones."""
     n_frames = len(film.cameras)
     pictures, seconds = next(frames)
     size = f"{film.cameras.width}x{film.cameras.height}"
@@ -136,7 +136,7 @@ def _counted(frames: Iterator[Timed], film: RenderJob, n_at_once: int) -> Frames
 
 
 def duration(seconds: float) -> str:
-    """In words, in the unit that suits it: 45 seconds, 2 minutes, 1.5 hours."""
+    """A duration in words, in the fitting unit: 45 seconds, 2 minutes, 1.5 hours."""
     if seconds < 90:
         n = max(1, round(seconds))
         return f"{n} second{'s' * (n > 1)}"

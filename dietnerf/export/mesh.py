@@ -69,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what cannot be made, before time is spent on it.
+    """Check the options, before time is spent.
 
     Raises:
         UserError: names the option.
@@ -111,12 +111,12 @@ def extract(
         scene: as `load_scene` gives it.
         bounds: box to cut out, six numbers; None for the scene's.
         resolution: cells of the grid along the longest side of the box.
-        level: share of the light that a surface stops within `wall`.
+        level: opacity over the distance `wall` at the surface.
         smallest: length of the smallest part that is kept, as a share of the box's longest side.
-        n_faces: how many triangles are left at most; None leaves all.
+        n_faces: largest number of triangles; None keeps all.
 
     Raises:
-        UserError: there is no surface, or the box is none.
+        UserError: there is no surface, or the box is invalid.
     """
     trimesh = require("trimesh", "trimesh", "a mesh")
     train = scene.refined_camera_set().cameras["train"]
@@ -136,9 +136,9 @@ def extract(
 
 
 def write_mesh(mesh: Any, up: Tensor, out: Path) -> None:
-    """Write a mesh in the format that the file's ending says.
+    """Write a mesh in the format of the file's ending.
 
-    PLY and OBJ keep the scene's axes. GLB says how to turn them, as its viewers have y up.
+    PLY and OBJ keep the scene's axes. GLB includes a rotation, as its viewers have y up.
 
     Args:
         mesh: a `trimesh.Trimesh`.
@@ -164,10 +164,10 @@ def _checked(bounds: list[float]) -> Tensor:
 
 
 def _drop_small_parts(mesh: Any, length: float) -> None:
-    """Leave out parts whose box is nowhere as long as `length`, in place.
+    """Remove parts whose bounding box is shorter than `length`, in place.
 
     Raises:
-        UserError: that are all of them.
+        UserError: all parts are.
     """
     trimesh = require("trimesh", "trimesh", "a mesh")
     parts = trimesh.graph.connected_component_labels(
@@ -185,8 +185,8 @@ def _drop_small_parts(mesh: Any, length: float) -> None:
 
 
 def _simplified(mesh: Any, n_faces: int) -> Any:
-    """A mesh of fewer triangles, with the colors of the nearest vertices that there were: its own
-    lie beside the surface, where a field may show anything."""
+    """A mesh with fewer triangles. Its vertices take the colors of the nearest original ones: they
+    lie beside the surface, where the field has no meaningful colors."""
     trimesh = require("trimesh", "trimesh", "a mesh")
     simplify = require("fast_simplification", "fast-simplification", "--faces").simplify
     points, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
@@ -198,7 +198,7 @@ def _simplified(mesh: Any, n_faces: int) -> Any:
 
 @torch.no_grad()
 def colors(scene: SceneModel, mesh: Any, sight: Sight, side: float) -> Tensor:
-    """What the training cameras see at each vertex, and where none does, what the field shows
+    """Color of each vertex as the training cameras see it, or if none does, as the field renders it
     against the normal; 8 bit, (n_vertices, 3)."""
     points = torch.from_numpy(np.array(mesh.vertices)).float()
     normals = torch.from_numpy(np.array(mesh.vertex_normals)).float()

@@ -1,4 +1,4 @@
-"""The command line that pictures, films and other exports share: a run, and cameras to see it."""
+"""Options shared by renderings and other exports: a run, and cameras."""
 
 import argparse
 import math
@@ -34,7 +34,7 @@ AROUND = ("orbit", "swing", "spiral")  # paths around the middle of the scene
 SPLITS = ("train", "val", "test")
 FURTHEST = 1e6  # scene units
 MOST_POSES = 10_000
-FAR_OFF = 2.0  # from where on poses are of another frame, in reaches of the run's cameras
+FAR_OFF = 2.0  # extents of the run's cameras, beyond which poses are of another frame
 MOST_FRAMES, LARGEST = 100_000, 65_535  # pixels along a side
 BYTES_AT_ONCE = 64  # of memory for each pixel of the frame that is being rendered
 
@@ -47,7 +47,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_path_options(parser: argparse.ArgumentParser, default: str) -> None:
-    """A camera path; `default` says for the help which one is taken without the option."""
+    """A camera path; `default` describes the default in the help."""
     add = parser.add_argument
     add(
         "--path",
@@ -84,7 +84,7 @@ def add_path_options(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def check_path_options(options: argparse.Namespace) -> None:
-    """Refuse options that do not go together.
+    """Refuse incompatible options.
 
     Raises:
         UserError: names the option.
@@ -101,7 +101,7 @@ def check_path_options(options: argparse.Namespace) -> None:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there.
+    """Refuse an unavailable device.
 
     Raises:
         UserError: says why.
@@ -114,8 +114,8 @@ def check_device(device: str) -> None:
 
 
 def results_folder(given: Path, checkpoint: Path) -> Path:
-    """Where what is made of a checkpoint goes unless it is said: into its run, and for one of the
-    hub into `runs` here.
+    """The default folder for exports of a checkpoint: in its run, and for one of the hub in `runs`
+    here.
 
     Raises:
         UserError: a link in it leads somewhere else.
@@ -128,7 +128,7 @@ def results_folder(given: Path, checkpoint: Path) -> Path:
 
 def output_of(options: argparse.Namespace, checkpoint: Path, name: str) -> Path:
     """The file that is written, or where `name` has no ending the folder: `--out`, or `name` in the
-    folder for results. What an earlier command was killed at is cleared away there.
+    folder for results. Partial files of earlier commands that were killed are removed there.
 
     Raises:
         UserError: it cannot be written.
@@ -144,15 +144,15 @@ def output_of(options: argparse.Namespace, checkpoint: Path, name: str) -> Path:
 
 
 def check_memory(cameras: Cameras, n_kept: int, advice: str = "") -> None:
-    """Refuse pictures that there is no memory for.
+    """Refuse images that do not fit into memory.
 
     Args:
         cameras: one a frame.
-        n_kept: bytes that are kept of each pixel until the last frame is there.
-        advice: what else would do.
+        n_kept: bytes of each pixel that are kept until the last frame.
+        advice: what to do instead.
 
     Raises:
-        UserError: it says how much they take.
+        UserError: says how much they need.
     """
     n_frames, n_pixels = len(cameras), cameras.width * cameras.height
     n_bytes = n_pixels * (BYTES_AT_ONCE + n_kept * n_frames)
@@ -176,7 +176,7 @@ def camera_path(
     options: argparse.Namespace,
     measure: Callable[[Cameras], float] | None = None,
 ) -> Cameras:
-    """The cameras of the frames, at the size of the options; their path is named if it was not.
+    """The cameras of the frames, at the size in the options; a default path is printed.
 
     Args:
         camera_set: of a checkpoint.
@@ -241,7 +241,7 @@ def read_poses(path: Path) -> Tensor:
 
 
 def warn_of_another_frame(path: Path, poses: Tensor, train: Cameras) -> None:
-    """Say where poses (n, 3, 4) lie far from where the run's cameras stand."""
+    """Warn if poses (n, 3, 4) are far from the cameras of the run."""
     middle = train.positions.mean(dim=0)
     reach = float((train.positions - middle).norm(dim=-1).max())
     farthest = float((poses[:, :, 3] - middle).norm(dim=-1).max())

@@ -1,4 +1,4 @@
-"""`points`: a colored point cloud of what cameras see, as PLY or GLB."""
+"""`points`: a colored point cloud of the surfaces that cameras see, as PLY or GLB."""
 
 import argparse
 
@@ -25,8 +25,8 @@ from dietnerf.scene_model import SceneModel
 from dietnerf.visualize import surface_depth, to_uint8
 
 FORMATS = (".ply", ".glb")
-SOLID = 0.9  # opacity from which on a pixel counts
-STEEPEST = 0.05  # change of depth to a neighbor, as a share of it, at which a pixel counts no more
+SOLID = 0.9  # smallest opacity of a pixel that counts
+STEEPEST = 0.05  # largest relative change of depth to a neighbor of a pixel that counts
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what cannot be made.
+    """Check the options.
 
     Raises:
         UserError: names the option.
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def seen_points(scene: SceneModel, cameras: Cameras) -> tuple[Tensor, Tensor]:
-    """Where the pixels of cameras lie in the scene.
+    """Points on the surfaces that cameras see.
 
     Pixels that are not quite opaque, or at an edge, where depth is a mean of near and far, are left
     out.
@@ -97,7 +97,7 @@ def seen_points(scene: SceneModel, cameras: Cameras) -> tuple[Tensor, Tensor]:
 
 
 def _is_even(depth: Tensor) -> Tensor:
-    """Where depth (height, width) changes little to all eight neighbors."""
+    """Mask of pixels whose depth (height, width) differs little from all eight neighbors."""
     both = F.pad(torch.stack([depth, -depth])[:, None], (1, 1, 1, 1), mode="replicate")
     highest, negative_lowest = F.max_pool2d(both, 3, stride=1)[:, 0]
     return torch.maximum(highest - depth, depth + negative_lowest) < STEEPEST * depth

@@ -1,4 +1,4 @@
-"""`pull`: a scene of the model hub as a run of one's own."""
+"""`pull`: makes a run of a scene on the model hub."""
 
 import argparse
 from functools import partial
@@ -17,10 +17,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse a name that is none, and a folder that holds something.
+    """Check the name and the folder.
 
     Raises:
-        UserError: it does.
+        UserError: the name is invalid, or the folder is not empty.
     """
     repository_of(options.name)
     check_writable(options.folder, "folder")

@@ -24,7 +24,7 @@ from dietnerf.runs.resuming import check_options_of
 from dietnerf.training.allowed_classes import ALLOWLIST
 from dietnerf.training.system import DietNeRF
 
-FILM = re.compile(r"[\w.-]+\.(gif|mp4)")  # a name that the card can hold
+FILM = re.compile(r"[\w.-]+\.(gif|mp4)")  # a name that is safe in the card
 KEPT = ("protocol", "mean", "views", "train_view_ids", "seed", "steps", "train_seconds", "device")
 
 
@@ -37,10 +37,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse a name that is none.
+    """Check the name.
 
     Raises:
-        UserError: it is none.
+        UserError: it is invalid.
     """
     repository_of(options.name)
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
-    """Put into a folder what is published of a run: weights, options, scores, a film, the card.
+    """Collect in a folder what is published of a run: weights, options, scores, a film, the card.
 
     Raises:
         UserError: the checkpoint or the options cannot be read.
@@ -79,7 +79,7 @@ def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
 
 
 def _film(run: Path) -> Path | None:
-    """The newest film of a run, and nothing that a link makes look like one."""
+    """The newest film of a run, excluding links."""
     found = [
         path
         for path in run.glob("*.*")
@@ -95,7 +95,7 @@ def _begins_as_film(path: Path) -> bool:
 
 
 def _config_of(run: Path) -> dict[str, Any]:
-    """The options of the run, checked as those of a published scene are; none where it has none."""
+    """The options of the run, checked as those of a published scene; empty where it has none."""
     if not is_own_file(run / CONFIG, run):
         return {}
     return ALLOWLIST.config_of_run(read_config(run), run / CONFIG, trains=True)

@@ -1,4 +1,4 @@
-"""`render.py`: a checkpoint and a camera path in, a film or pictures out."""
+"""`render.py`: renders a checkpoint along a camera path as a film or as images."""
 
 import argparse
 import warnings
@@ -29,7 +29,7 @@ from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.training.runtime import prepare_process
 
 LARGEST_GIF = 400  # pixels along the longer side, above which an MP4 is much smaller
-MOST_ROWS = 720  # of a film whose size was not chosen
+MOST_ROWS = 720  # largest height of a film by default
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "gray": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
 
 
@@ -104,16 +104,16 @@ def main(args: list[str] | None = None) -> None:
         frames = render_frames(scenes, film)
     else:
         frames = render_frames_on(devices, shown, film)
-    with closing(frames):  # and with them the bar, before anything else is said
+    with closing(frames):  # which ends the progress bar before further output
         write_film(frames, out, options.fps)
     print(out)
 
 
 def _output(options: argparse.Namespace, shown: list[Path], cameras: Cameras) -> Path:
-    """Where the film goes, once it is known that it can be made.
+    """The path of the film, after checks that it can be written.
 
     Raises:
-        UserError: it cannot.
+        UserError: it cannot be.
     """
     is_small = max(cameras.width, cameras.height) <= LARGEST_GIF
     name = f"{options.path}{'.gif' if is_small else '.mp4'}"
@@ -127,7 +127,7 @@ def _output(options: argparse.Namespace, shown: list[Path], cameras: Cameras) ->
 
 
 def _of_a_film(cameras: Cameras, options: argparse.Namespace) -> Cameras:
-    """The cameras with 720 rows at most, unless their size was chosen or pictures are wanted."""
+    """The cameras, with at most 720 rows for a film whose size was not chosen."""
     is_film = options.out is None or options.out.suffix
     if options.size or not is_film or cameras.height <= MOST_ROWS:
         return cameras

@@ -1,4 +1,4 @@
-"""What the training cameras see of a field: how far, and which points."""
+"""Visibility: which points of a field the training cameras see."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,17 +13,21 @@ from dietnerf.geometry.unseen import coarse, sees_same_face, spread_out
 from dietnerf.scene_model import SceneModel
 from dietnerf.visualize import surface_depth
 
-LARGEST = 400  # pixels along the longer side of the pictures
-OPAQUE = 0.5  # from which opacity on a pixel shows a surface
+LARGEST = 400  # pixels along the longer side of the depth maps
+OPAQUE = 0.5  # smallest opacity of a pixel that shows a surface
 SEEN = 1e-3  # sum of weights above which a point is seen by some camera
 FAR_OFF = 1e9  # depth where there is none, scene units
-N_CAMERAS, N_FRAMES, N_PIXELS = 64, 8, 48  # that tell how much of a film was seen: a few seconds
-SLACK = 0.1  # of the depth, within which two coarse pictures show the same surface
+N_CAMERAS, N_FRAMES, N_PIXELS = (
+    64,
+    8,
+    48,
+)  # of the estimate: takes a few seconds
+SLACK = 0.1  # relative difference in depth within which two coarse depth maps show the same surface
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Pictures that a few cameras have of a field.
+    """Coarse renderings of a field by a few cameras.
 
     Args:
         cameras: the cameras, (n).
@@ -60,8 +64,8 @@ class Sight:
         return points
 
     def reaches(self, points: Tensor, behind: float | Tensor) -> Tensor:
-        """Whether each camera sees points (n_points, 3), or would if they were no farther `behind`
-        a surface, a number or (n_points,); bool, (n, n_points)."""
+        """Whether each camera sees points (n_points, 3), or would if they were moved forward by at
+        most `behind`, a number or (n_points,); bool, (n, n_points)."""
         places, is_shown = self.cameras.project(points)
         backward = self.cameras.c2w[:, None, :, 2]
         distances = -((points - self.cameras.positions[:, None]) * backward).sum(dim=-1)
@@ -69,8 +73,8 @@ class Sight:
         return is_shown & (distances <= ends + behind)
 
     def colors(self, points: Tensor, normals: Tensor, behind: float) -> tuple[Tensor, Tensor]:
-        """Mean color that the cameras see at points with outward unit normals, both (n, 3); the
-        more a surface faces a camera, the more that counts.
+        """Mean color that the cameras see at points with outward unit normals, both (n, 3);
+        weighted by how much the surface faces a camera.
 
         Returns:
             Colors in [0, 1], (n, 3), and whether any camera sees the point, (n,).
@@ -80,7 +84,7 @@ class Sight:
         facing = -(views * normals).sum(dim=-1)  # (n_cameras, n)
         is_surface = (self.depths < FAR_OFF).float()[:, None]
         weights = facing.clamp(min=0) ** 2 * self.reaches(points, behind)
-        # Both are zero beside a surface, so that nothing of it bleeds in.
+        # Both are zero beside a surface, so that the background does not bleed in.
         total = (weights[:, None] * _looked_up(self.rgbs, places, "bilinear")).sum(dim=0)
         sums = (weights * _looked_up(is_surface, places, "bilinear")[:, 0]).sum(dim=0)
         return total.T / sums.clamp(min=SEEN)[:, None], sums > SEEN
@@ -100,15 +104,14 @@ class Unseen:
 
     @cached_property
     def seen(self) -> Sight:
-        """What the training cameras see, rendered once it is needed."""
+        """The renderings of the training cameras, made when first needed."""
         return Sight.of(self.scene, self.train[spread_out(len(self.train), N_CAMERAS)], N_PIXELS)
 
     def share(self, frames: Cameras) -> float:
         """Share of the pixels of frames (n_frames) that show surfaces which no camera saw.
 
-        A camera saw a surface that is in its image with nothing before it, and that it looks at
-        from within 60 degrees of the frame's direction. Pixels without a surface do not count as
-        unseen.
+        A camera saw a surface that is in its image, not occluded, and whose direction is within 60
+        degrees of that of the frame. Pixels without a surface do not count as unseen.
         """
         film = Sight.of(self.scene, frames[spread_out(len(frames), N_FRAMES)], N_PIXELS)
         n_unseen = 0

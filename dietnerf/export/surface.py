@@ -1,8 +1,8 @@
-"""From a density to a surface: a grid of opacities, and marching cubes through half of them.
+"""Surface extraction: a grid of opacities, and marching cubes at half of them.
 
-Density that no training camera can see is no evidence and is left out, but for a skin behind what
-is seen; what that skin encloses counts as solid. Where the box cuts something off, the surface
-closes flat.
+Density that no training camera sees is unreliable and left out, except for a thin layer behind
+visible surfaces; what that layer encloses counts as solid. Where the box cuts something off, the
+surface closes flat.
 """
 
 import math
@@ -24,9 +24,9 @@ from dietnerf.scene_model import SceneModel
 # Shares of the longest side of the scene's box, so that the surface does not depend on how fine the
 # grid is. Chosen on generated scenes of 8 photographs, where the mean distance from the true
 # surface is least about there, and flat.
-WALL, WIDEST = 1 / 256, 1 / 32  # what stops half of the light within this way is a surface
-SKIN = 1 / 64  # how far density counts behind what a camera sees
-CLEAR = 0.3  # share of what cameras see that may be too faint for a surface
+WALL, WIDEST = 1 / 256, 1 / 32  # distance within which a surface has an opacity of one half
+SKIN = 1 / 64  # how far density counts behind a visible surface
+CLEAR = 0.3  # share of visible points that may be too faint for a surface
 N_PROBES = 1 << 15
 CLOSED = 5  # of the six directions along the axes
 POINTS_AT_ONCE = 1 << 16
@@ -66,8 +66,8 @@ class Grid:
 
 
 def box_of_scene(scene: SceneModel, train: Cameras) -> Tensor:
-    """The box (2, 3) that field or sampler is laid out for, or else what the cameras see; of a
-    scene that goes on behind it, its subject."""
+    """The box (2, 3) that field or sampler is laid out for, or else what the cameras see; for an
+    unbounded scene, its subject."""
     if getattr(scene.field, "is_unbounded", False):
         return subject_of(train)
     for bounds in (scene.field.bounds, getattr(scene.sampler, "bounds", None)):
@@ -78,8 +78,8 @@ def box_of_scene(scene: SceneModel, train: Cameras) -> Tensor:
 
 @torch.no_grad()
 def wall(scene: SceneModel, sight: Sight, side: float) -> float:
-    """The way within which a surface stops half of the light, scene units: `WALL`, or so much more
-    that seven in ten points that the cameras see are surface: fields start as fog.
+    """The distance within which a surface has an opacity of one half, scene units: at least `WALL`,
+    and large enough that seven in ten visible points are surface, as fields start as fog.
 
     Args:
         side: the longest side of the scene's box, scene units.
@@ -98,10 +98,10 @@ def wall(scene: SceneModel, sight: Sight, side: float) -> float:
 def opacities(
     scene: SceneModel, grid: Grid, sight: Sight, thickness: float, behind: float
 ) -> Tensor:
-    """Share of the light that is stopped within a way at each point of the grid, in [0, 1].
+    """Opacity over a distance at each point of the grid, in [0, 1].
 
     Args:
-        thickness: that way, scene units.
+        thickness: the distance, scene units.
         behind: how far density counts behind what a camera sees, scene units.
     """
     found = torch.zeros(grid.shape)
@@ -119,11 +119,11 @@ def opacities(
 
 
 def surface(opacity: Tensor, grid: Grid, sight: Sight, level: float) -> tuple[Any, Any]:
-    """Vertices (n, 3), scene units, and faces (m, 3) of the closed surface of what is more opaque
-    than `level`, counter-clockwise seen from outside.
+    """Vertices (n, 3), scene units, and faces (m, 3) of the closed surface at the opacity `level`,
+    counter-clockwise seen from outside.
 
     Raises:
-        UserError: nothing is.
+        UserError: there is none.
     """
     measure = require("skimage.measure", "scikit-image", "a mesh")
     values = opacity.numpy()
@@ -141,8 +141,8 @@ def surface(opacity: Tensor, grid: Grid, sight: Sight, level: float) -> tuple[An
 
 
 def _is_inside(is_solid: np.ndarray, grid: Grid, sight: Sight) -> np.ndarray:
-    """What no camera sees and lies between solid points in all six directions but one at most: a
-    house is closed by walls and roof, whatever is below it; bool, as `is_solid`."""
+    """Points that no camera sees and that lie between solid points in at least five of six
+    directions, as a house is closed by walls and roof but not from below; bool, as `is_solid`."""
     n_closed = np.zeros(is_solid.shape, dtype=np.uint8)
     for axis in range(3):
         n_closed += np.logical_or.accumulate(is_solid, axis=axis)
