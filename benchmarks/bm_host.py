@@ -1,5 +1,4 @@
-"""What a graphed training step costs the host: the time in which a GPU cannot be told what to do
-next.
+"""What a graphed training step costs the host: time in which it launches no work on the GPU.
 
     python benchmarks/bm_host.py [--steps 2000] [--rounds 3]
 

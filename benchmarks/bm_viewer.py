@@ -3,12 +3,12 @@
     python benchmarks/bm_viewer.py
 
 configs/quickstart.yaml for some steps, in turns: without a viewer, with a viewer that no browser is
-open at, and with one that somebody looks at and drags for half of the time. The visitor stands in
-for a browser: pictures are rendered and encoded for it as for any other, but nothing draws them,
-which a browser on the same machine would do at its own cost.
+open at, and with one in use, dragged for half of the time. The visitor stands in for a browser:
+pictures are rendered and encoded for it as for any other, but nothing draws them, which a browser
+on the same machine would do at its own cost.
 
 `ratio` is the time of a watched run over that of one without a viewer; `closed` the same for a
-viewer that nobody looks at. Medians over rounds.
+viewer without an open browser. Medians over rounds.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Whole steps and frames on a GPU: `fit`, a bare loop, a frame, the semantic loss, time to quality.
 
 The steps are taken by `train.py fit` in this process, with windows of bare steps between
-(bm_fast_step.py); what is trained by that is rendered, and looked at by the semantic loss.
+(bm_fast_step.py); the trained scene is then rendered, and evaluated by the semantic loss.
 """
 
 import contextlib

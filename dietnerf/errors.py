@@ -107,7 +107,7 @@ def _shortage_behind(error: Exception) -> UserError | None:
         return UserError(f"{disk.filename or 'a file cannot be written'}: {disk.strerror}")
     if is_out_of_memory(error):
         reason = str(error).strip().partition("\n")[0] or "Python has none left"
-        return UserError(f"there is not enough memory, so ask for less at a time: {reason}")
+        return UserError(f"there is not enough memory; use smaller batches: {reason}")
     return None
 
 

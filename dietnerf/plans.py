@@ -120,7 +120,7 @@ def _options(words: list[str], path: Path) -> dict[str, Any]:
     for word, text in zip(pairs[::2], [*pairs[1::2], ""], strict=False):
         name = SHORT.get(word, word)
         if name == "--config":
-            find_config(text)  # whose content `fit` looks at
+            find_config(text)  # whose content `fit` checks
             continue
         if not re.fullmatch(r"--[a-z]\w*(\.\w+)*\+?", name) or name[2:] in OF_ONE_COMMAND:
             raise UserError(f"{path}: {name!r:.60} is no option with a value, or none of a plan")

@@ -244,7 +244,7 @@ OF_STRANGERS = {
 
 
 @pytest.mark.parametrize("words", OF_STRANGERS.values(), ids=OF_STRANGERS)
-def test_a_plan_of_a_stranger_runs_nothing(words: list[str], tmp_path: Path, calls, capsys):
+def test_an_untrusted_plan_runs_nothing(words: list[str], tmp_path: Path, calls, capsys):
     plan, mark, outside = (tmp_path / name for name in ("plan.yaml", "mark", "outside"))
     words = [w.replace("MARK", str(mark)).replace("OUTSIDE", str(outside)) for w in words]
     methods = {"m": ["--config", "quickstart", *words]}

@@ -38,7 +38,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             FileNotFoundError(errno.ENOENT, "No such file", "a.json"),
             "error: a.json: No such file\n",
         ),
-        (MemoryError(), "error: there is not enough memory, so ask for less at a time: "),
+        (MemoryError(), "error: there is not enough memory; use smaller batches: "),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate"),
             "error: there is not enough memory",

@@ -1,4 +1,4 @@
-"""Every kernel once, forward and backward: what ncu and the sanitizers look at.
+"""Every kernel once, forward and backward: the input of ncu and the sanitizers.
 
     python benchmarks/gpu/every_kernel.py N_SAMPLES [--tiles] [--device cpu]
 

@@ -50,7 +50,7 @@ def download(out: Path) -> None:
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     target = ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
     call([*pip, *target, *platforms, "-d", str(out / "wheels"), *pins()])
-    # There is no wheel of it with kernels, and pip's look at its source wants torch.
+    # There is no wheel of it with kernels, and pip needs torch to read its metadata.
     source = ["--no-build-isolation", "--no-binary=nerfacc", "-d", str(out), NERFACC]
     call([*pip, *source], BUILD_NO_CUDA="1")
 

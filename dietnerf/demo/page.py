@@ -214,7 +214,7 @@ def _film(names: list[str], scenes: list[LoadedScene], view: View, mode: Mode) -
     with st.sidebar.expander("Film"):
         ending = st.radio("Format", (".gif", ".mp4"), horizontal=True)
         n_frames = st.slider("Frames", 10, 120, 40, 10)
-        asked = (*names, view.elevation_deg, view.distance, view.height, mode, ending, n_frames)
+        inputs = (*names, view.elevation_deg, view.distance, view.height, mode, ending, n_frames)
         if st.button("Make it"):
             cameras = of_height(
                 scenes[0].turntable.full_turn(
@@ -223,9 +223,9 @@ def _film(names: list[str], scenes: list[LoadedScene], view: View, mode: Mode) -
                 view.height,
             )
             frames = _with_progress(film_frames(scenes, cameras, [mode]), n_frames)
-            st.session_state.film = (asked, film(frames, ending, FPS))
+            st.session_state.film = (inputs, film(frames, ending, FPS))
         made_of, content = st.session_state.get("film", (None, b""))
-        if made_of == asked:
+        if made_of == inputs:
             st.download_button("Download", content, re.sub(r"[^\w.-]", "_", names[0]) + ending)
 
 

@@ -65,7 +65,7 @@ def gather(checkpoint: Path, run: Path, repository: str, folder: Path) -> None:
     content = read_checkpoint(checkpoint)
     check_options_of(content, checkpoint, DietNeRF)
     if not content["dietnerf"].get("camera_set"):
-        raise UserError(f"{checkpoint} knows no cameras, so that nobody could render it")
+        raise UserError(f"{checkpoint} has no cameras, so that it cannot be rendered")
     write_published(content, _config_of(run), folder)
     results = read_results(run)
     if results is not None:

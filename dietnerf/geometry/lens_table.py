@@ -65,7 +65,7 @@ class LensTable:
             number = torch.add(number, ids, alpha=N_CELLS**2)
         u, slopes = _guess(self.guesses.index_select(0, number), goal)
         for _ in range(self.n_steps):
-            u = u + torch.stack(applied(slopes, goal - lenses.shown(u)))
+            u = u + torch.stack(applied(slopes, goal - lenses.distorted(u)))
         return torch.stack(lenses.opened(u).to(places.dtype).unbind(), dim=-1)
 
 
@@ -113,7 +113,7 @@ def _steps(lens: Lenses, guesses: Tensor, goal: Tensor) -> int:
     found, is_shown = lens.find(goal)
     u, slopes = _guess(guesses, goal)
     for n in range(1, MOST_STEPS + 1):
-        u = u + torch.stack(applied(slopes, goal - lens.shown(u)))
+        u = u + torch.stack(applied(slopes, goal - lens.distorted(u)))
         if ((u - found)[:, is_shown].abs() < TOLERANCE).all():
             return n
     return MOST_STEPS + 1

@@ -74,7 +74,7 @@ class Lenses:
         r = _norm(u)
         angular = torch.where(r > 0, r.atan() / r.clamp(min=TINY), 1.0)
         u = torch.where(self.is_fisheye, angular, 1.0) * u
-        return self.shown(u).movedim(0, -1).to(places.dtype), _norm(u) < self.reach
+        return self.distorted(u).movedim(0, -1).to(places.dtype), _norm(u) < self.reach
 
     def undistort(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """The pinhole places (..., 2) of distorted `places`, by Newton's method in float64.
@@ -87,18 +87,18 @@ class Lenses:
         return self.opened(u).movedim(0, -1).to(places.dtype), is_shown
 
     def find(self, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """The u that are shown at `goal`, (2, ...), and whether there are such, (...)."""
+        """The u that are distorted to `goal`, (2, ...), and whether they exist, (...)."""
         u = self.within_reach(goal)
         for _ in range(N_ITERATIONS):
             last, u = u, self.within_reach(self.approach(u, goal))
             if u.numel() == 0 or (u - last).abs().max() < FINE:
                 break
-        off = _norm(self.shown(u) - goal)
+        off = _norm(self.distorted(u) - goal)
         return u, (off < TOLERANCE) & (_norm(u) < self.reach)
 
     def approach(self, u: Tensor, goal: Tensor) -> Tensor:
         """Where one step of Newton's method leads to from u, (2, ...)."""
-        step = torch.stack(applied(self.inverse_slopes(u), goal - self.shown(u)))
+        step = torch.stack(applied(self.inverse_slopes(u), goal - self.distorted(u)))
         return u + step.clamp(-1, 1)
 
     def within_reach(self, u: Tensor) -> Tensor:
@@ -113,8 +113,8 @@ class Lenses:
         angular = torch.where(r > 0, r.tan() / r.clamp(min=TINY), 1.0)
         return torch.where(self.is_fisheye, angular, 1.0) * u
 
-    def shown(self, u: Tensor) -> Tensor:
-        """Where u (2, ...) is shown, (2, ...)."""
+    def distorted(self, u: Tensor) -> Tensor:
+        """The distorted places of u (2, ...), (2, ...)."""
         x, y = u
         r2 = torch.addcmul(x * x, y, y)
         tangential = self._tangential(u)
@@ -122,7 +122,7 @@ class Lenses:
         return torch.addcmul(factor * u, tangential, r2)
 
     def inverse_slopes(self, u: Tensor) -> Slopes:
-        """How u, (2, ...), changes with where it is shown."""
+        """The derivatives of u, (2, ...), by its distorted place."""
         x, y = u
         p2, p1 = self._tangential(u)
         r2 = x * x + y * y

@@ -38,6 +38,6 @@ def check_in_place(op: str, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if not tensor.is_contiguous():
             raise ValueError(f"{op}: {name} must be contiguous, got strides {tensor.stride()}")
-        # torch would resolve it into a copy and then crash; a compiler cannot ask.
+        # torch would resolve it into a copy and then crash; a compiler cannot trace the check.
         if not torch.compiler.is_compiling() and tensor.is_neg():
             raise ValueError(f"{op}: {name} must not be a negated view; give it resolve_neg()")

@@ -48,8 +48,8 @@ class Reprojection(AbstractRayLoss):
         points = rays.rays_o + ts[:, None] * rays.rays_d
         places, is_seen = self.cameras.project(points)  # (n_cameras, n_rays, 2), (.., n_rays)
         is_own = (self.cameras.c2w[:, None, :, 3] - rays.rays_o).norm(dim=-1) < 1e-6
-        shown = F.grid_sample(self.images, places[:, None], align_corners=False)[:, :, 0]
-        errors = (shown.permute(0, 2, 1) - step.target).abs().mean(dim=-1)
+        observed = F.grid_sample(self.images, places[:, None], align_corners=False)[:, :, 0]
+        errors = (observed.permute(0, 2, 1) - step.target).abs().mean(dim=-1)
         errors = errors.masked_fill(~is_seen | is_own, torch.inf)
         best = errors.topk(self.n_best, dim=0, largest=False).values
         counts = (rendering.opacity.detach() > 0.5) & best.isfinite()

@@ -148,7 +148,7 @@ def load_scene(path: Path) -> SceneModel:
     except Exception as error:  # any error of options or weights that do not fit each other
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{path} holds no scene that can be shown ({type(error).__name__}: {reason}); "
+            f"{path} holds no scene that can be rendered ({type(error).__name__}: {reason}); "
             "it may have been changed, or come from another version"
         ) from error
     return scene.eval()

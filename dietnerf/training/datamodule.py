@@ -221,7 +221,7 @@ class SceneDataModule(pl.LightningDataModule):
         return {"rule": type(self.views).__name__, **vars(self.views)}
 
     def train_dataloader(self) -> StepRanges:
-        assert self.trainer is not None, "the Trainer asks for batches"
+        assert self.trainer is not None, "called by the Trainer"
         return StepRanges(self.trainer)
 
     def transfer_batch_to_device(

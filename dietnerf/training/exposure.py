@@ -71,9 +71,9 @@ def fitted_on_left(rgb: Tensor, target: Tensor, mask: Tensor | None = None) -> T
     counts[:, rgb.shape[1] // 2 :] = False
     if counts.sum() < FEWEST_PIXELS:
         return rgb
-    shown, wanted = rgb[counts].double(), target[counts].double()
-    middle, aim = shown.mean(dim=0), wanted.mean(dim=0)
-    variance = (shown - middle).square().mean(dim=0)
-    covariance = ((shown - middle) * (wanted - aim)).mean(dim=0)
+    rendered, photographed = rgb[counts].double(), target[counts].double()
+    middle, aim = rendered.mean(dim=0), photographed.mean(dim=0)
+    variance = (rendered - middle).square().mean(dim=0)
+    covariance = ((rendered - middle) * (photographed - aim)).mean(dim=0)
     gains = covariance / variance.clamp(min=torch.finfo(torch.float32).eps)
     return ((rgb - middle) * gains + aim).to(rgb.dtype)

@@ -52,7 +52,7 @@ def test_weights_of_another_model_are_one_sentence(finished_run: Path, tmp_path:
     name = next(name for name in content["state_dict"] if name.startswith("field."))
     del content["state_dict"][name]
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=rf"other.ckpt holds no scene that can be shown .*{name}"):
+    with pytest.raises(UserError, match=rf"no scene that can be rendered .*{name}"):
         LoadedScene(str(tmp_path / "other.ckpt"))
 
 

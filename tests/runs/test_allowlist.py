@@ -109,7 +109,7 @@ def test_weights_that_do_not_fit_are_one_sentence(
     content["state_dict"][name] = torch.zeros(1)
     torch.save(content, tmp_path / "evil.ckpt")
     said = refused(capsys, render.main, str(tmp_path / "evil.ckpt"))
-    assert "evil.ckpt holds no scene that can be shown" in said
+    assert "evil.ckpt holds no scene that can be rendered" in said
 
 
 class Attack:
