@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from tests.helpers import FEW_STEPS, SMALL_FIELD, fit, refused
 SMALL_MLP = ["--model.field.init_args.depth", "3", "--model.field.init_args.width", "32"]
 
 
-def test_a_capture_without_test_views_is_not_said_to_be_testable(tmp_path: Path, capsys):
+def test_a_capture_without_test_views_is_not_said_to_be_testable(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "argv", ["train.py"])  # however pytest was called
     write_transforms(Procedural(resolution=16, n_train=4).read("train"), tmp_path / "scene")
     reader = ["--config", "photos", "--data.reader.init_args.root", str(tmp_path / "scene")]
     small = ["--model.field.init_args.log2_table_size", "11", "--data.samples_per_step", "1024"]
