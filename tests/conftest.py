@@ -42,7 +42,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shown_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five hundred steps on the procedural scene at 64x64: enough to be looked at."""
+    """Five hundred steps on the procedural scene at 64x64: enough to show the scene."""
     run = tmp_path_factory.mktemp("shown") / "toy"
     options = {
         "data.reader.init_args.resolution": 64,

@@ -35,7 +35,7 @@ def test_stats_carry_no_gradient():
     assert not gradients(3)[1].requires_grad
 
 
-def judged(n_chunks: int, scale: float = 1.0, is_half: bool = False):
+def loss_and_gradients(n_chunks: int, scale: float = 1.0, is_half: bool = False):
     """A loss of an image that is no sum over its pixels; without chunks as autograd has it."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
@@ -58,7 +58,7 @@ def judged(n_chunks: int, scale: float = 1.0, is_half: bool = False):
 
 @pytest.mark.parametrize("n_chunks", [1, 2, 5])
 def test_deferred_back_propagation_is_the_direct_gradient(n_chunks: int):
-    (whole_loss, whole), (loss, found) = judged(0), judged(n_chunks)
+    (whole_loss, whole), (loss, found) = loss_and_gradients(0), loss_and_gradients(n_chunks)
     torch.testing.assert_close(loss, whole_loss)
     torch.testing.assert_close(found, whole)
 
@@ -66,8 +66,8 @@ def test_deferred_back_propagation_is_the_direct_gradient(n_chunks: int):
 @pytest.mark.parametrize("n_chunks", [1, 4])
 def test_tiny_gradients_of_an_image_survive_half_precision(n_chunks: int):
     """Unscaled they would fall below what float16 holds."""
-    _, exact = judged(0, scale=1e-8)
-    _, found = judged(n_chunks, scale=1e-8, is_half=True)
+    _, exact = loss_and_gradients(0, scale=1e-8)
+    _, found = loss_and_gradients(n_chunks, scale=1e-8, is_half=True)
     for gradient, expected in zip(found, exact, strict=True):
         torch.testing.assert_close(gradient / 1e-8, expected / 1e-8, rtol=0.05, atol=0.02)
 

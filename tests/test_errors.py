@@ -71,11 +71,11 @@ def test_names_that_are_no_utf_8_are_printed(tmp_path: Path):
     """By a process of its own, whose output is strict."""
     run = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b")
     code = "import sys; from dietnerf.errors import exit_on_user_error as e; e(print)(sys.argv[1])"
-    told = subprocess.run([sys.executable, "-c", code, run], capture_output=True, check=True)
-    assert told.stdout.decode().strip().endswith("\\udcff\x1b")
+    printed = subprocess.run([sys.executable, "-c", code, run], capture_output=True, check=True)
+    assert printed.stdout.decode().strip().endswith("\\udcff\x1b")
 
 
-def test_a_scene_with_evil_names_is_looked_at(tmp_path: Path, capsys):
+def test_a_scene_with_evil_names_is_reported(tmp_path: Path, capsys):
     root = tmp_path / "\x1b[31m\nred"
     root.mkdir()
     (root / "transforms.json").write_text(

@@ -18,7 +18,7 @@ def clock(monkeypatch) -> None:
 
 
 def drawn(seconds_per_pixel: float) -> tuple[Preview, list[tuple[int, int]]]:
-    """A preview of something slow, and the sizes that it was asked for."""
+    """A preview of something slow, and the sizes that were requested."""
     sizes = []
 
     def render(cameras):

@@ -49,10 +49,10 @@ class SmallMemory(Stratified):
 
     def __init__(self, n_samples: int, room: int, error: Exception) -> None:
         super().__init__(n_samples)
-        self.room, self.error, self.asked = room, error, []
+        self.room, self.error, self.n_rays = room, error, []
 
     def sample(self, rays, field, generator, capacity=None):
-        self.asked.append(len(rays))
+        self.n_rays.append(len(rays))
         if len(rays) > self.room:
             raise self.error
         return super().sample(rays, field, generator)
@@ -73,18 +73,18 @@ def test_without_memory_it_goes_on_with_half_as_many_rays(error: Exception):
     sampler = SmallMemory(64, 20, error)
     found = render_image(camera(), 0, Ball(), sampler, torch.ones(3))
     assert torch.equal(found.rgb, whole.rgb) and torch.equal(found.depth, whole.depth)
-    assert sampler.asked[:4] == [96, 48, 24, 12], "rays are halved until they fit"
-    assert set(sampler.asked[3:]) == {12}, "and not tried again with more"
+    assert sampler.n_rays[:4] == [96, 48, 24, 12], "rays are halved until they fit"
+    assert set(sampler.n_rays[3:]) == {12}, "and not tried again with more"
 
 
 @pytest.mark.parametrize("room", [576, 96, 20])
 def test_the_rays_of_a_picture_are_made_as_they_are_rendered(room: int, monkeypatch):
     """Of a large picture they alone would take gigabytes."""
     whole = render_image(camera(), 0, Ball(), Stratified(64), torch.ones(3))
-    make, asked = Cameras.rays, []
+    make, n_rays = Cameras.rays, []
 
     def rays(self, ids, columns, rows):
-        asked.append(len(ids))
+        n_rays.append(len(ids))
         if len(ids) > room:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return make(self, ids, columns, rows)
@@ -92,7 +92,7 @@ def test_the_rays_of_a_picture_are_made_as_they_are_rendered(room: int, monkeypa
     monkeypatch.setattr(Cameras, "rays", rays)
     found = render_image(camera(), 0, Ball(), Stratified(64), torch.ones(3))
     assert torch.equal(found.rgb, whole.rgb) and torch.equal(found.depth, whole.depth)
-    assert max(asked) == 96, "as many as are rendered at a time"
+    assert max(n_rays) == 96, "as many as are rendered at a time"
 
 
 def test_memory_for_no_ray_at_all_is_one_sentence():
@@ -105,7 +105,7 @@ def test_other_errors_are_not_taken_for_a_want_of_memory():
     sampler = SmallMemory(64, 20, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes"):
         render_image(camera(), 0, Ball(), sampler, torch.ones(3))
-    assert sampler.asked == [96]
+    assert sampler.n_rays == [96]
 
 
 def test_constant_density_stops_the_light_that_physics_says():

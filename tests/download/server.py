@@ -19,7 +19,7 @@ class Host(ThreadingHTTPServer):
         moves_to: address that it passes on to.
         headers: further ones.
         knows_ranges, knows_if_range, has_size: what it understands and tells.
-        asked: the `Range` of each request.
+        requests: the `Range` of each.
     """
 
     daemon_threads = True
@@ -32,7 +32,7 @@ class Host(ThreadingHTTPServer):
         self.moves_to = ""
         self.headers: dict[str, str] = {}
         self.knows_ranges = self.knows_if_range = self.has_size = True
-        self.asked: list[str | None] = []
+        self.requests: list[str | None] = []
 
     @property
     def address(self) -> str:
@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         host, content = self.server, self.server.content
-        host.asked.append(self.headers["Range"])
+        host.requests.append(self.headers["Range"])
         tag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
         is_same = self.headers["If-Range"] == tag or not host.knows_if_range
         start = 0

@@ -66,7 +66,7 @@ def break_off(host: Host, out: Path, n_bytes: int, capsys: pytest.CaptureFixture
     said = refused(capsys, main, "toys", "--out", out)
     assert (out / "toys.zip.part").read_bytes() == host.content[:n_bytes]
     host.breaks_after.clear()
-    host.asked.clear()
+    host.requests.clear()
     return said
 
 
@@ -85,23 +85,23 @@ def test_a_data_set_comes_whole_with_its_terms_and_the_next_command(host: Host, 
     assert place == sorted(place)
     assert hashlib.sha256(TOYS).hexdigest() in said and "no checksum is published" in said
     assert f"fit --scene {tmp_path}/toys/duck" in said
-    host.asked.clear()
+    host.requests.clear()
     bring(tmp_path)
-    assert "is there already" in capsys.readouterr().out and not host.asked
+    assert "is there already" in capsys.readouterr().out and not host.requests
 
 
 def test_what_was_broken_off_goes_on(host: Host, tmp_path, capsys):
     said = break_off(host, tmp_path, 60_000, capsys)
     assert "60,000 bytes are kept in" in said and "the same command goes on" in said
     bring(tmp_path)
-    assert host.asked == ["bytes=60000-"]
+    assert host.requests == ["bytes=60000-"]
     check_duck(tmp_path)
 
 
 def test_a_connection_that_breaks_is_made_again(host: Host, tmp_path):
     host.breaks_after = [40_000, 0, 20_000]
     bring(tmp_path)
-    assert host.asked == [None, "bytes=40000-", "bytes=40000-", "bytes=60000-"]
+    assert host.requests == [None, "bytes=40000-", "bytes=40000-", "bytes=60000-"]
     check_duck(tmp_path)
 
 
@@ -127,7 +127,7 @@ def test_a_damaged_state_begins_anew(host: Host, tmp_path, capsys):
     break_off(host, tmp_path, 60_000, capsys)
     (tmp_path / "toys.zip.part.json").write_text("{")
     bring(tmp_path)
-    assert host.asked == [None]
+    assert host.requests == [None]
     check_duck(tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_a_redirect_is_followed_and_gone_on_with(host: Host, tmp_path, monkeypat
         offer(monkeypatch, front.address)
         break_off(host, tmp_path, 60_000, capsys)
         bring(tmp_path)
-    assert host.asked == ["bytes=60000-"]
+    assert host.requests == ["bytes=60000-"]
     check_duck(tmp_path)
 
 
@@ -218,7 +218,7 @@ def test_an_archive_that_lies_there_needs_no_network(tmp_path, monkeypatch):
     check_duck(tmp_path)
 
 
-def test_the_disk_is_looked_at_before(host: Host, tmp_path, monkeypatch, capsys):
+def test_room_on_the_disk_is_checked_before(host: Host, tmp_path, monkeypatch, capsys):
     usage = shutil.disk_usage(tmp_path)._replace(free=unpack.SPARE + len(TOYS))
     monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage)
     said = refused(capsys, main, "toys", "--out", tmp_path)
@@ -261,7 +261,7 @@ def test_ctrl_c_keeps_what_came(host: Host, tmp_path, monkeypatch, capsys):
     assert f"16,384 bytes are kept in {tmp_path}/toys.zip.part, and the same command" in said
     monkeypatch.setattr(transfer, "progress_of_bytes", bar)
     bring(tmp_path)
-    assert host.asked == [None, "bytes=16384-"]
+    assert host.requests == [None, "bytes=16384-"]
     check_duck(tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_names_that_are_misspelt(capsys):
 def test_one_scene_of_many_is_not_taken_for_all(host: Host, tmp_path, capsys):
     (tmp_path / "toys/frog").mkdir(parents=True)
     said = refused(capsys, main, "toys", "--out", tmp_path)
-    assert "is there already, but without duck" in said and not host.asked
+    assert "is there already, but without duck" in said and not host.requests
 
 
 def test_the_catalog_is_sound():

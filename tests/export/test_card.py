@@ -27,7 +27,7 @@ def card(**values: Any) -> str:
     return model_card("someone/lego", facts | values, results, None)
 
 
-def test_numbers_are_told():
+def test_numbers_are_listed():
     text = card(results=Results("last.ckpt", "9 views", {"psnr": 21.25}))
     assert "1,200 steps in 60 seconds" in text and "Training views: 0, 5." in text
     assert "9 views:" in text and "| PSNR (dB) | 21.25 |" in text

@@ -102,7 +102,7 @@ def test_a_ball_is_a_closed_ball_of_its_color():
     assert abs(colors - [204, 0, 0]).max() <= 3
 
 
-def test_a_hollow_that_nobody_sees_is_filled():
+def test_a_hollow_that_no_camera_sees_is_filled():
     mesh = extract(system_of(Shell(sigma=SOLID)), resolution=64)
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.06)
 

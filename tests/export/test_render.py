@@ -222,7 +222,7 @@ def test_durations_in_words(seconds: float, words: str):
     assert frames.duration(seconds) == words
 
 
-def test_a_film_of_what_nobody_photographed_is_warned_of():
+def test_a_film_of_what_no_camera_saw_is_warned_of():
     """Flown around a ball that was photographed from one side."""
     system, cameras = system_of(Ball(sigma=SOLID)), looking_at_origin(SIDES)[:1]
     unseen = Unseen(system, cameras)

@@ -281,6 +281,6 @@ def test_a_table_larger_than_memory_is_refused():
         HashGrid(n_levels=64, n_features=8, log2_table_size=30, finest_resolution=1 << 20)
 
 
-def test_a_box_that_nobody_sees_is_refused():
+def test_a_box_that_no_camera_sees_is_refused():
     with pytest.raises(UserError, match=r"field.bounds: no training camera sees any of the box"):
         field(bounds=[50.0, 50, 50, 51, 51, 51])

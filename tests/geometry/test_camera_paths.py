@@ -219,7 +219,7 @@ def test_a_walk_goes_smoothly_along_the_cameras(order: str):
 
 
 def test_a_walk_ends_where_the_cameras_jump():
-    """From one corner of a flat to another, which nobody photographed the way between."""
+    """From one corner of a flat to another, without photos of the way between."""
     here, there = room(30), room(12)
     poses = torch.cat([here.c2w, there.c2w + torch.tensor([0.0, 0, 0, 30.0])])
     frames = walk(cameras_of(poses), 20)

@@ -107,7 +107,7 @@ def forward_cameras(n=9, turn=0.1):
     return Cameras(poses, 2 * ones, ones, near, far, 16, 16)
 
 
-def test_cameras_that_face_one_way_are_told_from_those_around():
+def test_cameras_that_face_one_way_are_distinguished_from_those_around():
     assert face_one_way(forward_cameras())
     assert not face_one_way(Procedural(n_train=8).cameras("train"))
     assert not face_one_way(forward_cameras(1)), "one camera says nothing"

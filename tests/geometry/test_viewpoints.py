@@ -69,7 +69,7 @@ def test_cameras_look_at_the_center_upright():
     assert (cameras.c2w[:, 2, 1] >= 0).all() and cameras.c2w[:, 2, 0].abs().max() < 1e-5
 
 
-def test_jitter_moves_what_is_looked_at():
+def test_jitter_moves_the_target():
     still, moved = drawn(SphereCap(), 200), drawn(SphereCap(jitter=0.05), 200)
     torch.testing.assert_close(still.positions, moved.positions)
     cosines = (still.c2w[:, :, 2] * moved.c2w[:, :, 2]).sum(dim=1)

@@ -128,7 +128,7 @@ def test_light_that_passes_a_known_surface_costs():
     assert float(empty) == pytest.approx((6 - 4) / 4 - 0.005, abs=1e-3)
 
 
-def test_depth_is_asked_for_only_where_it_is_known_and_counts(scene: ImageDataset):
+def test_depth_is_compared_only_where_it_is_known_and_counts(scene: ImageDataset):
     depths, masks = torch.zeros(4, 32, 32), torch.ones(4, 32, 32, dtype=torch.bool)
     depths[2, 5, 7], depths[1, 3, 3] = 3.0, 9.0
     masks[1] = False

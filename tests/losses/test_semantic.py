@@ -112,7 +112,7 @@ def test_with_jitter_both_passes_see_the_same_samples(scene: ImageDataset, monke
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_coarse_and_fine_are_both_judged(scene: ImageDataset):
+def test_coarse_and_fine_are_both_compared(scene: ImageDataset):
     encoder = Colors()
     loss = prepared(scene, encoder)
     sampler = Importance(small_mlp(), n_coarse=8, n_fine=8)
@@ -221,10 +221,10 @@ def test_the_term_alone_raises_the_cosine_of_views_that_it_never_saw(scene: Imag
     optimizer = torch.optim.Adam(field.parameters(), lr=1e-2)
 
     def held_out() -> float:
-        judge = prepared(scene, loss.encoder, viewpoints=others, target="mean", resolution=16)
-        judge.n_views, judge.jitter = 8, False
+        other_loss = prepared(scene, loss.encoder, viewpoints=others, target="mean", resolution=16)
+        other_loss.n_views, other_loss.jitter = 8, False
         with torch.no_grad():
-            return 1 - float(judge(context(field, sampler, seed=99)))
+            return 1 - float(other_loss(context(field, sampler, seed=99)))
 
     before = held_out()
     for step in range(60):

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(
     st.lists(st.integers(-2, 90) | st.sampled_from(SIZES), min_size=5, max_size=5),
     st.booleans(),
 )
-def test_offsets_are_looked_at(op: str, values: list[int], is_sorted: bool) -> None:
+def test_offsets_are_checked(op: str, values: list[int], is_sorted: bool) -> None:
     values = [0, *sorted(values[1:])] if is_sorted else values
     arguments = fresh(op)
     arguments["ray_offsets"] = torch.tensor(values)
@@ -53,7 +53,7 @@ def test_offsets_are_looked_at(op: str, values: list[int], is_sorted: bool) -> N
     st.lists(st.integers(-2, 140) | st.sampled_from(SIZES), min_size=3, max_size=3),
     st.integers(0, 2),
 )
-def test_levels_are_looked_at(op: str, row: list[int], at: int) -> None:
+def test_levels_are_checked(op: str, row: list[int], at: int) -> None:
     arguments = fresh(op)
     arguments["levels"][at] = torch.tensor(row)
     try:

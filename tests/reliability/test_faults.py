@@ -153,12 +153,12 @@ def test_clock_jump(unbroken: Path, tmp_path: Path, faults: FaultCounter):
 
 
 def _fit_while_the_clock_jumps(run: Path) -> None:
-    now, asked = time.time, 0
+    now, n_calls = time.time, 0
 
     def jumping() -> float:
-        nonlocal asked
-        asked += 1
-        return now() - 365 * 86400 * (asked % 2)
+        nonlocal n_calls
+        n_calls += 1
+        return now() - 365 * 86400 * (n_calls % 2)
 
     time.time = jumping
     fit(run, *RUN[len(SMALL_RUN) :])

@@ -40,7 +40,7 @@ def races(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def watched(program: Path, argument: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    # Threads are told apart by addresses that a randomised layout may not leave to them.
+    # Threads are distinguished by addresses that a randomised layout may not leave to them.
     command = ["setarch", "-R", program, argument]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 

@@ -24,10 +24,10 @@ SPOILT = """
 from dietnerf.losses import Photometric
 from dietnerf.training.cli import main
 import os
-judge = Photometric.forward
+forward = Photometric.forward
 def spoilt(self, step):
     is_bad = os.environ.get("LOCAL_RANK") == "1" and step.index in (4, 5, 6, 7)
-    return judge(self, step) * (float("nan") if is_bad else 1.0)
+    return forward(self, step) * (float("nan") if is_bad else 1.0)
 Photometric.forward = spoilt
 main()
 """

@@ -18,7 +18,7 @@ def test_samples_gather_where_the_coarse_field_is_dense():
     assert (samples.ts.view(8, 96).diff(dim=1) >= 0).all()
 
 
-def test_without_a_coarse_field_the_fine_one_is_asked():
+def test_without_a_coarse_field_the_fine_one_is_evaluated():
     field = Ball()
     samples, coarse = Importance(n_coarse=8, n_fine=8).sample(inward_rays(2), field, None)
     coarse.rgb.sum().backward()

@@ -222,7 +222,7 @@ def test_jitter_comes_from_the_generator_and_fills_the_intervals():
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1)[:100], draw(2)[:100])
 
 
-def test_the_papers_field_can_be_asked():
+def test_the_papers_field_can_be_evaluated():
     field = MLP(depth=2, width=16)
     sampler = prepared(field, resolution=8)
     train(sampler, field, range(128))
@@ -291,13 +291,13 @@ def test_samples_of_a_fixed_number_change_nothing(
     field, rays = field.to(device), inward_rays(40).to(device)
     sampler = prepared(field, device, resolution=16, n_steps=48)
     target, background = torch.rand(40, 3).to(device), torch.ones(40, 3).to(device)
-    judges = [Photometric(), Distortion(), RayEntropy(), OpacityEntropy(), Occlusion()]
+    losses = [Photometric(), Distortion(), RayEntropy(), OpacityEntropy(), Occlusion()]
     found = []
     for capacity in (None, 3000):
         generator = torch.Generator(device).manual_seed(1)
         rendering, _ = render_rays(rays, field, sampler, background, generator, capacity)
         step = RayLossInput(0, rays, target, background, rendering, None)
-        values = torch.stack([judge(step) for judge in judges])
+        values = torch.stack([loss(step) for loss in losses])
         gradients = torch.autograd.grad(values.sum(), list(field.parameters()), allow_unused=True)
         found.append([values, rendering.rgb, rendering.depth, *gradients])
     assert len(rendering.weights) == 3000 > int(rendering.samples.ray_offsets[-1]) > 500

@@ -179,7 +179,7 @@ def test_a_broken_description_is_named_and_forgotten(tower, content: str, tmp_pa
     loaded(**tower)
 
 
-def test_weights_out_of_reach_say_which_file_and_where_it_was_looked_for(tmp_path: Path):
+def test_weights_out_of_reach_say_which_file_and_where_it_was_searched(tmp_path: Path):
     """In a process of its own: the hub reads its settings once."""
     code = (
         "import torch, dietnerf.semantics as s\\n"

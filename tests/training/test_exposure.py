@@ -1,4 +1,4 @@
-"""Corrections of exposure: what they do to colors, that they are found, and the judged half."""
+"""Corrections of exposure: what they do to colors, that they are found, and the scored half."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_the_left_half_tells_the_exposure_of_the_right():
     torch.testing.assert_close(fitted_on_left(rendered, photo), photo)
 
 
-def test_the_right_half_of_the_photo_is_not_looked_at():
+def test_the_right_half_of_the_photo_is_not_fitted():
     rendered, photo, other = picture(0), picture(1), picture(1)
     other[:, 4:] = 0
     assert torch.equal(fitted_on_left(rendered, photo), fitted_on_left(rendered, other))

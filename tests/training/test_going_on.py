@@ -80,17 +80,17 @@ def test_with_everything_a_stopped_run_ends_as_an_unbroken_one(
     options["losses"][-1]["init_args"] = {"encoder": encoder, "every": 3, "resolution": 16}
     overlay, run, unbroken = (tmp_path / name for name in ("all.yaml", "run", "unbroken"))
     overlay.write_text(yaml.safe_dump({"model": options, "trainer": {"callbacks": [AVERAGE]}}))
-    judge, take_step = Photometric.forward, DietNeRF.take_step
+    forward, take_step = Photometric.forward, DietNeRF.take_step
 
-    def judged(self, made):
-        return judge(self, made) * (float("nan") if made.index in BAD else 1.0)
+    def spoiled(self, made):
+        return forward(self, made) * (float("nan") if made.index in BAD else 1.0)
 
     def stopped(self, step, is_last):
         if step == STOPPED:
             os.kill(os.getpid(), signal.SIGTERM)
         take_step(self, step, is_last)
 
-    monkeypatch.setattr(Photometric, "forward", judged)
+    monkeypatch.setattr(Photometric, "forward", spoiled)
     fit = ["fit", *OPTIONS, "--config", str(overlay), "--run"]
     cli.main([*fit, str(unbroken)])
     with monkeypatch.context() as patched:

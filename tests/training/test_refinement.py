@@ -22,7 +22,7 @@ def test_a_run_moves_its_cameras_and_a_reload_has_them(tmp_path: Path):
     assert torch.equal(corrected.focal, given.focal)
 
 
-def test_focal_lengths_follow_where_that_is_asked(tmp_path: Path):
+def test_focal_lengths_follow_where_that_is_enabled(tmp_path: Path):
     fit(tmp_path / "run", *REFINE, "--model.refinement.init_args.refines_focal", "true")
     system = load_scene(find_checkpoint(tmp_path / "run"))
     assert system.camera_set is not None

@@ -22,18 +22,18 @@ NAN = float("nan")
 
 def spoil(monkeypatch, is_bad) -> None:
     """Let the photometric loss be no number in the steps of a system for which that holds."""
-    judge, prepare, systems = Photometric.forward, DietNeRF.prepare, []
+    forward, prepare, systems = Photometric.forward, DietNeRF.prepare, []
 
     def prepared(self, *args):
         systems.append(self)
         prepare(self, *args)
 
-    def judged(self, step):
+    def spoiled(self, step):
         system = systems[-1]
-        return judge(self, step) * (NAN if is_bad(system, step.index) else 1.0)
+        return forward(self, step) * (NAN if is_bad(system, step.index) else 1.0)
 
     monkeypatch.setattr(DietNeRF, "prepare", prepared)
-    monkeypatch.setattr(Photometric, "forward", judged)
+    monkeypatch.setattr(Photometric, "forward", spoiled)
 
 
 def saved(run: Path, name: str) -> dict:
