@@ -84,7 +84,7 @@ class Samples:
         ray_offsets: int64, (n_rays + 1,), from 0 to at most n_samples. Samples behind those of the
             last ray are padding, with ts and deltas of 0.
         n_per_ray: samples of a ray, where all have the same number.
-        n_wanted: number of samples without a capacity, int64, (), where there may be padding, which
+        n_total: number of samples without a capacity, int64, (), where there may be padding, which
             `ray_indices` assigns to the last ray; None otherwise.
         proposal: the histogram that the samples were drawn from, with gradients, if a loss trains
             it.
@@ -95,7 +95,7 @@ class Samples:
     deltas: Tensor
     ray_offsets: Tensor
     n_per_ray: int | None = None
-    n_wanted: Tensor | None = None
+    n_total: Tensor | None = None
     proposal: Histogram | None = None
 
     @classmethod
@@ -144,7 +144,7 @@ class Samples:
     @property
     def n_sampled(self) -> Tensor:
         """Number of samples, without a limit by capacity, int64, ()."""
-        return self.ray_offsets[-1] if self.n_wanted is None else self.n_wanted
+        return self.ray_offsets[-1] if self.n_total is None else self.n_total
 
     def split(self, n: int) -> Iterator[Self]:
         """The samples of n consecutive parts of the rays, of nearly equal numbers of rays."""
@@ -164,7 +164,7 @@ class Samples:
         ray_ids = torch.arange(len(self.rays), device=self.ray_offsets.device)
         if self.n_per_ray is not None:  # an XLA device would recompile for other counts
             return ray_ids.repeat_interleave(self.n_per_ray)
-        if self.n_wanted is not None:
+        if self.n_total is not None:
             places = torch.arange(len(self), device=self.ray_offsets.device)
             found = torch.searchsorted(self.ray_offsets, places, right=True) - 1
             return found.clamp(max=len(self.rays) - 1)

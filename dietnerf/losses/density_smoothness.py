@@ -19,13 +19,13 @@ class DensitySmoothness(AbstractRegularizer):
     one point to another that distance away, the mean over points.
 
     A hash grid's fine levels have no neighborhood in which a table could be smoothed, so what is
-    compared is the field itself. Differences are of 1 - exp(-sigma * way), not of sigma: inside a
-    solid any large density renders the same.
+    compared is the field itself. Differences are of 1 - exp(-sigma * offset), not of sigma: inside
+    a solid any large density renders the same.
 
     Args:
         weight: factor in the sum of all losses.
         n_rays: rays from random viewpoints, on whose samples points are taken.
-        way: distance between the two points, as a fraction of the distance from near to far.
+        offset: distance between the two points, as a fraction of the distance from near to far.
         viewpoints: where those rays come from.
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
@@ -34,18 +34,18 @@ class DensitySmoothness(AbstractRegularizer):
         self,
         weight: float = 1e-3,
         n_rays: int = 128,
-        way: float = 0.005,
+        offset: float = 0.005,
         viewpoints: AbstractViewpoints | None = None,
         **when: Any,
     ) -> None:
         super().__init__(weight, **when)
-        if n_rays < 1 or not way > 0:
+        if n_rays < 1 or not offset > 0:
             raise UserError(
-                f"DensitySmoothness: n_rays is {n_rays}, way {way}; they must be at least 1 and "
-                "above 0"
+                f"DensitySmoothness: n_rays is {n_rays}, offset {offset}; they must be at least 1 "
+                "and above 0"
             )
         self.n_rays = n_rays
-        self.way = way
+        self.offset = offset
         self.viewpoints = viewpoints or SphereCap()
 
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
@@ -65,12 +65,12 @@ class DensitySmoothness(AbstractRegularizer):
             samples, _ = context.sampler.sample(rays, context.field, jitter)
         if len(samples) == 0:
             return context.background.new_zeros(())
-        way = self.way * float((rays.far - rays.near).mean())
+        offset = self.offset * float((rays.far - rays.near).mean())
         turn = torch.randn(len(rays), 3, generator=context.generator).to(device)
-        shift = way * torch.nn.functional.normalize(turn, dim=1)
+        shift = offset * torch.nn.functional.normalize(turn, dim=1)
         shifted = Rays(rays.rays_o + shift, rays.rays_d, rays.near, rays.far)
         there = Samples(shifted, samples.ts, samples.deltas, samples.ray_offsets)
         here, beside = (
-            -torch.expm1(-context.field.density(at)[0] * way) for at in (samples, there)
+            -torch.expm1(-context.field.density(at)[0] * offset) for at in (samples, there)
         )
         return (here - beside).abs().mean()

@@ -184,12 +184,12 @@ class Occupancy(AbstractSampler):
         jitter = draw_uniform((len(rays),), generator, rays.near.device)
         step_size = self.step_size if jitter is not None else self._eval_step_size
         capacity = None if generator is None else capacity
-        ts, deltas, ray_offsets, n_wanted = self._march(rays, step_size, jitter, capacity)
+        ts, deltas, ray_offsets, n_total = self._march(rays, step_size, jitter, capacity)
         if generator is not None and capacity is None and len(rays) > 0:
             self.note_samples(len(ts), len(rays))
         if capacity is None:
             return Samples(rays, ts, deltas, ray_offsets), None
-        return Samples(rays, ts, deltas, ray_offsets, n_wanted=n_wanted), None
+        return Samples(rays, ts, deltas, ray_offsets, n_total=n_total), None
 
     def note_samples(self, n_samples: int, n_rays: int) -> None:
         """Update the running mean of samples per ray."""

@@ -95,7 +95,7 @@ def test_no_sample_is_no_reason_to_stop(scene: ImageDataset):
     ("make", "message"),
     [
         (lambda: DepthSmoothness(patch=1), "patch 1"),
-        (lambda: DensitySmoothness(way=0.0), "way 0.0"),
+        (lambda: DensitySmoothness(offset=0.0), "offset 0.0"),
         (lambda: NeighborDivergence(n_rays=0), "n_rays must be at least 1, got 0"),
     ],
 )

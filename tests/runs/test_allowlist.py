@@ -42,7 +42,7 @@ def test_what_a_module_here_imports_is_not_its_own(finished_run: Path, tmp_path:
         read_checkpoint(find_checkpoint(run))
 
 
-WAYS_IN_CHECKPOINTS = {
+KINDS_IN_CHECKPOINTS = {
     "a name": (("field",), FIELD),
     "a name in a list": (("losses",), [FIELD]),
     "YAML in text": (("losses",), f"[{{class_path: {FIELD}}}]"),
@@ -56,13 +56,13 @@ WAYS_IN_CHECKPOINTS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS_IN_CHECKPOINTS)
+@pytest.mark.parametrize("case", KINDS_IN_CHECKPOINTS)
 def test_no_other_way_to_name_a_class_in_a_checkpoint(
-    way: str, untrusted: Path, finished_run: Path, tmp_path: Path, capsys
+    case: str, untrusted: Path, finished_run: Path, tmp_path: Path, capsys
 ):
     """The parser takes more than `class_path` for the name of a class. What rendering does without
     is not read for it."""
-    place, value = WAYS_IN_CHECKPOINTS[way]
+    place, value = KINDS_IN_CHECKPOINTS[case]
     content = torch.load(find_checkpoint(finished_run), weights_only=True)
     spoilt(content["hyper_parameters"], *place, value=value)
     evil = tmp_path / "evil.ckpt"

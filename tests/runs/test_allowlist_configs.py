@@ -15,7 +15,7 @@ from tests.helpers import refused
 from tests.runs.untrusted import FIELD, in_trainer, logger, spoilt
 
 CALLBACK = "pytorch_lightning.callbacks.LambdaCallback"
-WAYS_IN_CONFIGS = {
+KINDS_IN_CONFIGS = {
     "a name": (("model", "field"), FIELD),
     "a file": (("model", "field"), "other.yaml"),
     "a file of all options": (("model",), "other.yaml"),
@@ -99,17 +99,17 @@ COMMANDS_IN_CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("way", COMMANDS_IN_CONFIGS)
+@pytest.mark.parametrize("case", COMMANDS_IN_CONFIGS)
 @pytest.mark.parametrize("verb", ["fit", "fit --config", "test"])
 def test_no_config_of_a_run_runs_a_command(
-    way: str, verb: str, finished_run: Path, tmp_path: Path, monkeypatch
+    case: str, verb: str, finished_run: Path, tmp_path: Path, monkeypatch
 ):
     """Refused, or of no matter to the command; in either case nothing is made outside the run."""
     run, mark = tmp_path / "run", tmp_path / "outside" / "mark"
     mark.parent.mkdir()
     monkeypatch.chdir(mark.parent)
     shutil.copytree(finished_run, run)
-    place, value = COMMANDS_IN_CONFIGS[way]
+    place, value = COMMANDS_IN_CONFIGS[case]
     config = yaml.safe_load((run / "config.yaml").read_text())
     spoilt(config, *place, value=value)
     text = yaml.safe_dump(config).replace("MARK", str(mark)).replace("RUN", str(run))
@@ -179,11 +179,11 @@ def test_options_of_one_command_are_not_taken_from_a_run(
     assert (run / "metrics.json").is_file()
 
 
-@pytest.mark.parametrize("way", WAYS_IN_CONFIGS)
+@pytest.mark.parametrize("case", KINDS_IN_CONFIGS)
 def test_no_other_way_to_name_a_class_in_a_config(
-    way: str, untrusted: Path, finished_run: Path, tmp_path: Path, capsys
+    case: str, untrusted: Path, finished_run: Path, tmp_path: Path, capsys
 ):
-    run, (place, value) = tmp_path / "run", WAYS_IN_CONFIGS[way]
+    run, (place, value) = tmp_path / "run", KINDS_IN_CONFIGS[case]
     shutil.copytree(finished_run, run)
     for name in ("other.yaml", "ddp"):
         (run / name).write_text(f"class_path: {FIELD}")

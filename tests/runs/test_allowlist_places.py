@@ -29,22 +29,22 @@ KEEPERS = {
 }
 
 
-@pytest.mark.parametrize("way", [*PLACES, *PROFILERS, *KEEPERS])
+@pytest.mark.parametrize("case", [*PLACES, *PROFILERS, *KEEPERS])
 def test_no_config_of_a_run_writes_somewhere_else(
-    way: str, finished_run: Path, tmp_path: Path, capsys, monkeypatch
+    case: str, finished_run: Path, tmp_path: Path, capsys, monkeypatch
 ):
     run, out = tmp_path / "run", tmp_path / "out"
     shutil.copytree(finished_run, run)
     config = yaml.safe_load((run / "config.yaml").read_text())
-    if way in PLACES:
-        config["trainer"]["logger"] = PLACES[way]
-    elif way in PROFILERS:
+    if case in PLACES:
+        config["trainer"]["logger"] = PLACES[case]
+    elif case in PROFILERS:
         config["trainer"]["profiler"] = {
             "class_path": "SimpleProfiler",
-            "init_args": PROFILERS[way],
+            "init_args": PROFILERS[case],
         }
     else:
-        keeper = {"class_path": "ModelCheckpoint", "init_args": KEEPERS[way]}
+        keeper = {"class_path": "ModelCheckpoint", "init_args": KEEPERS[case]}
         config["trainer"]["callbacks"] = [keeper]
     text = yaml.safe_dump(config).replace("OUT", str(out)).replace("RUN", str(run))
     (run / "config.yaml").write_text(text)

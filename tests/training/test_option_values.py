@@ -32,14 +32,14 @@ UNUSABLE = {
 }
 
 
-@pytest.mark.parametrize("way", UNUSABLE)
+@pytest.mark.parametrize("case", UNUSABLE)
 def test_options_that_lightning_cannot_use_are_one_sentence(
-    way: str, finished_run: Path, tmp_path: Path, capsys
+    case: str, finished_run: Path, tmp_path: Path, capsys
 ):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     config = yaml.safe_load((run / "config.yaml").read_text())
-    name, value = UNUSABLE[way]
+    name, value = UNUSABLE[case]
     config["trainer"][name] = value
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     said = refused(capsys, cli.main, "fit", "--run", str(run), "--ckpt_path", "last")
