@@ -1,4 +1,4 @@
-"""What ends a subcommand before its time, as one sentence that says how to go on."""
+"""Errors of subcommands as one sentence that says how to resume."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from dietnerf.training.trainer_options import part_behind
 
 @contextmanager
 def naming_bad_options() -> Iterator[None]:
-    """Turn what Lightning's classes say of their options into one sentence."""
+    """Turn errors of Lightning's classes about their options into one sentence."""
     try:
         yield
     except (MisconfigurationException, ValueError, TypeError, OverflowError) as error:
@@ -28,11 +28,11 @@ def naming_bad_options() -> Iterator[None]:
 
 @contextmanager
 def naming_checkpoint(checkpoint: str | None, is_restoring: Callable[[], bool]) -> Iterator[None]:
-    """Turn what goes wrong while the state of a run is restored into one sentence.
+    """Turn errors while the state of a run is restored into one sentence.
 
     Args:
-        checkpoint: its file; None where there is no state to be restored.
-        is_restoring: whether it was, once an error is there.
+        checkpoint: its file; None where no state is restored.
+        is_restoring: whether the state was being restored, called after an error.
     """
     try:
         yield
@@ -48,9 +48,9 @@ def naming_checkpoint(checkpoint: str | None, is_restoring: Callable[[], bool]) 
 
 
 def sentence_for(error: Exception, run: str) -> str | None:
-    """What an error of the disk, of another process or of Lightning's parts means for the user;
-    None for a defect of this package."""
-    if isinstance(error, OSError | ValueError):  # ValueError: Lightning's, of what a logger says
+    """A sentence about an error of the disk, of another process or of a part of Lightning; None for
+    a defect of this package."""
+    if isinstance(error, OSError | ValueError):  # ValueError: Lightning's, for errors of a logger
         return _of_disk(error, run)
     if is_loss_of_a_process(error):
         return "another process of this run is gone; see what it said"
@@ -70,7 +70,7 @@ def _of_disk(error: Exception, run: str) -> str | None:
 
 
 def how_to_go_on(subcommand: str, run: str) -> str:
-    """The command by which a user goes on after a failure."""
+    """A sentence with the command that resumes after a failure."""
     command = f"{typed(subcommand)} --run {shlex.quote(run)}"
     if subcommand != "fit":
         return f"what was written so far stays; begin again: {command}"

@@ -17,7 +17,7 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 10,
     "enable_model_summary": False,
-    "use_distributed_sampler": False,  # views are shared out so that none counts twice
+    "use_distributed_sampler": False,  # views are split so that none counts twice
 }
 
 
@@ -33,7 +33,7 @@ class Trainer(pl.Trainer):
     ) -> None:
         """Print what the training views cover, and draw their cameras, without training.
 
-        The last two are there because the config of a run names them.
+        The last two arguments are unused: the config of a run names them.
         """
         dataset = datamodule.datasets["train"]
         picture = Path(self.default_root_dir) / "capture.png"

@@ -1,1 +1,1 @@
-"""What happens beside the steps of a training, and after the views of a test."""
+"""Callbacks: what happens beside training steps, and after the views of a test."""
