@@ -71,7 +71,7 @@ LAYERS = {
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def room(module: str) -> str:
+def folder_of(module: str) -> str:
     return module.removeprefix("dietnerf.").split(".")[0]
 
 
@@ -84,18 +84,18 @@ def imported_modules(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_down(path: Path):
     here = path.relative_to(PACKAGE).with_suffix("").parts[0]
-    if path.name == "__main__.py":  # a command stands above all, and nothing imports it
+    if path.name == "__main__.py":  # a command is above all layers, and nothing imports it
         return
     for module in imported_modules(path):
         if module.startswith("dietnerf."):
-            assert room(module) == here or LAYERS[room(module)] < LAYERS[here], module
+            assert folder_of(module) == here or LAYERS[folder_of(module)] < LAYERS[here], module
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_frameworks_stay_in_their_rooms(path: Path):
+def test_frameworks_stay_in_their_folders(path: Path):
     here = path.relative_to(PACKAGE).parts[0]
     found = {module.split(".")[0] for module in imported_modules(path)}
-    if here not in ("training", "export"):
+    if here != "training":
         assert "pytorch_lightning" not in found
     if here == "ops":
         assert not found & {"numpy", "scipy", "imageio"}
@@ -121,7 +121,7 @@ def test_files_and_functions_are_short(path: Path):
                 assert node.end_lineno - node.lineno < 60, node.name
 
 
-# What the machines that are lent with a GPU lack, and whatever only single features use.
+# Packages that a machine with a GPU may lack, and those that only single features use.
 LACKING = (
     "docstring_parser", "jsonargparse", "kornia", "kornia_rs", "open_clip", "typeshed_client",
 )  # fmt: skip
