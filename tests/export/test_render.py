@@ -262,7 +262,7 @@ def test_a_failure_leaves_the_good_film(finished_run: Path, tmp_path: Path, monk
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(frames, "picture", fail)
+    monkeypatch.setattr(frames, "to_image", fail)
     with pytest.raises(SystemExit) as ended:
         render.main([str(finished_run), "--frames", "2", "--out", str(out)])
     assert ended.value.code == 128 + signal.SIGINT
