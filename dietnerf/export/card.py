@@ -31,7 +31,7 @@ def model_card(
 
     Args:
         repository: owner/name.
-        facts: what a checkpoint says of itself: version, history, cameras.
+        facts: the facts in a checkpoint: version, history, cameras.
         results: None where the run was not tested.
         film: name of a GIF or MP4 beside the card, without spaces or punctuation, or None.
     """

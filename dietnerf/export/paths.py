@@ -166,7 +166,7 @@ def check_memory(cameras: Cameras, n_kept: int, advice: str = "") -> None:
 
 
 def load_run(options: argparse.Namespace) -> tuple[SceneModel, CameraSet]:
-    """The scene of a checkpoint on the device asked for, and its cameras as refined."""
+    """The scene of a checkpoint on the chosen device, and its refined cameras."""
     scene = load_scene(find_checkpoint(options.checkpoint)).to(options.device)
     return scene, scene.refined_camera_set()
 

@@ -13,7 +13,7 @@ from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 from dietnerf.renderer import render_rays
 
-CORNER = 0.01  # difference below which it counts by its square, share of the way from near to far
+CORNER = 0.01  # difference below which the loss is quadratic, fraction of near to far
 
 
 @final

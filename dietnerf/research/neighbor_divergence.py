@@ -13,8 +13,8 @@ from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 
 TINY = 1e-10
-PIXELS = 1.0  # how far the second ray is from the first, at most
-MIN_OPACITY = 0.1  # pairs of which one stops less light see the background and do not count
+PIXELS = 1.0  # largest distance of the second ray from the first
+MIN_OPACITY = 0.1  # pairs with a less opaque ray see the background and do not count
 
 
 @final

@@ -1,6 +1,6 @@
 """A checkpoint as it is published: weights as safetensors, options as YAML. Nothing runs code.
 
-Only what a picture needs is kept: field, sampler, cameras, and corrections of them.
+Only what rendering needs is kept: field, sampler, cameras, and corrections of them.
 """
 
 import io
