@@ -157,10 +157,10 @@ def hash_encode_kernels(workload: Workload) -> list[Kernel]:
     ]
 
 
-def march_rays_kernels(scene: Scene) -> list[Kernel]:
-    rays, sampler, n_rays = scene.rays, scene.sampler, scene.n_rays
+def march_rays_kernels(workload: Workload) -> list[Kernel]:
+    rays, sampler, n_rays = workload.rays, workload.sampler, workload.n_rays
     grid = sampler.grid._replace(step=sampler.step_size)
-    args = (rays.rays_o, rays.rays_d, rays.near, rays.far, grid, scene.jitter)
+    args = (rays.rays_o, rays.rays_d, rays.near, rays.far, grid, workload.jitter)
     # A ray is 9 numbers in and an offset out, a sample 2 numbers out; the bits are read once.
     n_bytes = n_rays * (36 + 8) + 8 * workload.n_samples + sampler.occupied.numel()
     # A ray is clipped by 6 walls of 2 operations, 12 comparisons, and scaled by 9; a sample's place
@@ -225,18 +225,18 @@ def render_hash_grid_kernels(workload: Workload) -> list[Kernel]:
     ]
 
 
-def trace_hash_grid_kernels(scene: Scene) -> list[Kernel]:
-    grid = scene.sampler.grid
-    field = scene.field._along(scene.rays)
-    field = field._replace(table=scene.table.detach(), network=field.network.detach())
-    args = (field, scene.rays.near, scene.rays.far, grid)
-    still, _ = scene.sampler.sample(scene.rays, scene.field, None)
+def trace_hash_grid_kernels(workload: Workload) -> list[Kernel]:
+    grid = workload.sampler.grid
+    field = workload.field._along(workload.rays)
+    field = field._replace(table=workload.table.detach(), network=field.network.detach())
+    args = (field, workload.rays.near, workload.rays.far, grid)
+    still, _ = workload.sampler.sample(workload.rays, workload.field, None)
     with torch.no_grad():
         weights = workload.field.render(still).weights
     n = int((weights > 0).sum())  # the samples behind are not evaluated
     # A ray is 8 numbers and its direction's features in, 5 out; table and bits are read once.
-    n_bytes = scene.n_rays * (32 + 4 * field.directions.shape[1] + 20)
-    n_bytes += scene.table_bytes + grid.occupied.numel()
+    n_bytes = workload.n_rays * (32 + 4 * field.directions.shape[1] + 20)
+    n_bytes += workload.table_bytes + grid.occupied.numel()
     return [
         Kernel(
             "trace_hash_grid",

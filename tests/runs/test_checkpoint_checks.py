@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.export import render
+from dietnerf.runs.checkpoint_format import CHECKPOINT_FORMAT
 from dietnerf.runs.checkpoints import (
     find_checkpoint,
     load_scene,
@@ -217,7 +218,7 @@ WEIGHTS = {
     "steps of text": lambda content: content["dietnerf"]["history"].update(steps="x"),
     "a negative seed": lambda content: content["dietnerf"]["history"].update(seed=-1),
     "a history with more": lambda content: content["dietnerf"]["history"].update(more=1),
-    "no version": lambda content: content.update(dietnerf={"format": 3}),
+    "no version": lambda content: content.update(dietnerf={"format": CHECKPOINT_FORMAT}),
     "a format of numbers": lambda content: content["dietnerf"].update(format=torch.ones(2)),
     "a format of text": lambda content: content["dietnerf"].update(format="x", version=[]),
 }

@@ -12,7 +12,6 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 
 from dietnerf.export import render
-from dietnerf.runs.checkpoint_format import CHECKPOINT_FORMAT
 from dietnerf.runs.checkpoints import (
     checkpoints_of,
     find_checkpoint,
