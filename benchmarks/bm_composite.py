@@ -102,7 +102,7 @@ RENDERS = {"ours": lambda: ours, "raw2outputs": lambda: raw2outputs, "nerfacc": 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--side", choices=tuple(RENDERS), help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -213,7 +213,7 @@ def check(args: argparse.Namespace) -> None:
 @exit_on_user_error
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script out")
     parser.add_argument("--out", type=Path, help="JSON file, written after each row")
     parser.add_argument("--rounds", type=int, default=30, help="of each op; the median counts")

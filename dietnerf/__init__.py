@@ -51,8 +51,10 @@ def load(path: Path | str, device: str = "cpu") -> "SceneModel":
         device: where it renders.
 
     Raises:
-        UserError: there is no checkpoint, or it cannot be read.
+        UserError: there is no checkpoint, it cannot be read, or there is no such device.
     """
+    from dietnerf.devices import usable_device
     from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 
-    return load_scene(find_checkpoint(path)).to(device)
+    to = usable_device(device, "load: device")
+    return load_scene(find_checkpoint(path)).to(to)

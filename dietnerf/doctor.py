@@ -12,15 +12,16 @@ import psutil
 import dietnerf
 from dietnerf.arguments import Parser
 from dietnerf.errors import exit_on_user_error
+from dietnerf.optional import how_to_install
 
 NEEDED = ("torch", "torchvision", "pytorch_lightning", "open_clip_torch", "kornia", "imageio")
-OPTIONAL = {  # module: what it is for, and how it is had
-    "pycolmap": ("dietnerf prepare and make", "pip install 'dietnerf[prepare]'"),
-    "pillow_heif": ("HEIC photos, as of iPhones", "pip install 'dietnerf[heic]'"),
-    "viser": ("dietnerf view, and --viewer", "pip install 'dietnerf[viewer]'"),
-    "streamlit": ("dietnerf app", "pip install 'dietnerf[app]'"),
-    "trimesh": ("dietnerf export mesh and points", "pip install 'dietnerf[export]'"),
-    "torch_xla": ("TPUs", "pip install 'dietnerf[tpu]' in an environment of its own"),
+OPTIONAL = {  # module: what it is for, and the extra that has it
+    "pycolmap": ("dietnerf prepare and make", "prepare"),
+    "pillow_heif": ("HEIC photos, as of iPhones", "heic"),
+    "viser": ("dietnerf view, and --viewer", "viewer"),
+    "streamlit": ("dietnerf app", "app"),
+    "trimesh": ("dietnerf export mesh and points", "export"),
+    "torch_xla": ("TPUs, in an environment of its own", "tpu"),
 }
 
 
@@ -56,10 +57,10 @@ def _packages() -> Iterator[str]:
         try:
             yield f"{name} {version(name)}"
         except PackageNotFoundError:
-            yield f"{name} is MISSING: pip install dietnerf"
-    for module, (use, remedy) in OPTIONAL.items():
+            yield f"{name} is MISSING: {how_to_install()}"
+    for module, (use, extra) in OPTIONAL.items():
         if find_spec(module) is None:
-            yield f"{module} is not there, for {use}: {remedy}"
+            yield f"{module} is not there, for {use}: {how_to_install(extra)}"
         else:
             yield f"{module} is there ({use})"
 

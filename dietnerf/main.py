@@ -9,7 +9,8 @@ from importlib import import_module
 
 from dietnerf.commands import COMMANDS, overview
 from dietnerf.errors import UserError, exit_on_user_error
-from dietnerf.option_names import check_command, check_training, missing
+from dietnerf.option_names import check_command, check_training
+from dietnerf.optional import missing
 
 
 @exit_on_user_error

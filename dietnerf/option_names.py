@@ -7,15 +7,15 @@ and options as the parsers add them.
 import ast
 import difflib
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from dietnerf.errors import UserError
+from dietnerf.optional import missing
 
 PACKAGE = Path(__file__).parent
-OPTION = re.compile(r'"(--[a-z]\w+)"')  # as a parser adds it
+OPTION = re.compile(r'"(--[a-z][\w-]+)"')  # as a parser adds it
 OF_LIGHTNING = ("--config", "--ckpt_path", "--print_config", "--seed_everything", "--weights_only")
 SECTIONS = {
     "model": ("training/system.py", "DietNeRF"),
@@ -52,14 +52,6 @@ def check_command(words: list[str], files: Iterable[str]) -> None:
         UserError: names the option, and one that is like it.
     """
     _check(words, {option for file in files for option in _added(file)})
-
-
-def missing(package: str) -> str:
-    """A sentence about a package without which nothing can be done."""
-    return (
-        f"{package} is not installed for {sys.executable}: in a checkout use .venv/bin/python, "
-        "elsewhere pip install dietnerf"
-    )
 
 
 def _check(words: list[str], known: set[str]) -> None:

@@ -19,4 +19,4 @@ def test_what_is_missing_comes_with_its_remedy(capsys, monkeypatch: pytest.Monke
     monkeypatch.setattr(doctor, "find_spec", lambda n: None if n == "pycolmap" else find(n))
     doctor.main([])
     said = capsys.readouterr().out
-    assert "pycolmap is not there" in said and "pip install 'dietnerf[prepare]'" in said
+    assert "pycolmap is not there" in said and "`pip install -e '.[prepare]'` in" in said

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("n_samples", type=int)
     parser.add_argument("--tiles", action="store_true", help="only those with shared memory")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--small", action="store_true", help="a tiny field, whatever the samples")
     args = parser.parse_args()
     is_cuda = torch.device(args.device).type == "cuda"

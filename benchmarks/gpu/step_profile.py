@@ -62,7 +62,7 @@ class Profile(pl.Callback):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script out")
     args = parser.parse_args()
     sizes, n_samples = (TINY, SMALL_SAMPLES) if args.small else (NGP, SAMPLES)

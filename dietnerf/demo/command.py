@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dietnerf.arguments import Parser, number, path_name
 from dietnerf.errors import UserError, exit_on_user_error
+from dietnerf.optional import how_to_install
 
 ROOT = Path(__file__).parents[2]  # of a checkout, where Streamlit finds its options as well
 
@@ -27,7 +28,7 @@ def main(args: list[str] | None = None) -> None:
     if not (ROOT / "app.py").is_file():
         raise UserError("the page is in the checkout, which the installed package is without")
     if find_spec("streamlit") is None:
-        raise UserError("the page needs streamlit: `pip install 'dietnerf[app]'`")
+        raise UserError(f"the page needs streamlit: {how_to_install('app')}")
     print(f"The page: http://127.0.0.1:{options.port}", flush=True)
     words = ["streamlit", "run", "app.py", "--server.port", str(options.port)]
     command = [sys.executable, "-m", *words, "--", str(options.runs.resolve())]

@@ -1,9 +1,9 @@
 """`dietnerf export`: a scene as a mesh, points, depth maps or cameras, and on the hub."""
 
 from dietnerf.arguments import Parser
+from dietnerf.devices import usable_device
 from dietnerf.errors import exit_on_user_error, leaving_on_signals
 from dietnerf.export import cameras, depth, mesh, points, pull, push
-from dietnerf.export.paths import check_device
 from dietnerf.training.runtime import prepare_process
 
 COMMANDS = {
@@ -29,6 +29,6 @@ def main(args: list[str] | None = None) -> None:
     way = COMMANDS[options.what]
     way.check(options)
     if hasattr(options, "device"):
-        check_device(options.device)
+        usable_device(options.device, "--device")
     prepare_process()
     way.run(options)

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from dietnerf.arguments import path_name
 from dietnerf.errors import UserError
 from dietnerf.export.cameras import write_cameras
-from dietnerf.export.optional import require
 from dietnerf.export.paths import (
     add_path_options,
     add_run_options,
@@ -25,6 +24,7 @@ from dietnerf.export.paths import (
 )
 from dietnerf.files import replace_file, write_file
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.optional import require
 from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.scene_model import SceneModel
 from dietnerf.visualize import surface_depth

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dietnerf.arguments import number, path_name
 from dietnerf.errors import UserError
-from dietnerf.export.optional import require
 from dietnerf.export.paths import add_run_options, load_run, output_of
 from dietnerf.export.sight import Sight
 from dietnerf.export.surface import (
@@ -26,6 +25,7 @@ from dietnerf.export.surface import (
 from dietnerf.files import write_file
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Samples
+from dietnerf.optional import require
 from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.scene_model import SceneModel
 from dietnerf.visualize import to_uint8

@@ -100,19 +100,6 @@ def check_path_options(options: argparse.Namespace) -> None:
             raise UserError(f"--{name} goes with --path {named} only")
 
 
-def check_device(device: str) -> None:
-    """Refuse an unavailable device.
-
-    Raises:
-        UserError: says why.
-    """
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {device} cannot be used here: {reason}") from error
-
-
 def results_folder(given: Path, checkpoint: Path) -> Path:
     """The default folder for exports of a checkpoint: in its run, and for one of the hub in `runs`
     here.

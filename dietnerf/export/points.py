@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from dietnerf.arguments import number, path_name
 from dietnerf.errors import UserError
-from dietnerf.export.optional import require
 from dietnerf.export.paths import (
     add_path_options,
     add_run_options,
@@ -20,6 +19,7 @@ from dietnerf.export.paths import (
 )
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.optional import require
 from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.scene_model import SceneModel
 from dietnerf.visualize import surface_depth, to_uint8

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from dietnerf.arguments import Parser, number, path_name
+from dietnerf.devices import usable_device
 from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.export.film import check_film, check_output, write_film
 from dietnerf.export.frames import RenderJob, render_frames, render_frames_on
@@ -16,7 +17,6 @@ from dietnerf.export.paths import (
     add_path_options,
     add_run_options,
     camera_path,
-    check_device,
     check_memory,
     check_path_options,
     results_folder,
@@ -63,7 +63,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("--background", choices=tuple(BACKGROUNDS), help="default: as trained")
     options = parser.parse_args(args)
     check_path_options(options)
-    check_device(options.device)
+    usable_device(options.device, "--device")
     return options
 
 

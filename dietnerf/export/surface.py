@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError
-from dietnerf.export.optional import require
 from dietnerf.export.sight import Sight
 from dietnerf.geometry.bounds import bounds_of, subject_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Samples
+from dietnerf.optional import require
 from dietnerf.scene_model import SceneModel
 
 # Shares of the longest side of the scene's box, so that the surface does not depend on how fine the

@@ -17,6 +17,7 @@ from PIL import Image
 from dietnerf.data.images import encoded
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
+from dietnerf.optional import how_to_install
 from dietnerf.prepare.panorama import rig_of
 from dietnerf.prepare.photos import Photo, prefix_of
 from dietnerf.prepare.quality import FEW, Quality
@@ -34,7 +35,7 @@ def require_pycolmap() -> None:
     """
     if find_spec("pycolmap") is None:
         raise UserError(
-            "finding where photos were taken from needs pycolmap: `pip install 'dietnerf[prepare]'`"
+            f"finding where photos were taken from needs pycolmap: {how_to_install('prepare')}"
         )
 
 

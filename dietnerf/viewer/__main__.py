@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from dietnerf.arguments import Parser, number
+from dietnerf.devices import usable_device
 from dietnerf.errors import exit_on_user_error
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
 from dietnerf.training.runtime import prepare_process
@@ -19,7 +20,9 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for the whole network")
     parser.add_argument("--port", type=number(int, 0, 65_535), default=8080)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args(args)
+    options = parser.parse_args(args)
+    usable_device(options.device, "--device")
+    return options
 
 
 def open_run(options: argparse.Namespace) -> Viewer:

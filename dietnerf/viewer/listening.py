@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from dietnerf.errors import UserError
+from dietnerf.optional import how_to_install
 from dietnerf.viewer.notices import Notices
 from dietnerf.viewer.origins import is_loopback, own_names
 
@@ -22,7 +23,7 @@ def serve_at(host: str, port: int, notices: Notices) -> Any:
 
         from dietnerf.viewer.connections import guarded
     except ImportError as error:
-        raise UserError("the viewer needs viser: pip install 'dietnerf[viewer]'") from error
+        raise UserError(f"the viewer needs viser: {how_to_install('viewer')}") from error
     listening = _listen(host, port)
     port = listening.getsockname()[1]
     box = io.StringIO()  # viser says its address in one

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("streamlit", reason="streamlit is not installed: pip install 'dietnerf[app]'")
+pytest.importorskip("streamlit", reason="streamlit is not installed: pip install -e '.[app]'")
 
 from dietnerf.demo.door import Door
 

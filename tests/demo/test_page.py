@@ -11,7 +11,7 @@ import pytest
 from dietnerf.demo import scenes
 from tests.browser import ROOT
 
-pytest.importorskip("streamlit", reason="streamlit is not installed: pip install 'dietnerf[app]'")
+pytest.importorskip("streamlit", reason="streamlit is not installed: pip install -e '.[app]'")
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, *sources: Path):

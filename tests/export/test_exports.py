@@ -143,7 +143,7 @@ def test_mistakes_are_one_sentence(finished_run: Path, args, sentence, capsys):
 def test_a_missing_package_says_how_to_install_it(module, args, finished_run, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     message = refused(capsys, main, args[0], str(finished_run), *args[1:])
-    assert "pip install 'dietnerf[export]'" in message
+    assert "pip install -e '.[export]'` in" in message
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_too_few_photos(tmp_path: Path, capsys):
 def test_without_pycolmap(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     sentence = refused(capsys, main, gray(tmp_path / "photos", 3), tmp_path / "scene")
-    assert "needs pycolmap: `pip install 'dietnerf[prepare]'`" in sentence
+    assert "needs pycolmap: `pip install -e '.[prepare]'` in" in sentence
 
 
 @pytest.mark.parametrize(

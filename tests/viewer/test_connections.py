@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
+pytest.importorskip("viser", reason="viser is not installed: pip install -e '.[viewer]'")
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect

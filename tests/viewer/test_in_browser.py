@@ -25,7 +25,7 @@ from tests.browser import (
     wait_for,
 )
 
-pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
+pytest.importorskip("viser", reason="viser is not installed: pip install -e '.[viewer]'")
 
 from websockets.sync.server import serve
 

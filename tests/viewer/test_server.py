@@ -22,7 +22,7 @@ from dietnerf.visualize import to_uint8
 from tests.browser import free_port
 from tests.viewer.client import Client
 
-pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
+pytest.importorskip("viser", reason="viser is not installed: pip install -e '.[viewer]'")
 
 from dietnerf.viewer import connections
 

@@ -14,7 +14,7 @@ from tests.browser import free_port, wait_for
 from tests.helpers import fit, weights
 from tests.viewer.client import Client
 
-pytest.importorskip("viser", reason="viser is not installed: pip install 'dietnerf[viewer]'")
+pytest.importorskip("viser", reason="viser is not installed: pip install -e '.[viewer]'")
 
 from tests.viewer import hostile
 
