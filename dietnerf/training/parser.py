@@ -48,6 +48,8 @@ class Parser(LightningArgumentParser):
         sentence = re.sub(
             r"- Expected a path but .*? either not accessible or invalid - ", "", sentence
         )
+        # Nor does it matter in how many ways a class could have been named.
+        sentence = re.sub(r" - Not a valid subclass of .*", "", sentence)
         raise UserError(_with_suggestion(KIND.sub(_kind, sentence)))
 
 

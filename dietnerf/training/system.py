@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dietnerf.errors import UserError
 from dietnerf.fields import MLP, AbstractField
 from dietnerf.geometry.refinement import CameraRefinement
-from dietnerf.losses import AbstractLoss, Photometric
+from dietnerf.losses import AbstractLoss, AbstractRayLoss, Photometric
 from dietnerf.sampling import AbstractSampler, Stratified
 from dietnerf.schedules import AbstractSchedule
 from dietnerf.training.cuda_graphs import check_graphable
@@ -85,8 +85,11 @@ class DietNeRF(AbstractSceneModule):
         self.use_cuda_graphs = use_cuda_graphs
         parts = [loss for loss in self.losses if isinstance(loss, AbstractLoss)]
         self.objective = Objective(self.field, self.sampler, parts, refinement, exposure)
-        if not self.objective.ray_losses:
-            raise UserError("losses: none of them is of training rays; add Photometric")
+        if not any(_compares_colors(loss) for loss in self.objective.ray_losses):
+            raise UserError(
+                "losses: none of them compares colors with the photos; add Photometric. A config "
+                "that adds to losses (losses+) goes over one that lists them, as photos.yaml"
+            )
         self.ray_stats: RayStats | None = None  # of the last step that was logged
         self._forget()
 
@@ -197,3 +200,9 @@ class DietNeRF(AbstractSceneModule):
         scalars |= {"learning_rate": self._rate(step)}
         self.record({f"train/{name}": value for name, value in scalars.items()})
         self.record({"train/psnr": -10 * stats.mse().log10()}, prog_bar=True)
+
+
+def _compares_colors(loss: AbstractRayLoss) -> bool:
+    """Whether a loss of rays suffices alone: of dietnerf's, all others are priors."""
+    is_own = type(loss).__module__.startswith("dietnerf.")
+    return isinstance(loss, Photometric) or not is_own

@@ -2,10 +2,12 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import Namespace
 
+from dietnerf.devices import usable_device
 from dietnerf.errors import UserError
 from dietnerf.training import xla
 from dietnerf.training.distributed import check_strategy
@@ -16,6 +18,17 @@ MOST_DEVICES = 1024  # of one machine; Lightning makes an object for each before
 FEW_PROCESSES = 8  # allowed on any number of cores
 MEASURED = re.compile("val/psnr|train/.+")  # metrics that can be monitored
 PARTS = re.compile(r"(pytorch_lightning|lightning_fabric)\W(callbacks|loggers|profilers)\W")
+OWN = str(Path(__file__).parents[1])  # the package
+UNSUITED = {  # callbacks of Lightning's, and what to do instead
+    "BackboneFinetuning": "it thaws a network that was trained before, and a scene has none",
+    "BaseFinetuning": "it thaws a network that was trained before, and a scene has none",
+    "BatchSizeFinder": "set data.samples_per_step",
+    "GradientAccumulationScheduler": "set data.samples_per_step",
+    "LearningRateFinder": "set model.learning_rate",
+    "SpikeDetection": "steps whose numbers are not finite are skipped anyway",
+    "StochasticWeightAveraging": "use EMAWeightAveraging, as configs/ema.yaml does",
+    "Timer": "use --minutes",
+}
 
 
 def check_options(options: Namespace) -> None:
@@ -48,11 +61,21 @@ def check_options(options: Namespace) -> None:
         )
     if trainer.gradient_clip_val is not None or trainer.gradient_clip_algorithm is not None:
         raise UserError("trainer.gradient_clip_val is not used: set model.max_gradient_norm")
+    if trainer.barebones:
+        raise UserError(
+            "trainer.barebones would leave a run without checkpoints and scores: leave it out; "
+            "--trainer.enable_progress_bar false and --trainer.logger false save time as well"
+        )
     for callback in trainer.callbacks or []:
+        name = callback.class_path.rpartition(".")[2]
+        if name in UNSUITED and callback.class_path.startswith("pytorch_lightning."):
+            raise UserError(f"{name} does not go with a scene: {UNSUITED[name]}")
         init_args = callback.get("init_args", {})
-        decay, device = init_args.get("decay"), str(init_args.get("device"))
-        if device.partition(":")[0] not in ("None", "cpu", "cuda", "xla"):
-            raise UserError(f"{callback.class_path}: device is {device:.60}; use cpu or cuda")
+        if name == "WeightAveraging" and init_args.get("use_buffers", True):
+            raise UserError(f"{name} cannot average occupancy grids: set its use_buffers to false")
+        decay, device = init_args.get("decay"), init_args.get("device")
+        if device is not None and trainer.accelerator not in xla.NAMES:
+            usable_device(device, f"{callback.class_path}: device")
         if decay is not None and not 0 <= decay <= 1:
             raise UserError(f"{callback.class_path}: decay is {decay}; give a number from 0 to 1")
     is_on_cpu = trainer.accelerator == "cpu"
@@ -87,9 +110,12 @@ def part_behind(error: BaseException) -> str | None:
 
     They check their options when they are first called, not when they are built.
     """
-    step = error.__traceback__
-    while step is not None and step.tb_next is not None:
+    step, part = error.__traceback__, None
+    while step is not None:
+        file = step.tb_frame.f_code.co_filename
+        if PARTS.search(file):
+            part = type(step.tb_frame.f_locals.get("self")).__name__
+        elif file.startswith(OWN):  # a fault of ours, whoever called it
+            part = None
         step = step.tb_next
-    if step is None or not PARTS.search(step.tb_frame.f_code.co_filename):
-        return None
-    return type(step.tb_frame.f_locals.get("self")).__name__
+    return part

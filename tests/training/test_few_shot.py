@@ -135,7 +135,8 @@ def test_testing_an_average_says_nothing_about_averaging(run: Path, recwarn):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("losses", "DensitySmoothness", "none of them is of training rays; add Photometric"),
+        ("losses", "DensitySmoothness", "none of them compares colors with the photos"),
+        ("losses", "Distortion", "none of them compares colors with the photos"),
         ("schedules", "LevelAnnealing", "HashGrid has no levels of detail to anneal"),
     ],
 )
