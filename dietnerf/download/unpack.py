@@ -22,7 +22,7 @@ from dietnerf.files import new_folder
 from dietnerf.prepare.progress import progress_of_bytes
 
 CHUNK = 1 << 20  # bytes
-MOST_BEHIND = 16  # chunks of zeros behind the last member of a tar
+MOST_BEHIND = 1024  # chunks of zeros behind the last member of a tar: some seconds
 MOST_FILES = 500_000
 MOST_GROWTH = 20  # of an archive, photos in which hardly shrink
 SLACK = 1 << 24  # bytes, above which the compression ratio is checked
@@ -122,15 +122,23 @@ def _members(archive: Path) -> Iterator[tuple[Iterator[_Member], int | None]]:
     else:
         with tarfile.open(archive) as tarred:
             yield _of_tar(tarred), None
-            _read_checksum(tarred)
+            _read_checksum(tarred, archive)
 
 
-def _read_checksum(archive: tarfile.TarFile) -> None:
-    """Read what follows the last member, where compressed files have their checksum."""
-    assert archive.fileobj is not None
+def _read_checksum(tarred: tarfile.TarFile, archive: Path) -> None:
+    """Read what follows the last member, where compressed files have their checksum.
+
+    Raises:
+        UserError: there is no end of it.
+    """
+    assert tarred.fileobj is not None
     for _ in range(MOST_BEHIND):
-        if not archive.fileobj.read(CHUNK):
-            break
+        if not tarred.fileobj.read(CHUNK):
+            return
+    raise UserError(
+        f"{archive} goes on for more than {MOST_BEHIND * CHUNK >> 20} MB behind its last file, so "
+        "its checksum was not reached: it was not unpacked"
+    )
 
 
 def _of_zip(archive: zipfile.ZipFile) -> Iterator[_Member]:

@@ -1,5 +1,6 @@
 """Archives that mean harm, or are damaged, leave nothing behind."""
 
+import gzip
 import io
 import stat
 import tarfile
@@ -118,3 +119,22 @@ def test_sizes_of_a_tar_that_are_none(tmp_path: Path):
         info.pax_headers = {"GNU.sparse.map": "x"}
         tar.addfile(info)
     assert "is damaged, or no archive" in refusal(archive)
+
+
+def with_zeros_behind(path: Path, n: int) -> Path:
+    """A compressed tar with a file, and so many bytes behind it."""
+    with gzip.open(path, "wb", compresslevel=1) as packed:
+        packed.write(gzip.decompress(tar_of(path.with_suffix(".x"), "a/1.png").read_bytes()))
+        packed.write(bytes(n))
+    path.with_suffix(".x").unlink()
+    return path
+
+
+def test_the_checksum_counts_however_much_lies_before_it(tmp_path: Path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    archive = with_zeros_behind(tmp_path / "inner/data.tar.gz", 40 << 20)
+    assert unpack(archive, tmp_path / "whole") == 1
+    archive.write_bytes(archive.read_bytes()[:-8] + bytes(8))
+    assert "is damaged, or no archive" in refusal(archive)
+    monkeypatch.setattr(module, "MOST_BEHIND", 16)
+    assert "more than 16 MB behind its last file" in refusal(archive)
