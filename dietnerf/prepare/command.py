@@ -15,9 +15,8 @@ from dietnerf.files import check_writable, new_folder
 from dietnerf.prepare import video
 from dietnerf.prepare.kept import kept_beside, kept_work, key_of
 from dietnerf.prepare.matching import require_pycolmap
-from dietnerf.prepare.panorama import CHOICES, Choice
 from dietnerf.prepare.photos import Photo, copy_photos, find_photos
-from dietnerf.prepare.quality import QUALITIES
+from dietnerf.prepare.quality import CHOICES, QUALITIES, Choice
 from dietnerf.prepare.search import search
 from dietnerf.prepare.structure import Structure, Trace
 from dietnerf.prepare.transforms import angle_of_view, cameras_of, upright, write_transforms

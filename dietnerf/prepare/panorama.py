@@ -8,24 +8,26 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
 from dietnerf.data.image_files import open_image
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.prepare.quality import Choice
 
-Choice = Literal["auto", "yes", "no"]
-CHOICES = ("auto", "yes", "no")
+LYING = (5, 6, 7, 8)  # EXIF orientations of pictures that are stored on their side
 N_LEVEL = 6  # views along the horizon; one more looks up, none down, where a tripod or a hand is
 ANGLE = math.radians(95)  # of view: 90 would leave gaps between the level views and the one up
 XMP_KEYS = ("xmp", "XML:com.adobe.xmp")  # of JPEG, WebP and TIFF; of PNG
 EQUIRECTANGULAR = re.compile(rb"ProjectionType\s*(?:>|=\s*[\"'])\s*equirectangular")
+EXTENT = re.compile(  # of the whole, and of the part of it that the file has
+    rb"(FullPano|CroppedAreaImage)(Width|Height)Pixels\s*(?:>|=\s*[\"'])\s*(\d{1,9})\b"
+)
 MARGIN = 2  # columns that are repeated at both ends, for the interpolation
 
 
@@ -33,22 +35,41 @@ def is_panorama(path: Path, choice: Choice) -> bool:
     """Whether a photograph is to be cut: if it is tagged (GPano), or if that is asked for.
 
     Raises:
-        UserError: it is to be, but is not twice as wide as high.
+        UserError: it is to be, but is, upright, not twice as wide as high, or a part of a whole.
     """
     if choice == "no":
         return False
     with open_image(path, is_decoded=False) as file:
         (width, height), info = file.size, file.info
-        found = [info.get(key, b"") for key in XMP_KEYS]
-    is_tagged = any(EQUIRECTANGULAR.search(_bytes(xmp)) for xmp in found)
-    if not is_tagged and choice == "auto":
+        turn = file.getexif().get(ExifTags.Base.Orientation, 1)
+    xmp = b"".join(_bytes(info.get(key, b"")) for key in XMP_KEYS)
+    if not EQUIRECTANGULAR.search(xmp) and choice == "auto":
         return False
+    what = f"{width}x{height}"
+    if turn in LYING:
+        width, height = height, width
+        what = f"{width}x{height} once it is turned as its EXIF orientation says"
+    remedy = "export all of it, leave it out, or take it as a photo with --panorama no"
     if width != 2 * height:
         raise UserError(
-            f"{path} is {width}x{height}, and a 360-degree picture is twice as wide as high: "
-            "export all of it, leave it out, or take it as a photo with --panorama no"
+            f"{path} is {what}, and a 360-degree picture is twice as wide as high: {remedy}"
         )
+    if part := _part(xmp):
+        raise UserError(f"{path} is a part, {part}, of a 360-degree picture: {remedy}")
     return True
+
+
+def _part(xmp: bytes) -> str:
+    """How much of a panorama a file has by its tags, where that is not all of it."""
+    extents: dict[bytes, dict[bytes, int]] = {b"FullPano": {}, b"CroppedAreaImage": {}}
+    for area, side, pixels in EXTENT.findall(xmp):
+        extents[area][side] = int(pixels)
+    whole, part = extents.values()
+    if all(part.get(side, whole[side]) >= whole[side] for side in whole):
+        return ""
+    sides = (b"Width", b"Height")
+    here, there = ("x".join(str(one.get(side, "?")) for side in sides) for one in (part, whole))
+    return f"{here} of {there} pixels"
 
 
 def _bytes(xmp: object) -> bytes:

@@ -17,8 +17,9 @@ from dietnerf.data.files import IMAGE_SUFFIXES, exists, is_folder, list_images
 from dietnerf.data.image_files import HEIC_SUFFIXES, check_codec, open_image
 from dietnerf.data.images import encoded, read_image
 from dietnerf.errors import UserError, printable
-from dietnerf.prepare.panorama import N_LEVEL, Choice, cut, is_panorama, view_cameras
+from dietnerf.prepare.panorama import N_LEVEL, cut, is_panorama, view_cameras
 from dietnerf.prepare.progress import tracked
+from dietnerf.prepare.quality import Choice
 
 JPEG = (".jpg", ".jpeg", *HEIC_SUFFIXES)  # copied as JPEG, anything else as PNG
 LONGEST = 200  # bytes of a copy's name, which gets further endings

@@ -1,7 +1,10 @@
-"""How much time is spent on finding where photos were taken from."""
+"""What can be chosen of the search for where photos were taken from, which needs no torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+Choice = Literal["auto", "yes", "no"]  # which photos are 360-degree pictures
+CHOICES: tuple[Choice, ...] = ("auto", "yes", "no")
 FEW = 20  # photos, of which all pairs are matched
 
 

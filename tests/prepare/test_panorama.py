@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from dietnerf.data.procedural.mosaic import _patches
 from dietnerf.data.procedural.solids import Solid, box
 from dietnerf.data.procedural.tracing import trace
+from dietnerf.errors import UserError
 from dietnerf.geometry.rays import Rays
 from dietnerf.prepare import panorama
 from dietnerf.prepare.command import main
@@ -124,6 +125,37 @@ def test_a_part_of_a_panorama_is_named(tmp_path: Path, capsys):
     save(tmp_path / "in", "part.jpg", 90, 32, TAG)
     said = refused(capsys, main, tmp_path / "in", tmp_path / "scene")
     assert "part.jpg is 90x32, and a 360-degree picture is twice as wide as high" in said
+
+
+def cropped(width: int, height: int, form: str = "{}='{}' ") -> bytes:
+    """Tags of a panorama of 128x64 pixels, of which a file has so many."""
+    extents = {"FullPanoWidth": 128, "FullPanoHeight": 64}
+    extents |= {"CroppedAreaImageWidth": width, "CroppedAreaImageHeight": height}
+    tags = "".join(form.format(f"GPano:{name}Pixels", n) for name, n in extents.items())
+    return TAG.replace(b"/>", b"") + f"/>{tags}".encode()
+
+
+@pytest.mark.parametrize("form", ["{}='{}' ", '{} = "{}" ', "<{0}>{1}</{0}>"])
+def test_a_crop_with_the_shape_of_a_whole_is_named(form: str, tmp_path: Path):
+    part = save(tmp_path, "part.jpg", 64, 32, cropped(64, 32, form))
+    for choice in ("auto", "yes"):
+        with pytest.raises(UserError, match=r"part.jpg is a part, 64x32 of 128x64 pixels, of a"):
+            is_panorama(part, choice)
+    assert not is_panorama(part, "no")
+    assert is_panorama(save(tmp_path, "whole.jpg", 64, 32, cropped(128, 64, form)), "auto")
+
+
+def test_a_panorama_is_judged_as_it_stands_upright(tmp_path: Path):
+    """What is stored lying becomes a whole one; and a whole one that EXIF lays down is none."""
+    for name, size, turn in (("lying", (32, 64), 6), ("down", (64, 32), 8), ("over", (64, 32), 3)):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = turn
+        Image.new("RGB", size).save(tmp_path / f"{name}.jpg", exif=exif, xmp=TAG)
+    assert is_panorama(tmp_path / "lying.jpg", "auto") and is_panorama(tmp_path / "over.jpg", "yes")
+    with pytest.raises(UserError, match=r"down.jpg is 32x64 once it is turned as its EXIF"):
+        is_panorama(tmp_path / "down.jpg", "auto")
+    photos, _ = copy_photos([tmp_path / "lying.jpg"], tmp_path / "out")
+    assert len(photos) == 7 and {photo.width for photo in photos} == {view_cameras(64).width}
 
 
 def test_one_place_shows_no_depth(tmp_path: Path, capsys):
