@@ -33,6 +33,16 @@ def number(kind: type[Number], least: Number, most: Number) -> Callable[[str], N
     return read
 
 
+def with_values(words: list[str], option: str) -> list[str]:
+    """A command line on which an option that is true or false has its value, also where it stands
+    alone."""
+    found: list[str] = []
+    for word, after in zip(words, [*words, ""][1:], strict=True):
+        is_alone = word == option and after not in ("true", "false")
+        found += [word, "true"] if is_alone else [word]
+    return found
+
+
 def typed(command: str) -> str:
     """What a user types for a command of `dietnerf`, in the way that this one was called."""
     called = Path(sys.argv[0]).stem

@@ -44,17 +44,22 @@ class Command:
 
 
 RUN = {"--run FOLDER": "folder of the run (runs/latest)"}
+OF_PREPARE = {
+    "--frames N": "taken of a video (40)",
+    "--quality KIND": "fast, normal or careful: time spent on the poses (normal)",
+    "--panorama WHICH": "360-degree pictures, cut into views: auto (by their tag), yes, no",
+}
 OF_FIT = {
     "--scene FOLDER": "photos with poses: transforms.json, COLMAP, poses_bounds.npy, Blender",
     "--run FOLDER": "everything goes in there (runs/NAME of the scene)",
     "--config NAME": "a preset or a YAML file, several overlay each other (chosen from the scene)",
     "--ckpt_path last": "go on with the run",
     "--steps N": "length of the training (as the preset says)",
-    "--minutes N": "length of the training, in time",
+    "--minutes N": "length of the training, in time instead",
     "--views N": "train on N of the photos alone",
     "--downscale N": "smaller photos (auto: at most 1,600 pixels along a side)",
     "--seed N": "random seed (0)",
-    "--viewer true": "watch the scene in a browser while it trains",
+    "--viewer": "watch the scene in a browser while it trains",
     "--devices N": "GPUs, or processes on the CPU",
     "--use_semantic_loss false": "take the CLIP loss out of any preset",
 }
@@ -72,14 +77,19 @@ COMMANDS = {
     "make": Command(
         "a folder of photos in, a trained scene and a film out",
         "dietnerf.make",
-        ("dietnerf make photos/ --out scene/", "dietnerf make film.mp4 --out scene/ --frames 40"),
+        (
+            "dietnerf make photos/ --out scene/",
+            "dietnerf make photos/ --out scene/ --minutes 1 --no_film",
+            "dietnerf make film.mp4 --out scene/ --frames 40",
+        ),
         "name a folder of photos, or a video",
         {
             "--out FOLDER": "scene, run and film go in there; poses and training go on from it",
-            "--frames N": "taken of a video (40)",
-            "--quality KIND": "fast, normal or careful: time spent on the poses (normal)",
-            "--steps N": "length of the training (as the preset says)",
-            "--viewer": "watch it in a browser",
+            **OF_PREPARE,
+            **{name: OF_FIT[name] for name in ("--steps N", "--minutes N")},
+            **{name: OF_FIT[name] for name in ("--downscale N", "--viewer")},
+            "--film_frames N": "of the film (60); --frames is of a video that is taken in",
+            "--no_film": "leave the film out",
         },
         files=("make.py",),
     ),
@@ -88,11 +98,7 @@ COMMANDS = {
         "dietnerf.prepare.command",
         ("dietnerf prepare photos/ scene/", "dietnerf prepare film.mp4 scene/ --frames 40"),
         "name a folder of photos, or a video, and a folder for the scene",
-        {
-            "--frames N": "taken of a video (40)",
-            "--quality KIND": "fast, normal or careful: time spent on the poses (normal)",
-            "--panorama WHICH": "360-degree pictures, cut into views: auto (by their tag), yes, no",
-        },
+        OF_PREPARE,
         files=("prepare/command.py",),
     ),
     "report": Command(

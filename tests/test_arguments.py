@@ -2,7 +2,7 @@
 
 import pytest
 
-from dietnerf.arguments import Parser, number, path_name
+from dietnerf.arguments import Parser, number, path_name, with_values
 from dietnerf.errors import UserError
 
 
@@ -34,3 +34,11 @@ def test_what_is_no_such_number_is_one_sentence(option: str, value: str):
 def test_an_empty_name_is_not_the_folder_that_one_is_in():
     with pytest.raises(UserError, match="--out: it names nothing"):
         parsed("--out", "")
+
+
+def test_an_option_that_is_true_or_false_may_stand_alone():
+    for words in (["--viewer"], ["a", "--viewer", "--b"], ["--viewer", "photos/"]):
+        found = with_values(words, "--viewer")
+        assert found[found.index("--viewer") + 1] == "true" and len(found) == len(words) + 1
+    for words in ([], ["--viewer", "false"], ["--viewer=true"], ["x", "--viewer", "true", "y"]):
+        assert with_values(words, "--viewer") == words

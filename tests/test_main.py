@@ -43,6 +43,8 @@ finally:
         (["fit", "--data.root", "x"], "error: there is no option --data.root: "),
         (["test", "--rnu", "x"], "did you mean --run?"),
         (["render", "runs/x", "--farmes", "3"], "did you mean --frames?"),
+        (["make", "--film-frames", "3"], "did you mean --film_frames?"),
+        (["make", "--no-fim"], "did you mean --no-film?"),
         (["view", "runs/x", "--prot=3"], "did you mean --port?"),
         (["download"], "nerf_synthetic/lego"),
         (["download", "lego", "--uot", "x"], "did you mean --out?"),

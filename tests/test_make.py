@@ -4,11 +4,12 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
+import yaml
 
 from dietnerf.data import Procedural
 from dietnerf.make import _check_same, main
 from dietnerf.prepare import command
-from dietnerf.runs.checkpoints import checkpoints_of, find_checkpoint, read_checkpoint
+from dietnerf.runs.checkpoints import checkpoints_of, find_checkpoint, load_scene, read_checkpoint
 from tests.formats import write_transforms
 from tests.helpers import refused
 
@@ -41,6 +42,43 @@ def test_it_ends_with_a_film_and_goes_on(photos: Path, tmp_path: Path, capsys):
     (tmp_path / "others").mkdir()
     (tmp_path / "others/IMG_1.jpg").touch()
     assert "was made of other photos" in refused(capsys, main, tmp_path / "others", "--out", out)
+
+
+def test_the_film_and_the_training_can_be_short(photos: Path, tmp_path: Path, monkeypatch, capsys):
+    asked = []
+    place = command.run
+    monkeypatch.setattr(command, "run", lambda options: (asked.append(options), place(options)))
+    out = tmp_path / "scene"
+    words = [str(photos), "--out", str(out), "--panorama", "no", "--downscale", "2"]
+    main([*words, "--minutes", "0.01", "--no-film"])
+    said = capsys.readouterr().out
+    assert "1 of 2" in said and "2 of 2" in said and "3 of 3" not in said
+    assert asked[0].panorama == "no"
+    config = yaml.safe_load((out / "run/config.yaml").read_text())
+    assert config["minutes"] == 0.01
+    assert config["data"]["reader"]["init_args"]["downscale"] == 2
+    scene = load_scene(find_checkpoint(out / "run"))
+    assert scene.cameras["train"].width == 8
+    assert not [path for path in (out / "run").iterdir() if path.suffix in (".gif", ".mp4")]
+    main([*words, "--film_frames", "3", "--steps", "1"])
+    (film,) = [path for path in (out / "run").iterdir() if path.suffix in (".gif", ".mp4")]
+    assert len(iio.imread(film)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--steps", "3", "--minutes", "1"], "--minutes: not allowed with argument --steps"),
+        (["--no_film", "--film_frames", "3"], "not allowed with argument --no_film"),
+        (["--film_frames", "0"], "--film_frames: '0' is not a whole number from 1 to"),
+        (["--minutes", "0"], "--minutes: '0' is not a number from 0.01 to"),
+        (["--downscale", "0.5"], "--downscale: '0.5' is neither auto nor a number from 1"),
+        (["--panorama", "maybe"], "--panorama: invalid choice: 'maybe'"),
+        (["--viewer", "--views", "3"], "unrecognized arguments: --views 3"),
+    ],
+)
+def test_wrong_options_are_said_before_poses_are_looked_for(words, said, photos, tmp_path, capsys):
+    assert said in refused(capsys, main, photos, "--out", tmp_path / "scene", *words)
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys):

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from dietnerf.arguments import with_values
 from dietnerf.data import AllViews, EvenViews, FarthestViews
 from dietnerf.data.detect import find_reader
 from dietnerf.data.reader import AbstractReader, DatasetIndex
@@ -43,7 +44,7 @@ def expand(verb: str, words: list[str]) -> list[str]:
     for option in OF_SCENE:
         parser.add_argument(option, action="append", default=[])
     parser.add_argument("-c", "--config", action="append", default=[])
-    words = _split(words)
+    words = with_values(_split(words), "--viewer")
     known, others = parser.parse_known_args([SHORT.get(word, word) for word in words])
     others += _of_length(words)
     if not known.scene:

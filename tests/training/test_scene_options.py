@@ -38,6 +38,14 @@ def test_short_options_are_written_out():
     ]
 
 
+def test_the_viewer_is_asked_for_with_and_without_a_value():
+    for words in (["--viewer"], ["--viewer", "true"]):
+        assert expand("fit", [*words, "--config", "fast"]) == [
+            *("--config", "fast", "--viewer", "true")
+        ]
+    assert expand("fit", ["--viewer", "false"]) == ["--viewer", "false"]
+
+
 def test_a_capture_chooses_reader_preset_and_what_is_held_out(scene: Path, capsys):
     words = expand("fit", ["--scene", str(scene)])
     assert words[:2] == ["--config", "photos"] and words[-2:] == ["--run", "runs/corner"]
