@@ -4,8 +4,11 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+import pytest
 import torch
+from PIL import ImageDraw, ImageFont
 
+from dietnerf.capture_picture import SMOOTH, draw
 from dietnerf.capture_report import describe, report_capture
 from dietnerf.data import Procedural
 from dietnerf.geometry.cameras import Cameras
@@ -21,6 +24,18 @@ def share_of(picture: np.ndarray, color: tuple[int, int, int]) -> float:
     return float((abs(picture.astype(int) - color).max(axis=-1) < 24).mean())
 
 
+def emptiest(picture: np.ndarray) -> float:
+    """The tallest band of rows in which nothing is drawn, of the height."""
+    rows = np.flatnonzero((picture < 250).any(axis=(1, 2)))
+    return float(np.diff([0, *rows, len(picture)]).max()) / len(picture)
+
+
+def filled(picture: np.ndarray) -> float:
+    """The width of what is drawn, of the picture's."""
+    columns = np.flatnonzero((picture < 250).any(axis=(0, 2)))
+    return float(np.ptp(columns)) / picture.shape[1]
+
+
 def one_side(n: int) -> Cameras:
     """The first cameras of a slow orbit: 15 degrees apart."""
     return Procedural(n_test=24).cameras("test")[:n]
@@ -32,10 +47,9 @@ def test_the_gap_is_said_and_tinted(tmp_path: Path, capsys):
     assert "270 degrees going round, from g (6) to a (0): what faces there stays open" in said
     assert "preset     --config photos, for 7 photos that look in different directions" in said
     picture = iio.imread(tmp_path / "all" / "capture.png")
-    above, side = np.split(picture, 2, axis=1)
-    assert 0.6 < share_of(above, TINT) < 0.8, "three quarters, less what is drawn over it"
-    assert share_of(side, TINT) < 1e-3
-    assert share_of(above, BLUE) > 2e-4 and share_of(side, BLUE) > 2e-4
+    assert 0.1 < share_of(picture, TINT) < 0.6 and share_of(picture, BLUE) > 2e-4
+    below = picture[2 * len(picture) // 3 :]
+    assert share_of(below, TINT) < 0.01 and share_of(below, BLUE) > 2e-4, "in the plan alone"
 
 
 def test_points_whose_depth_is_known_change_the_preset(tmp_path: Path, capsys):
@@ -58,6 +72,54 @@ def test_cameras_side_by_side_and_a_single_one_are_drawn(tmp_path: Path, capsys)
         assert "views differ by at most 0 degrees" in capsys.readouterr().out
         picture = iio.imread(tmp_path / "capture.png")
         assert share_of(picture, BLUE) > 2e-4 and share_of(picture, TINT) < 1e-3
+
+
+def grid(n: int) -> Cameras:
+    """Cameras beside and above each other, some of them nearly at one place."""
+    places = torch.arange(n)
+    positions = torch.stack([places % 5 * 0.2, 0 * places, places // 5 * 0.01], dim=1)
+    poses = look_at(positions, positions + torch.tensor([0, 5.0, 0]), torch.tensor([0, 0, 1.0]))
+    return one_side(1)[[0] * n].with_poses(poses)
+
+
+CAPTURES = {
+    "an arc": lambda: one_side(7),
+    "side by side": lambda: grid(20),
+    "all around": lambda: Procedural(n_test=80).cameras("test"),
+}
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_the_picture_is_filled_and_its_numbers_can_be_read(capture: str, monkeypatch):
+    """Numbers hide neither each other nor a camera."""
+    cameras = CAPTURES[capture]()
+    texts, dots = [], []
+    text, ellipse = ImageDraw.ImageDraw.text, ImageDraw.ImageDraw.ellipse
+
+    def noting(self, place, words, *args, **options):
+        text(self, place, words, *args, **options)
+        if words.isdecimal():
+            font = ImageFont.load_default(13 * SMOOTH)
+            texts.append((id(self), ImageDraw.ImageDraw.textbbox(self, place, words, font, "mm")))
+
+    def noting_dots(self, area, **options):
+        ellipse(self, area, **options)
+        dots.append((id(self), area))
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noting)
+    monkeypatch.setattr(ImageDraw.ImageDraw, "ellipse", noting_dots)
+    picture = np.asarray(draw(cameras, Coverage.of(cameras)))
+    assert emptiest(picture) < 0.2 and filled(picture) > 0.6 and picture.shape[1] > 500
+    assert len(dots) == 2 * len(cameras) and len(texts) > 4
+    for i, (panel, area) in enumerate(texts):
+        others = [other for where, other in [*texts[:i], *dots] if where == panel]
+        assert not any(overlap(area, other) for other in others)
+
+
+def overlap(one: tuple, other: tuple) -> bool:
+    return min(one[2], other[2]) - max(one[0], other[0]) > 1 and (
+        min(one[3], other[3]) - max(one[1], other[1]) > 1
+    )
 
 
 def test_the_command_looks_at_the_views_that_fit_would_train_on(tmp_path: Path, capsys):

@@ -49,6 +49,7 @@ LAYERS = {
     "renderer": 5,
     "semantics": 5,
     "schedules": 4,
+    "capture_picture": 5,
     "capture_report": 6,
     "presets": 5,
     "losses": 6,
