@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
@@ -9,6 +10,7 @@ from dietnerf.geometry.rays import Rendering
 FINER = 4  # times as many pixels along each side from one picture to the next
 FIRST_GUESS = 1e-3  # seconds of a pixel before anything was rendered: a slow field
 PROBE = 16  # pixels along a side of the first rendering
+STRIP = 0.1  # seconds of a part of a picture, after which it may be given up
 FEWEST = 128  # pixels that are worth rendering, however slow the field
 
 
@@ -41,6 +43,16 @@ class Preview:
             self.seconds_per_pixel = seconds
         return rendering
 
+    def render_while(self, cameras: Cameras, is_wanted: Callable[[], bool]) -> Rendering | None:
+        """The same in strips, or None once it is wanted no more."""
+        n_rows = max(1, int(STRIP / max(self.seconds_per_pixel * cameras.width, 1e-9)))
+        strips = []
+        for top in range(0, cameras.height, n_rows):
+            if not is_wanted():
+                return None
+            strips.append(self.render(_strip(cameras, top, min(n_rows, cameras.height - top))))
+        return Rendering.cat(strips)
+
     def shrink(self, cameras: Cameras, seconds: float) -> int:
         """By which power of two both sides must be divided to be rendered within `seconds`."""
         shrink = 1
@@ -59,6 +71,12 @@ class Preview:
             yield shrink
             shrink = max(1, shrink // FINER)
         yield 1
+
+
+def _strip(cameras: Cameras, top: int, n_rows: int) -> Cameras:
+    """What cameras see in some of their rows."""
+    center = cameras.center - cameras.center.new_tensor([0, top])
+    return replace(cameras, center=center, height=n_rows)
 
 
 def shrunk_size(cameras: Cameras, shrink: int) -> tuple[int, int]:

@@ -90,6 +90,12 @@ def console_errors(driver: Driver) -> list[str]:
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
+def close_notices(driver: Driver) -> None:
+    """Of the viewer: that WebGL has no GPU here."""
+    for notice in driver.find_elements("css selector", ".mantine-Notification-closeButton"):
+        notice.click()
+
+
 def requested(driver: Driver) -> set[str]:
     """The servers that the page has asked for anything."""
     events = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))

@@ -68,3 +68,20 @@ def test_a_long_thin_picture_is_small_as_well():
     preview.seconds_per_pixel = 1e3
     thin = shrunk(CAMERAS.resized(4096, 1), preview.shrink(CAMERAS.resized(4096, 1), 0.01))
     assert thin.width * thin.height <= 128
+
+
+def test_a_picture_in_strips_is_the_whole_and_can_be_given_up():
+    def render(cameras):
+        CLOCK.now += 1e-4 * cameras.width * cameras.height
+        directions = cameras.image_rays(0).rays_d
+        return Rendering(directions, directions[:, 0], directions[:, 1], directions.new_empty(0))
+
+    preview, n_asked = Preview(render), []
+    whole = preview.render(CAMERAS)
+    in_strips = preview.render_while(CAMERAS, lambda: not n_asked.append(1))
+    assert len(n_asked) > 10, "a strip takes a tenth of a second"
+    assert in_strips is not None
+    torch.testing.assert_close(in_strips.rgb, whole.rgb, atol=1e-6, rtol=0)
+    start = CLOCK.now
+    assert preview.render_while(CAMERAS, lambda: CLOCK.now < start + 0.3) is None
+    assert CLOCK.now - start < 0.5

@@ -2,12 +2,13 @@
 
 import contextlib
 import itertools
+import math
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,14 +22,19 @@ from dietnerf.sampling.base import AbstractSampler
 from dietnerf.viewer.camera_path import CameraPath
 from dietnerf.viewer.listening import address_of, serve_at, way_from_elsewhere
 from dietnerf.viewer.notices import Notices
-from dietnerf.viewer.views import field_of_view, min_view_fraction, pyramid_depth, quaternion
+from dietnerf.viewer.views import (
+    field_of_view,
+    min_view_fraction,
+    occluding_depth,
+    pyramid_depth,
+    quaternion,
+)
 from dietnerf.viewer.watcher import Watcher
-from dietnerf.visualize import Mode, depth_range, surface_depth, to_image
+from dietnerf.visualize import Mode, depth_range, to_image
 
 STILL = 0.5  # seconds of the finest picture: whoever moves has to wait for it
 SHOWN: dict[str, Mode] = {"color": "rgb", "depth": "depth", "opacity": "opacity"}
 BEYOND = 1.05  # the photograph of a drawn camera that one stands in
-FARTHEST = 160.0  # depth that viser can say
 BLUE = (43, 98, 184)
 
 
@@ -41,7 +47,7 @@ class Viewer:
     Args:
         field: what is seen.
         sampler: where it is asked.
-        cameras: the training cameras, drawn as pyramids; a click on one goes there.
+        cameras: the training cameras, drawn as pyramids if asked for; a click on one goes there.
         background: color behind the scene, (3,), on the device of the field.
         run: folder that a camera path is written into.
         photos: of the cameras, drawn in their pyramids, (n, h, w, 3), 8 bit; or None.
@@ -118,18 +124,32 @@ class Viewer:
         shrink = watcher.next_shrink(self.preview, cameras, still_seconds, version)
         if shrink is None:
             return False
-        watcher.turn = next(self._turns)
-        self._show(watcher.client, shrunk(cameras, shrink))
+        watcher.turn, seen = next(self._turns), shrunk(cameras, shrink)
+        is_first, is_awaited = watcher.shrink is None, partial(self._is_awaited, watcher, wanted)
+        # Whoever moves meanwhile does not wait for a finer picture.
+        rendering = self.preview.render_while(seen, lambda: is_first or is_awaited())
+        if rendering is None:
+            return True
+        self._show(watcher.client, rendering, seen.height)
         if watcher.wanted == wanted:
             watcher.shrink, watcher.version = shrink, version
         return True
 
+    def _is_awaited(self, watcher: Watcher, wanted: int) -> bool:
+        """Whether a finer picture is still of what a browser looks at, and none waits for its first
+        one."""
+        others = list(self._watchers.values())
+        has_left = self._watchers.get(watcher.client.client_id) is not watcher
+        waits = any(other.shrink is None and not other.is_lost for other in others)
+        return watcher.wanted == wanted and not (has_left or waits)
+
     def serve(self) -> None:
-        """Show a finished field until the process is interrupted."""
+        """Show a finished field until the process is interrupted, in the end with each pixel."""
+        self.preview.warm_up(self.cameras[[0]])
         while True:
             self.wake.wait()
             self.wake.clear()
-            while self.paint():
+            while self.paint(math.inf):
                 pass
 
     def close(self) -> None:
@@ -140,14 +160,13 @@ class Viewer:
         with _evaluated(self.field, self.sampler), inference_autocast(self.background.device):
             return render_image(cameras, 0, self.field, self.sampler, self.background)
 
-    def _show(self, client: Any, cameras: Cameras) -> None:
-        rendering = self.preview.render(cameras)
+    def _show(self, client: Any, rendering: Rendering, height: int) -> None:
         mode = SHOWN[self._choice]
-        drawn = to_image(rendering, mode, cameras.height, depth_range(rendering)).cpu().numpy()
+        drawn = to_image(rendering, mode, height, depth_range(rendering)).cpu().numpy()
         if client.client_id not in self._watchers:  # it has left meanwhile
             return
         client.scene.set_background_image(
-            drawn, format="jpeg", jpeg_quality=90, depth=_occluding(rendering, cameras.height)
+            drawn, format="jpeg", jpeg_quality=90, depth=occluding_depth(rendering, height)
         )
 
     def _prepare_scene(self, photos: Tensor | None) -> None:
@@ -159,7 +178,7 @@ class Viewer:
         start.look_at = (first[:, 3] - distance * first[:, 2]).double().numpy()
         start.up = self.around.up.double().numpy()
         start.fov = field_of_view(self.cameras)
-        self._size = 0.08 * radius
+        self._size = 0.05 * radius
         # Who stands in a camera would see its photograph, and take it for the scene.
         start.near = BEYOND * pyramid_depth(self.cameras, self._size)
         start.far = 1e3 * radius
@@ -177,6 +196,7 @@ class Viewer:
             image=None if photos is None else photos[index].numpy(),
             wxyz=quaternion(cameras.c2w[0]),
             position=cameras.c2w[0, :, 3].numpy(),
+            visible=False,
         )
 
         @frustum.on_click
@@ -195,7 +215,7 @@ class Viewer:
         self._choice = "color"
         self._shown = gui.add_dropdown("Show", tuple(SHOWN))
         self._shown.on_update(self.notices.catch(self._choose))
-        cameras = gui.add_checkbox("Training cameras", True)
+        cameras = gui.add_checkbox("Training cameras", False)  # they hide what is behind them
 
         @cameras.on_update
         @self.notices.catch
@@ -241,12 +261,3 @@ def _evaluated(*modules: torch.nn.Module) -> Iterator[None]:
     finally:
         for module, was in zip(modules, were, strict=True):
             module.train(was)
-
-
-def _occluding(rendering: Rendering, height: int) -> np.ndarray | None:
-    """Depth along the axis that hides what is drawn behind, (height, width)."""
-    depth = surface_depth(rendering)
-    solid = rendering.opacity > 0.5
-    if bool((depth[solid] > FARTHEST).any()):
-        return None
-    return depth.where(solid, FARTHEST).unflatten(0, (height, -1)).float().cpu().numpy()

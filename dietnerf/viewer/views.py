@@ -12,8 +12,11 @@ from torch import Tensor
 
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings, fly
+from dietnerf.geometry.rays import Rendering
+from dietnerf.visualize import surface_depth
 
 FLIP = np.diag([1.0, -1.0, -1.0])  # y and z point the other way
+FARTHEST = 160.0  # depth that viser can say
 LONGEST_SIDE = 4096  # of a picture; a larger window stretches it
 
 
@@ -62,3 +65,13 @@ def min_view_fraction(camera: Any, train: Cameras, around: Surroundings) -> Came
         distortion=None,
         is_fisheye=None,
     )
+
+
+def occluding_depth(rendering: Rendering, height: int) -> np.ndarray | None:
+    """Depth along the axis that hides what is drawn behind, (height, width); None where it is more
+    than viser can say."""
+    depth = surface_depth(rendering)
+    solid = rendering.opacity > 0.5
+    if bool((depth[solid] > FARTHEST).any()):
+        return None
+    return depth.where(solid, FARTHEST).unflatten(0, (height, -1)).float().cpu().numpy()

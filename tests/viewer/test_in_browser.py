@@ -19,6 +19,7 @@ from dietnerf.visualize import to_uint8
 from tests.browser import (
     Driver,
     chromium,
+    close_notices,
     console_errors,
     free_port,
     keep_screenshot,
@@ -37,8 +38,6 @@ PANELS = 170  # rows that controls cover
 def viewer(shown_run: Path) -> Iterator[Viewer]:
     """In this process, so that a test can ask for its cameras."""
     made = open_run(parse([str(shown_run), "--port", str(free_port())]))
-    for frustum in made._frusta:
-        frustum.visible = False
     threading.Thread(target=made.serve, daemon=True).start()
     yield made
     made.close()
@@ -65,10 +64,6 @@ def drag(driver: Driver, columns: int) -> None:
 
 
 def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
-    in_time = viewer.preview.shrink
-    viewer.preview.shrink = lambda cameras, seconds: (
-        in_time(cameras, seconds) if seconds < 0.1 else 1
-    )
     with chromium(900, 600) as driver:
         driver.get(viewer.address)
         wait_for(lambda: viewer.is_watched)
@@ -138,15 +133,14 @@ def test_the_page_cannot_be_led_to_another_server(finished_run: Path):
 
 def show_cameras(driver: Driver, viewer: Viewer) -> None:
     """A picture of the page from behind the training cameras."""
-    for notice in driver.find_elements("css selector", ".mantine-Notification-closeButton"):
-        notice.click()  # that WebGL has no GPU here
+    close_notices(driver)
     for frustum in viewer._frusta:
         frustum.visible = True
     (watcher,) = viewer._watchers.values()
     center = viewer.around.center.numpy()
     watcher.client.camera.position = center + 1.7 * (watcher.client.camera.position - center)
     settled(viewer)
-    keep_screenshot(driver, "viewer")
+    keep_screenshot(driver, "cameras")
 
 
 def below_panels(pixels: np.ndarray) -> np.ndarray:

@@ -1,8 +1,11 @@
 """The viewer without a browser: a stand-in for viser's client says what it is shown."""
 
 import contextlib
+import math
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +22,7 @@ from dietnerf.viewer.__main__ import main, open_run, parse
 from dietnerf.viewer.listening import address_of, way_from_elsewhere
 from dietnerf.viewer.views import min_view_fraction
 from dietnerf.visualize import to_uint8
-from tests.browser import free_port
+from tests.browser import free_port, wait_for
 from tests.viewer.client import Client
 
 pytest.importorskip("viser", reason="viser is not installed: pip install -e '.[viewer]'")
@@ -57,6 +60,49 @@ def test_pictures_get_finer_until_somebody_moves(viewer: Viewer):
     client.move(viewer.cameras[[1]])
     assert viewer.paint() and not viewer.paint(only_moved=True)
     assert (client.pictures[-1].mean((0, 1)) != client.pictures[-2].mean((0, 1))).any()
+
+
+def test_who_stays_sees_each_pixel_however_slow_the_field(viewer: Viewer):
+    """Also where the first call takes long, as it does."""
+    client, render, calls = Client(viewer.cameras, 96, 96), viewer._render, []
+
+    def slow(cameras):
+        calls.append(cameras.width * cameras.height)
+        time.sleep(1.0 if len(calls) == 1 else 1e-4 * calls[-1])
+        return render(cameras)
+
+    viewer.preview._render = slow
+    viewer._welcome(client)
+    threading.Thread(target=viewer.serve, daemon=True).start()
+    wait_for(lambda: client.pictures and len(client.pictures[-1]) == 96, seconds=20)
+    assert max(calls) * 1e-4 < 0.5, "who moves does not wait for the whole"
+
+
+def test_who_moves_does_not_wait_for_the_finest_picture(viewer: Viewer):
+    client, render = Client(viewer.cameras), viewer._render
+    viewer._welcome(client)
+    viewer.preview.seconds_per_pixel = 1e-3
+    assert viewer.paint(math.inf) and len(client.pictures) == 1
+    calls = []
+
+    def moving(cameras):
+        calls.append(cameras)
+        client.move(viewer.cameras[[1]])
+        return render(cameras)
+
+    viewer.preview._render = moving
+    viewer.preview.seconds_per_pixel = 1e-3
+    assert viewer.paint(math.inf)
+    assert len(calls) == 1 and len(client.pictures) == 1, "it was given up after a strip"
+
+
+def test_nothing_lies_over_the_first_picture(viewer: Viewer):
+    assert not any(frustum.visible for frustum in viewer._frusta)
+    handles = viewer.server.gui._gui_input_handle_from_uuid.values()
+    (box,) = (handle for handle in handles if handle.label == "Training cameras")
+    assert box.value is False
+    box.value = True
+    wait_for(lambda: all(frustum.visible for frustum in viewer._frusta), seconds=10)
 
 
 def test_the_finest_picture_is_the_field_at_that_camera(viewer: Viewer, shown_run: Path):
@@ -227,7 +273,7 @@ def test_the_way_from_another_machine_is_told():
 
 def test_without_viser_the_extra_is_named(finished_run: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "viser", None)
-    with pytest.raises(UserError, match=r"dietnerf\[viewer\]"):
+    with pytest.raises(UserError, match=r"pip install -e .\.\[viewer\]"):
         open_run(parse([str(finished_run)]))
 
 
