@@ -1,5 +1,6 @@
 """Short options, and a capture in place of a preset."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,6 +69,22 @@ def test_few_photos_are_all_trained_on(tmp_path: Path, capsys):
     options = content_of(words)["data"]["reader"]["init_args"]
     assert options["downscale"] == 2 and options["test_every"] == 1
     assert "only 8 photos of an object that is cut out" in capsys.readouterr().out
+
+
+def test_of_few_photos_some_can_be_kept_for_a_test(tmp_path: Path, capsys):
+    """As the message of `test` says, and the documentation."""
+    whole = Procedural(resolution=16, n_train=10).read("train")
+    opaque = Scene(whole.images[..., :3], whole.cameras, whole.view_ids, whole.names)
+    write_transforms(opaque, tmp_path / "few")
+    fit = ["fit", "--scene", str(tmp_path / "few"), *FEW_STEPS, "--steps", "2"]
+    run = ["--run", str(tmp_path / "all")]
+    cli.main([*fit, *run])
+    said = refused(capsys, cli.main, "test", *run)
+    (option,) = re.findall(r"`?(--data\.reader\.init_args\.hold_every \d+)", said)
+    run = ["--run", str(tmp_path / "some")]
+    cli.main([*fit, *run, *option.split()])
+    cli.main(["test", *run])
+    assert len(list((tmp_path / "some/test").iterdir())) == 2
 
 
 @pytest.mark.parametrize("n_points", [0, 20])

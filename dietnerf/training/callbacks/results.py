@@ -180,9 +180,12 @@ def cpu_name() -> str:
 
 
 def summary(mean: Scores, unavailable: dict[str, str], run: Path) -> str:
-    """The mean scores for the terminal."""
+    """The mean scores for the terminal, and each reason once for those that are missing."""
     lines = [
         f"  {name:16} {'-' if value is None else f'{value:.4f}'}" for name, value in mean.items()
     ]
-    reasons = [f"  {name}: {reason}" for name, reason in unavailable.items()]
+    names_of: dict[str, list[str]] = {}
+    for name, reason in unavailable.items():
+        names_of.setdefault(reason, []).append(name)
+    reasons = [f"  {' and '.join(names)}: {reason}" for reason, names in names_of.items()]
     return "\n".join([f"{run / 'metrics.json'}:", *lines, *reasons])

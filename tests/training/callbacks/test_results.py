@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dietnerf.training import cli
+from dietnerf.training.callbacks.results import summary
 
 
 def test_test_writes_metrics_that_say_where_they_come_from(finished_run: Path, tmp_path: Path):
@@ -51,3 +52,10 @@ def test_photographs_and_renderings_stand_on_the_same_background(finished_run: P
         cli.main(["validate", f"--run={finished_run}", f"--data.background={background}", *silent])
         scores.append(float(re.findall(r"val/psnr.*?([0-9.]+)", capsys.readouterr().out)[0]))
     assert abs(scores[0] - scores[1]) > 1e-3
+
+
+def test_a_reason_that_scores_share_is_said_once():
+    why = {"lpips_vgg_paper": "no weights", "lpips_vgg": "no weights", "psnr": "infinite"}
+    said = summary({"psnr": None, "lpips_vgg": None, "lpips_vgg_paper": None}, why, Path("run"))
+    assert said.count("no weights") == 1 and "psnr: infinite" in said
+    assert "lpips_vgg_paper and lpips_vgg: no weights" in said
