@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dietnerf.arguments import number, path_name
 from dietnerf.errors import UserError
+from dietnerf.export.fog import warn_of_fog
 from dietnerf.export.paths import add_run_options, load_run, output_of
 from dietnerf.export.sight import Sight
 from dietnerf.export.surface import (
@@ -89,6 +90,7 @@ def run(options: argparse.Namespace) -> None:
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "mesh.ply")
     scene, camera_set = load_run(options)
+    warn_of_fog(scene, "the mesh")
     mesh = extract(
         scene, options.bounds, options.resolution, options.level, options.smallest, options.faces
     )

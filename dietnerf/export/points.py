@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from dietnerf.arguments import number, path_name
 from dietnerf.errors import UserError
+from dietnerf.export.fog import warn_of_fog
 from dietnerf.export.paths import (
     add_path_options,
     add_run_options,
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
     checkpoint = find_checkpoint(options.checkpoint)
     out = output_of(options, checkpoint, "points.ply")
     scene, camera_set = load_run(options)
+    warn_of_fog(scene, "the points")
     cameras = camera_path(camera_set, options)
     check_memory(cameras, 30, " or fewer --frames")
     points, colors = seen_points(scene, cameras)

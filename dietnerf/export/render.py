@@ -11,6 +11,7 @@ from dietnerf.arguments import Parser, number, path_name
 from dietnerf.devices import usable_device
 from dietnerf.errors import UserError, exit_on_user_error, leaving_on_signals
 from dietnerf.export.film import check_film, check_output, write_film
+from dietnerf.export.fog import warn_of_fog
 from dietnerf.export.frames import RenderJob, render_frames, render_frames_on
 from dietnerf.export.paths import (
     SPLITS,
@@ -96,6 +97,7 @@ def main(args: list[str] | None = None) -> None:
     out = _output(options, shown, cameras)
     if options.path not in SPLITS:
         _warn_of_unseen(unseen.share(cameras), options.path)
+        warn_of_fog(scenes[0], "the film")
     background = camera_set.background
     if options.background is not None:
         background = torch.tensor(BACKGROUNDS[options.background])

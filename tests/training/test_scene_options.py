@@ -74,7 +74,7 @@ def test_few_photos_are_all_trained_on(tmp_path: Path, capsys):
 def test_of_few_photos_some_can_be_kept_for_a_test(tmp_path: Path, capsys):
     """As the message of `test` says, and the documentation."""
     whole = Procedural(resolution=16, n_train=10).read("train")
-    opaque = Scene(whole.images[..., :3], whole.cameras, whole.view_ids, whole.names)
+    opaque = ImageDataset(whole.images[..., :3], whole.cameras, whole.view_ids, whole.names)
     write_transforms(opaque, tmp_path / "few")
     fit = ["fit", "--scene", str(tmp_path / "few"), *FEW_STEPS, "--steps", "2"]
     run = ["--run", str(tmp_path / "all")]
