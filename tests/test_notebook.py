@@ -1,5 +1,6 @@
 """The notebook runs from the first cell to the last."""
 
+import re
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -24,4 +25,16 @@ def test_every_cell_runs(tmp_path: Path):
     pictures = [out for cell in cells for out in cell.outputs if "image/png" in out.get("data", {})]
     assert len(pictures) == 3
     film = iio.imread(tmp_path / "run" / "orbit.gif")
-    assert film.shape == (40, 40, 80, 3) and film.std() > 10
+    assert film.shape == (24, 120, 240, 3) and film.std() > 10
+
+
+def test_what_is_shown_of_it_is_of_one_execution_and_of_no_machine():
+    nbformat = pytest.importorskip("nbformat")
+    file = ROOT / "notebooks" / "demo.ipynb"
+    cells = [c for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
+    outputs = [output for cell in cells for output in cell.outputs]
+    said = "".join(output.get("text", "") for output in outputs)
+    assert "test views" in said and not re.search(r"(^|\s)/\w|warning|error|\r(?!\n)", said)
+    assert {output.output_type for output in outputs} == {"stream", "display_data"}
+    assert file.stat().st_size < 1_000_000

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from dietnerf.data import CameraSet
 
-from dietnerf.data import Procedural
+from dietnerf.data import CameraSet, Procedural
 from dietnerf.export import render
 from dietnerf.export.command import main as export
 from dietnerf.export.fog import Fog, relative_extent, warn_of_fog
