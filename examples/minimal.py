@@ -14,6 +14,8 @@ import torch
 
 from dietnerf.data import ImageDataset, Procedural
 from dietnerf.data.ray_sampling import RaySampling, RaySource
+from dietnerf.devices import usable_device
+from dietnerf.errors import exit_on_user_error
 from dietnerf.fields import AbstractField, HashGrid
 from dietnerf.losses import Photometric
 from dietnerf.randomness import step_generator
@@ -83,15 +85,17 @@ def psnr_of(objective: Objective, scene: ImageDataset, index: int) -> float:
     return -10 * (rendering.rgb - photograph).square().mean().log10().item()
 
 
+@exit_on_user_error
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Fit the procedural scene without Lightning.")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--size", type=int, default=200, help="of the photographs, pixels")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(args)
+    device = str(usable_device(options.device, "--device"))
     torch.manual_seed(0)
     reader = Procedural(resolution=options.size, n_train=16)
-    objective = fit(reader.read("train"), options.steps, device=options.device)
+    objective = fit(reader.read("train"), options.steps, device=device)
     test = reader.read("test")
     scores = [psnr_of(objective, test, i) for i in range(len(test))]
     print(f"test view 0: {scores[0]:.2f} dB, all {len(test)}: {fmean(scores):.2f} dB on average")
