@@ -34,8 +34,6 @@ def part(kind: str, name: str, **options: object) -> list[str]:
         (part("callbacks+", "WeightAveraging"), "set its use_buffers to false"),
         (part("callbacks+", "EarlyStopping"), "required: monitor"),
         (["--trainer.barebones", "true"], "barebones would leave a run without checkpoints"),
-        (["--config", "points"], "losses: none of them compares colors with the photos"),
-        (["--config", "alpha"], "losses: none of them compares colors with the photos"),
         (2 * part("callbacks+", "ModelCheckpoint"), "more than one stateful callback"),
         (part("callbacks+", "EarlyStopping", monitor="val/pnsr"), "EarlyStopping monitors 'val/p"),
         (part("callbacks+", "ModelCheckpoint", monitor="loss"), "ModelCheckpoint monitors 'loss'"),
