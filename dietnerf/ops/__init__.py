@@ -12,9 +12,12 @@ from dietnerf.ops.composite import composite
 from dietnerf.ops.distortion import distortion
 from dietnerf.ops.hash_encode import hash_encode
 from dietnerf.ops.march_rays import march_rays
+from dietnerf.ops.project_gaussians import project_gaussians
+from dietnerf.ops.rasterize_gaussians import rasterize_gaussians
 from dietnerf.ops.render_hash_grid import render_hash_grid
 from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
+from dietnerf.ops.spherical_harmonics import eval_sh
 from dietnerf.ops.trace_hash_grid import trace_hash_grid
 
 __all__ = [
@@ -24,9 +27,12 @@ __all__ = [
     "adam_step",
     "composite",
     "distortion",
+    "eval_sh",
     "hash_encode",
     "is_compiled",
     "march_rays",
+    "project_gaussians",
+    "rasterize_gaussians",
     "render_hash_grid",
     "sample_pdf",
     "sample_stratified",
