@@ -1,0 +1,147 @@
+// Which Gaussians touch which tiles, front to back.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+// First, so that the templates of the others find its functions.
+#include "lanes.h"
+
+#include "../rasterize_gaussians/ellipse.h"
+#include "../rasterize_gaussians/inputs.h"
+#include "parallel_for.h"
+
+namespace dietnerf::rasterizing {
+
+constexpr int kStrips = kTile / kGroup;  // of columns, in a tile
+
+// A Gaussian in a tile: which one, by depth; which pair of Gaussian and tile, those of a Gaussian
+// being in a row; and the rows of the tile that it covers in each strip of columns.
+struct Entry {
+  int32_t rank, pair;
+  uint8_t first[kStrips], last[kStrips];
+};
+
+template <typename T>
+class Bins {
+ public:
+  explicit Bins(const RasterizeInputs& in)
+      : columns_(in.tiles(in.width)), n_tiles_(in.n_tiles()), width_(in.width), height_(in.height) {
+    sort(in);
+    find_pairs();
+    deal();
+  }
+
+  int64_t n_ranks() const { return ids.size(); }
+  int64_t n_pairs() const { return entries.size(); }
+
+  std::vector<int32_t> ids;           // of the Gaussians, by depth
+  std::vector<Splat<T>> splats;       // (n_ranks,)
+  std::vector<int32_t> pair_offsets;  // (n_ranks + 1,)
+  std::vector<Entry> entries;         // (n_pairs,), tile after tile, by depth
+  std::vector<int32_t> tile_offsets;  // (n_tiles + 1,)
+
+ private:
+  struct Pair {
+    int32_t tile;
+    Entry entry;
+  };
+
+  static constexpr int64_t kRanksPerBlock = 1024;
+
+  void sort(const RasterizeInputs& in) {
+    const T *centers = const_data<T>(in.centers), *conics = const_data<T>(in.conics);
+    const T *depths = const_data<T>(in.depths), *radii = const_data<T>(in.radii);
+    const T *opacities = const_data<T>(in.opacities), *colors = const_data<T>(in.colors);
+    std::vector<Ellipse> found(in.n);
+    for (int32_t i = 0; i < in.n; ++i) {
+      found[i] = Ellipse::of(centers[2 * i], centers[2 * i + 1], conics + 3 * i, opacities[i]);
+      if (radii[i] > 0 && std::isfinite(depths[i]) && found[i].determinant > 0) ids.push_back(i);
+    }
+    std::sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) {
+      return depths[a] < depths[b] || (depths[a] == depths[b] && a < b);
+    });
+    splats.reserve(ids.size());
+    ellipses_.reserve(ids.size());
+    for (const int32_t i : ids) {
+      const T *center = centers + 2 * i, *conic = conics + 3 * i, *color = colors + 3 * i;
+      splats.push_back({center[0], center[1], conic[0] / 2, conic[1], conic[2] / 2, opacities[i],
+                        color[0], color[1], color[2], depths[i],
+                        static_cast<T>(splats.size() + 1)});
+      ellipses_.push_back(found[i]);
+    }
+  }
+
+  void find_pairs() {
+    const int64_t n = n_ranks();
+    blocks_.resize((n + kRanksPerBlock - 1) / kRanksPerBlock);
+    pair_offsets.assign(n + 1, 0);
+    parallel_for_dynamic(blocks_.size(), [&] {
+      return [&](int64_t block) {
+        const int64_t end = std::min(n, (block + 1) * kRanksPerBlock);
+        for (int64_t rank = block * kRanksPerBlock; rank < end; ++rank) {
+          const size_t before = blocks_[block].size();
+          add_pairs(rank, blocks_[block]);
+          pair_offsets[rank + 1] = static_cast<int32_t>(blocks_[block].size() - before);
+        }
+      };
+    });
+    int64_t total = 0;
+    for (const auto& pairs : blocks_) total += pairs.size();
+    STD_TORCH_CHECK(total < int64_t{1} << 31,
+                    "rasterize_gaussians: centers and conics cover more than 2^31 tiles");
+    for (int64_t rank = 0; rank < n; ++rank) pair_offsets[rank + 1] += pair_offsets[rank];
+  }
+
+  // Column of tiles by column of tiles.
+  void add_pairs(int64_t rank, std::vector<Pair>& pairs) const {
+    const Ellipse& ellipse = ellipses_[rank];
+    const Span columns = ellipse.columns(width_);
+    if (columns.empty()) return;
+    for (int tile_x = columns.first / kTile; kTile * tile_x < columns.last; ++tile_x) {
+      Span strips[kStrips], all{height_, 0};
+      for (int i = 0; i < kStrips; ++i) {
+        const double left = kTile * tile_x + kGroup * i;
+        strips[i] = ellipse.rows(left + 0.5, left + kGroup - 0.5, height_);
+        if (strips[i].empty()) continue;
+        all = {std::min(all.first, strips[i].first), std::max(all.last, strips[i].last)};
+      }
+      if (all.empty()) continue;
+      for (int tile_y = all.first / kTile; kTile * tile_y < all.last; ++tile_y) {
+        Pair pair{static_cast<int32_t>(tile_y * columns_ + tile_x), {static_cast<int32_t>(rank)}};
+        for (int i = 0; i < kStrips; ++i) {
+          pair.entry.first[i] = within(strips[i].first - kTile * tile_y);
+          pair.entry.last[i] = within(strips[i].last - kTile * tile_y);
+        }
+        pairs.push_back(pair);
+      }
+    }
+  }
+
+  static uint8_t within(int row) { return static_cast<uint8_t>(std::clamp(row, 0, kTile)); }
+
+  // Pairs in the order of their Gaussians into tiles.
+  void deal() {
+    tile_offsets.assign(n_tiles_ + 1, 0);
+    for (const auto& pairs : blocks_) {
+      for (const Pair& pair : pairs) ++tile_offsets[pair.tile + 1];
+    }
+    for (int64_t i = 0; i < n_tiles_; ++i) tile_offsets[i + 1] += tile_offsets[i];
+    std::vector<int32_t> next(tile_offsets.begin(), tile_offsets.end() - 1);
+    entries.resize(tile_offsets[n_tiles_]);
+    int32_t number = 0;
+    for (const auto& pairs : blocks_) {
+      for (const Pair& pair : pairs) {
+        Entry& entry = entries[next[pair.tile]++] = pair.entry;
+        entry.pair = number++;
+      }
+    }
+  }
+
+  int64_t columns_, n_tiles_;
+  int width_, height_;
+  std::vector<Ellipse> ellipses_;
+  std::vector<std::vector<Pair>> blocks_;
+};
+
+}  // namespace dietnerf::rasterizing

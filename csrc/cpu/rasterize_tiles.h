@@ -1,0 +1,185 @@
+// A tile of pixels, forward and backward, its pixels in groups of one row.
+#pragma once
+
+#include "rasterize_bins.h"
+
+namespace dietnerf::rasterizing {
+
+constexpr int kGroups = kStrips * kTile;  // of a tile: strip after strip, row after row
+constexpr int kBatch = 64;                // Gaussians at a time
+
+// Where a tile lies in the image.
+struct TilePlace {
+  int64_t x, y, width, height;
+
+  DIETNERF_HD TilePlace(int64_t tile, int64_t width_, int64_t height_)
+      : width(width_), height(height_) {
+    const int64_t columns = (width + kTile - 1) / kTile;
+    x = tile % columns * kTile;
+    y = tile / columns * kTile;
+  }
+
+  // Calls body(group, lane, index of the pixel in the image) for every pixel in the image.
+  template <typename Body>
+  DIETNERF_HD void each_pixel(const Body& body) const {
+    for (int row = 0; row < kTile && y + row < height; ++row) {
+      for (int column = 0; column < kTile && x + column < width; ++column) {
+        body(column / kGroup * kTile + row, column % kGroup, (y + row) * width + x + column);
+      }
+    }
+  }
+
+  template <typename T>
+  DIETNERF_HD Lanes<T> xs(int strip) const {
+    Lanes<T> found{};
+    for (int i = 0; i < kGroup; ++i) found[i] = static_cast<T>(x + strip * kGroup + i) + T(0.5);
+    return found;
+  }
+
+  template <typename T>
+  DIETNERF_HD T y_of(int row) const {
+    return static_cast<T>(y + row) + T(0.5);
+  }
+};
+
+template <typename T>
+struct RasterizeTile {
+  const Splat<T>* splats;
+  const Entry* entries;
+  const int32_t* tile_offsets;
+  int64_t width, height;
+  T *rgb, *opacity, *depth, *median_depth, *trans, *n_passed;  // (height, width, 3 or none)
+  T* pair_weights;                                             // (n_pairs,), the largest weights
+
+  DIETNERF_HD void operator()(int64_t tile) const {
+    const TilePlace place(tile, width, height);
+    Pixel<T, Lanes<T>> pixels[kGroups];
+    for (auto& pixel : pixels) pixel = {Lanes<T>{}};
+    place.each_pixel([&](int group, int lane, int64_t) { pixels[group].trans[lane] = 1; });
+    for (int32_t at = tile_offsets[tile]; at < tile_offsets[tile + 1]; at += kBatch) {
+      const int32_t n = tile_offsets[tile + 1] - at;
+      add(place, entries + at, n < kBatch ? n : kBatch, pixels);
+    }
+    place.each_pixel([&](int group, int lane, int64_t i) {
+      const Pixel<T, Lanes<T>>& pixel = pixels[group];
+      rgb[3 * i] = pixel.red[lane];
+      rgb[3 * i + 1] = pixel.green[lane];
+      rgb[3 * i + 2] = pixel.blue[lane];
+      opacity[i] = pixel.opacity[lane];
+      depth[i] = pixel.depth[lane];
+      const bool is_half = pixel.trans[lane] <= T(0.5);
+      median_depth[i] = is_half ? pixel.median[lane] : T(0);
+      trans[i] = pixel.trans[lane];
+      n_passed[i] = pixel.n_passed[lane];
+    });
+  }
+
+ private:
+  // Group by group, so that what a group shows stays in registers.
+  DIETNERF_HD void add(const TilePlace& place, const Entry* batch, int n,
+                       Pixel<T, Lanes<T>>* pixels) const {
+    Splat<T> gathered[kBatch];
+    uint8_t lists[kGroups][kBatch];
+    int counts[kGroups] = {};
+    Lanes<T> largest[kBatch];
+    for (int i = 0; i < n; ++i) {
+      gathered[i] = splats[batch[i].rank];
+      largest[i] = Lanes<T>{};
+      for (int strip = 0; strip < kStrips; ++strip) {
+        for (int row = batch[i].first[strip]; row < batch[i].last[strip]; ++row) {
+          const int group = strip * kTile + row;
+          lists[group][counts[group]++] = static_cast<uint8_t>(i);
+        }
+      }
+    }
+    for (int group = 0; group < kGroups; ++group) {
+      if (counts[group] == 0 || max_lanes(pixels[group].trans) < T(kMinTrans)) continue;
+      Pixel<T, Lanes<T>> pixel = pixels[group];
+      const Lanes<T> x = place.xs<T>(group / kTile);
+      const T y = place.y_of<T>(group % kTile);
+      for (int k = 0; k < counts[group]; ++k) {
+        const int i = lists[group][k];
+        const Splat<T>& splat = gathered[i];
+        const Lanes<T> weight = pixel.add(splat, x - splat.x, y - splat.y);
+        largest[i] = weight > largest[i] ? weight : largest[i];
+      }
+      pixels[group] = pixel;
+    }
+    for (int i = 0; i < n; ++i) pair_weights[batch[i].pair] = max_lanes(largest[i]);
+  }
+};
+
+template <typename T, bool kAbsolute>
+struct RasterizeTileBackward {
+  const Splat<T>* splats;
+  const Entry* entries;
+  const int32_t* tile_offsets;
+  int64_t width, height;
+  // Null if there is none: (height, width, 3 or none)
+  const T *grad_rgb, *grad_opacity, *grad_depth, *grad_trans;
+  const T *trans, *n_passed;  // outputs of the forward
+  SplatSums<T>* pair_sums;    // (n_pairs,)
+
+  DIETNERF_HD void operator()(int64_t tile) const {
+    const TilePlace place(tile, width, height);
+    PixelBackward<T, Lanes<T>> pixels[kGroups] = {};
+    PixelGrads<Lanes<T>> grads[kGroups] = {};
+    T last[kGroups];  // number of the last Gaussian that counts in a pixel of the group
+    read(place, pixels, grads);
+    for (int group = 0; group < kGroups; ++group) last[group] = max_lanes(pixels[group].n_passed);
+    const Lanes<T> xs[kStrips] = {place.xs<T>(0), place.xs<T>(1)};
+    for (int32_t at = tile_offsets[tile + 1] - 1; at >= tile_offsets[tile]; --at) {
+      const Entry entry = entries[at];
+      const Splat<T> splat = splats[entry.rank];
+      SplatSums<Lanes<T>> sums;
+      for (int strip = 0; strip < kStrips; ++strip) {
+        const Lanes<T> dx = xs[strip] - splat.x;
+        for (int row = entry.first[strip]; row < entry.last[strip]; ++row) {
+          const int group = strip * kTile + row;
+          if (splat.number > last[group]) continue;
+          const T dy = place.y_of<T>(row) - splat.y;
+          pixels[group].template add<kAbsolute>(splat, dx, dy, grads[group], sums);
+        }
+      }
+      pair_sums[entry.pair] = summed(sums);
+    }
+  }
+
+ private:
+  DIETNERF_HD void read(const TilePlace& place, PixelBackward<T, Lanes<T>>* pixels,
+                        PixelGrads<Lanes<T>>* grads) const {
+    place.each_pixel([&](int group, int lane, int64_t i) {
+      pixels[group].trans[lane] = trans[i];
+      pixels[group].n_passed[lane] = n_passed[i];
+      if (grad_trans) pixels[group].loss_behind[lane] = grad_trans[i] * trans[i];
+      if (grad_rgb) {
+        grads[group].red[lane] = grad_rgb[3 * i];
+        grads[group].green[lane] = grad_rgb[3 * i + 1];
+        grads[group].blue[lane] = grad_rgb[3 * i + 2];
+      }
+      if (grad_opacity) grads[group].opacity[lane] = grad_opacity[i];
+      if (grad_depth) grads[group].depth[lane] = grad_depth[i];
+    });
+  }
+
+  DIETNERF_HD static SplatSums<T> summed(const SplatSums<Lanes<T>>& sums) {
+    SplatSums<T> found;
+    found.h = sum_lanes(sums.h);
+    found.x = sum_lanes(sums.x);
+    found.y = sum_lanes(sums.y);
+    found.xx = sum_lanes(sums.xx);
+    found.xy = sum_lanes(sums.xy);
+    found.yy = sum_lanes(sums.yy);
+    found.red = sum_lanes(sums.red);
+    found.green = sum_lanes(sums.green);
+    found.blue = sum_lanes(sums.blue);
+    found.depth = sum_lanes(sums.depth);
+    if (kAbsolute) {
+      found.abs_x = sum_lanes(sums.abs_x);
+      found.abs_y = sum_lanes(sums.abs_y);
+    }
+    return found;
+  }
+};
+
+}  // namespace dietnerf::rasterizing
