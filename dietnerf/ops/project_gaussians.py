@@ -192,4 +192,5 @@ _op = define(
     outputs=OUTPUTS,
     like="means",
     differentiable=("means", "log_scales", "quaternions", "c2w"),
+    saved=("radii",),
 )
