@@ -139,18 +139,13 @@ def main() -> None:
 
 
 def counts(scene: Scene) -> str:
-    """How many Gaussians a pixel blends."""
+    """How many Gaussians are in the image, and their size."""
     with torch.no_grad():
-        centers, conics, depths, radii, _ = project_gaussians(
+        _, _, _, radii, _ = project_gaussians(
             *(scene.means, scene.log_scales, scene.quaternions, scene.c2w, scene.focal),
             *(scene.center, scene.width, scene.height, 0.05),
         )
-        faint = torch.full_like(depths, 0.004)  # so that nothing is hidden
-        ones = torch.ones(len(depths), 3)
-        _, opacity, *_ = rasterize_gaussians(
-            *(centers, conics, depths, radii, faint, ones, scene.width, scene.height)
-        )
-    return f"{float((radii > 0).sum()):.0f} visible, mean radius {float(radii[radii > 0].mean()):.1f} px"
+    return f"{int((radii > 0).sum())} visible, mean radius {radii[radii > 0].mean():.1f} pixels"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@
 // First, so that the templates of the others find its functions.
 #include "lanes.h"
 
+#include "../rasterize_gaussians.h"
 #include "../rasterize_gaussians/ellipse.h"
-#include "../rasterize_gaussians/inputs.h"
 #include "parallel_for.h"
 
 namespace dietnerf::rasterizing {
@@ -48,6 +48,7 @@ class Bins {
   };
 
   static constexpr int64_t kRanksPerBlock = 1024;
+  static constexpr int64_t kMostPairs = int64_t{1} << 28;  // some 8 GB
 
   void sort(const RasterizeInputs& in) {
     const T *centers = const_data<T>(in.centers), *conics = const_data<T>(in.conics);
@@ -76,20 +77,20 @@ class Bins {
     const int64_t n = n_ranks();
     blocks_.resize((n + kRanksPerBlock - 1) / kRanksPerBlock);
     pair_offsets.assign(n + 1, 0);
+    std::atomic<int64_t> total{0};
     parallel_for_dynamic(blocks_.size(), [&] {
       return [&](int64_t block) {
         const int64_t end = std::min(n, (block + 1) * kRanksPerBlock);
-        for (int64_t rank = block * kRanksPerBlock; rank < end; ++rank) {
+        for (int64_t rank = block * kRanksPerBlock; rank < end && total <= kMostPairs; ++rank) {
           const size_t before = blocks_[block].size();
           add_pairs(rank, blocks_[block]);
           pair_offsets[rank + 1] = static_cast<int32_t>(blocks_[block].size() - before);
+          total += pair_offsets[rank + 1];
         }
       };
     });
-    int64_t total = 0;
-    for (const auto& pairs : blocks_) total += pairs.size();
-    STD_TORCH_CHECK(total < int64_t{1} << 31,
-                    "rasterize_gaussians: centers and conics cover more than 2^31 tiles");
+    STD_TORCH_CHECK(total <= kMostPairs, "rasterize_gaussians: centers and conics are of ", n,
+                    " Gaussians that cover more than ", kMostPairs, " tiles together");
     for (int64_t rank = 0; rank < n; ++rank) pair_offsets[rank + 1] += pair_offsets[rank];
   }
 

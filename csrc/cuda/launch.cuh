@@ -1,10 +1,12 @@
-// Runs kernels on a GPU: the only shared CUDA helper.
+// Runs kernels on a GPU, and what several of them need of torch: the only shared CUDA helper.
 #pragma once
 
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
+
+#include <array>
 
 #include "../common.h"
 
@@ -40,5 +42,20 @@ class CudaLauncher {
 
   Tensor like_;
 };
+
+inline Tensor cumulated(const Tensor& counts) {
+  using torch::stable::detail::from;
+  std::array<StableIValue, 3> stack{from(counts), from(int64_t{0}),
+                                    from(std::optional<ScalarType>())};
+  TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::cumsum", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+// The host waits for the number.
+inline int64_t number_in(const Tensor& scalar) {
+  const torch::stable::Device cpu(torch::headeronly::DeviceType::CPU);
+  return *torch::stable::to(scalar, cpu).const_data_ptr<int64_t>();
+}
 
 }  // namespace dietnerf

@@ -1,8 +1,6 @@
 // Marching on a GPU: one thread per ray, once to count its samples and once to write them.
 #include "../march_rays.h"
 
-#include <array>
-
 #include "launch.cuh"
 
 namespace dietnerf {
@@ -50,20 +48,6 @@ struct FitOffsets {
 };
 
 namespace {
-
-Tensor cumulated(const Tensor& counts) {
-  using torch::stable::detail::from;
-  std::array<StableIValue, 3> stack{from(counts), from(int64_t{0}),
-                                    from(std::optional<ScalarType>())};
-  TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::cumsum", "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
-}
-
-int64_t number_in(const Tensor& scalar) {
-  const torch::stable::Device cpu(torch::headeronly::DeviceType::CPU);
-  return *torch::stable::to(scalar, cpu).const_data_ptr<int64_t>();
-}
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> march_rays_cuda(Tensor rays_o, Tensor rays_d,
                                                            Tensor near, Tensor far, Tensor aabb,

@@ -8,17 +8,27 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from tests.ops import test_march_rays, test_render_hash_grid
+from tests.ops import (
+    test_march_rays,
+    test_project_gaussians,
+    test_rasterize_gaussians,
+    test_render_hash_grid,
+)
 from tests.ops.contract import offsets
 
 quick = settings(max_examples=150, deadline=None, derandomize=True)
 COUNTS = [3, 0, 70, 5]
 FORWARD = (
-    *("composite", "distortion", "hash_encode", "march_rays", "render_hash_grid"),
-    *("sample_pdf", "sample_stratified"),
+    *("composite", "distortion", "hash_encode", "march_rays", "project_gaussians"),
+    *("rasterize_gaussians", "render_hash_grid", "sample_pdf", "sample_stratified"),
 )
 BACKWARD = tuple(f"{name}_backward" for name in FORWARD if name != "march_rays")
 OPS = ("adam_step", *FORWARD, *BACKWARD)
+IGNORED = {
+    "project_gaussians_backward": ("grad_radii",),
+    "rasterize_gaussians_backward": ("grad_median_depth", "grad_max_weights", "grad_n_passed"),
+    "render_hash_grid_backward": ("grad_encoded", "grad_rgbs"),
+}
 SPECIAL = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e-45, 3e38, -3e38, 5e9, 1e10)
 SIZES = (0, -1, 1, 7, 8, 24, 2**31, 2**32, 2**40, 2**60, 2**62, 2**63 - 1, -(2**63))
 
@@ -41,6 +51,12 @@ def numbers(op: str) -> dict[str, Any]:
     if op == "march_rays":
         values = test_march_rays.make_with(3, 0.02, 400)(COUNTS, torch.float32)
         return dict(zip(names_of(op), values, strict=True))
+    if op == "project_gaussians":
+        values = test_project_gaussians.make_with(True)(COUNTS, torch.float32)
+        return dict(zip(names_of(op), values, strict=True))
+    if op == "rasterize_gaussians":
+        values = test_rasterize_gaussians.make(COUNTS, torch.float32)
+        return dict(zip(names_of(op), (*values, None), strict=True))
     if op == "render_hash_grid":
         made = test_render_hash_grid.make(COUNTS)
         made = {k: v.detach() if isinstance(v, Tensor) else v for k, v in made.items()}
@@ -93,8 +109,8 @@ def tensors_of(op: str) -> list[str]:
 
 
 def is_ignored(op: str, name: str) -> bool:
-    """Whether the op does not read a gradient: that of what is saved for the backward."""
-    return op == "render_hash_grid_backward" and name in ("grad_encoded", "grad_rgbs")
+    """Whether the op does not read a gradient: that of what has none, or is saved only."""
+    return name in IGNORED.get(op, ())
 
 
 def is_answered(op: str, arguments: dict[str, Any]) -> bool:

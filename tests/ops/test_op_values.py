@@ -77,7 +77,7 @@ def test_any_number_is_borne(data: st.DataObject) -> None:
             if len(flat):
                 flat[data.draw(st.integers(0, len(flat) - 1))] = data.draw(st.sampled_from(SPECIAL))
     answered = is_answered(op, arguments)
-    assert answered or "aabb" in floats
+    assert answered or "aabb" in floats or "opacities" in floats
 
 
 @quick
@@ -89,7 +89,8 @@ def test_any_integer_is_answered_or_refused(data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(names))
         value = data.draw(st.sampled_from(SIZES))
         answered = is_answered(op, {**fresh(op), name: value})
-        assert not answered or name == "output_mask" or value == right(op)[name]
+        is_size = "gaussians" in op and value >= 1
+        assert not answered or name == "output_mask" or value == right(op)[name] or is_size
 
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
@@ -110,6 +111,11 @@ REFUSED = [
     ("march_rays", {"capacity": 2**40}, "samples are more than can be indexed"),
     ("march_rays", {"aabb": BOX.flip(0)}, "aabb must be a lower and a higher corner"),
     ("march_rays", {"aabb": BOX * math.nan}, "aabb must be a lower and a higher corner"),
+    ("project_gaussians", {"near": math.nan}, "near must be at least 0"),
+    ("project_gaussians", {"blur": -0.1}, "blur must be at least 0"),
+    ("project_gaussians", {"height": 0}, "width and height must be at least 1"),
+    ("rasterize_gaussians", {"width": 2**15}, "width and height must be from 1 to 16384"),
+    ("rasterize_gaussians", {"opacities": torch.full((78,), 1.1)}, "opacities must be from 0 to 1"),
     ("render_hash_grid", {"aabb": BOX * math.inf}, "aabb must be a lower and a higher"),
     ("render_hash_grid", {"aabb": BOX.flip(0)}, "aabb must be a lower and a higher"),
     ("render_hash_grid", {"early_stop": math.nan}, "early_stop must be a number"),

@@ -1,8 +1,10 @@
 """Compositing Gaussians: the contract of every op, closed forms, order, culling, what does not
 count, and the by-products for densification."""
 
+import ctypes
 import itertools
 import math
+from ctypes import c_int64, c_void_p
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor
 from dietnerf.ops import rasterize_gaussians
 from dietnerf.ops.rasterize_gaussians import MIN_ALPHA, MIN_TRANS, reference
 from tests.ops.contract import CHECKS, Op, gradients
+from tests.ops.harness import compiled
 
 WIDTH, HEIGHT = 19, 4  # gradcheck differentiates every pixel
 
@@ -245,3 +248,47 @@ def test_images_of_any_size(size: tuple[int, int], device: str) -> None:
     assert found[0].shape == (size[1], size[0], 3)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradients(found, args), gradients(expected, args))
+
+
+class Arguments(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("n", "width", "height")),
+        *((name, c_void_p) for name in ("centers", "conics", "depths", "radii")),
+        *((name, c_void_p) for name in ("opacities", "colors")),
+    ]
+
+
+def pointers(*tensors: Tensor) -> list[c_void_p]:
+    assert all(t.is_contiguous() and t.dtype == torch.float32 for t in tensors)
+    return [c_void_p(t.data_ptr()) for t in tensors]
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    return compiled("splats", tmp_path_factory.mktemp("splats"))
+
+
+@pytest.mark.parametrize("n", [0, 5, 900])
+def test_blocks_of_a_gpu_find_the_same(n: int, blocks: ctypes.CDLL) -> None:
+    """Carried out on the CPU; 900 Gaussians are several batches in a tile."""
+    width, height = 37, 21
+    args = make([n], torch.float32, width, height)
+    args[3][::7] = 0
+    args[4].mul_(0.2)  # so that many are seen
+    outputs = [torch.zeros(height, width, 3), *(torch.zeros(height, width) for _ in range(3))]
+    outputs += [torch.zeros(n), *(torch.zeros(height, width) for _ in range(2))]
+    given = Arguments(n, width, height, *(t.data_ptr() for t in args[:6]))
+    blocks.splats_forward(ctypes.byref(given), *pointers(*outputs))
+    absgrad = torch.zeros(n, 2, requires_grad=True)
+    inputs = [t.clone().requires_grad_(p != 3) for p, t in enumerate(args[:6])]
+    expected = rasterize_gaussians(*inputs, width, height, absgrad)
+    for got, target in zip(outputs, expected, strict=False):
+        torch.testing.assert_close(got, target, rtol=1e-4, atol=1e-4)
+
+    grads = [torch.rand_like(output) for output in outputs[:3]]
+    found = [torch.zeros_like(t) for t in (*inputs[:3], *inputs[4:], absgrad)]
+    saved = (outputs[5], outputs[6])
+    blocks.splats_backward(ctypes.byref(given), *pointers(*grads, *saved, *found))
+    wanted = torch.autograd.grad(expected[:3], (*inputs[:3], *inputs[4:], absgrad), grads)
+    for got, target in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, target, rtol=1e-3, atol=1e-3)

@@ -1,8 +1,9 @@
-// Input checks of the op, and its outputs.
+// Compositing Gaussians: input checks, outputs, and the op on any device. The mathematics is in
+// rasterize_gaussians/; see dietnerf/ops/rasterize_gaussians.py for shapes and units.
 #pragma once
 
-#include "../common.h"
-#include "blend.h"
+#include "common.h"
+#include "rasterize_gaussians/blend.h"
 
 namespace dietnerf {
 
