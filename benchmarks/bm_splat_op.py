@@ -21,6 +21,7 @@ from torch import Tensor
 from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians
 from dietnerf.ops.project_gaussians import reference as project_reference
 from dietnerf.ops.rasterize_gaussians import reference as rasterize_reference
+from dietnerf.training.runtime import keep_freed_memory
 
 
 class Scene:
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(640, 360))
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
+    keep_freed_memory()  # as train.py does
     scene = Scene(args.gaussians, *args.size)
     kernels = (project_gaussians, rasterize_gaussians)
     references = (project_reference, rasterize_reference)

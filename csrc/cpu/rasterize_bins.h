@@ -15,10 +15,10 @@ namespace dietnerf::rasterizing {
 
 constexpr int kStrips = kTile / kGroup;  // of columns, in a tile
 
-// A Gaussian in a tile: which one, by depth; which pair of Gaussian and tile, those of a Gaussian
-// being in a row; and the rows of the tile that it covers in each strip of columns.
+// A Gaussian in a tile: which one, by depth, and the rows of the tile that it covers in each strip
+// of columns.
 struct Entry {
-  int32_t rank, pair;
+  int32_t rank;
   uint8_t first[kStrips], last[kStrips];
 };
 
@@ -37,9 +37,10 @@ class Bins {
 
   std::vector<int32_t> ids;           // of the Gaussians, by depth
   std::vector<Splat<T>> splats;       // (n_ranks,)
-  std::vector<int32_t> pair_offsets;  // (n_ranks + 1,)
   std::vector<Entry> entries;         // (n_pairs,), tile after tile, by depth
   std::vector<int32_t> tile_offsets;  // (n_tiles + 1,)
+  std::vector<int32_t> pair_offsets;  // (n_ranks + 1,), of the pairs of a Gaussian with tiles
+  std::vector<int32_t> positions;     // (n_pairs,), of the pairs among the entries
 
  private:
   struct Pair {
@@ -130,11 +131,11 @@ class Bins {
     for (int64_t i = 0; i < n_tiles_; ++i) tile_offsets[i + 1] += tile_offsets[i];
     std::vector<int32_t> next(tile_offsets.begin(), tile_offsets.end() - 1);
     entries.resize(tile_offsets[n_tiles_]);
-    int32_t number = 0;
+    positions.reserve(entries.size());
     for (const auto& pairs : blocks_) {
       for (const Pair& pair : pairs) {
-        Entry& entry = entries[next[pair.tile]++] = pair.entry;
-        entry.pair = number++;
+        positions.push_back(next[pair.tile]++);
+        entries[positions.back()] = pair.entry;
       }
     }
   }

@@ -26,7 +26,7 @@ void run_tiles(const Kernel& kernel, int64_t n_tiles) {
   parallel_for_dynamic(n_tiles, [&] { return [&](int64_t tile) { run(kernel, tile, tile + 1); }; });
 }
 
-// Calls body(rank, pairs from, to) for every Gaussian.
+// Calls body(rank, entries from, to) for every Gaussian, with pointers to their positions.
 template <typename T, typename Body>
 void each_splat(const Bins<T>& bins, const Body& body) {
   constexpr int64_t kPerTask = 1024;
@@ -34,7 +34,8 @@ void each_splat(const Bins<T>& bins, const Body& body) {
     return [&](int64_t task) {
       const int64_t end = std::min(bins.n_ranks(), (task + 1) * kPerTask);
       for (int64_t rank = task * kPerTask; rank < end; ++rank) {
-        body(rank, bins.pair_offsets[rank], bins.pair_offsets[rank + 1]);
+        body(rank, bins.positions.data() + bins.pair_offsets[rank],
+             bins.positions.data() + bins.pair_offsets[rank + 1]);
       }
     };
   });
@@ -45,17 +46,18 @@ struct CpuRasterizer {
     with_floating_type("rasterize_gaussians", in.centers, [&](auto zero) {
       using T = decltype(zero);
       const Bins<T> bins(in);
-      std::vector<T> pair_weights(bins.n_pairs());
+      const Tensor weights = empty_sized(in.centers, {bins.n_pairs()});
       run_tiles(RasterizeTile<T>{bins.splats.data(), bins.entries.data(), bins.tile_offsets.data(),
                                  in.width, in.height, mutable_data<T>(out.rgb),
                                  mutable_data<T>(out.opacity), mutable_data<T>(out.depth),
                                  mutable_data<T>(out.median_depth), mutable_data<T>(out.trans),
-                                 mutable_data<T>(out.n_passed), pair_weights.data()},
+                                 mutable_data<T>(out.n_passed), mutable_data<T>(weights)},
                 in.n_tiles());
       T* max_weights = mutable_data<T>(out.max_weights);
-      each_splat(bins, [&](int64_t rank, int64_t from, int64_t to) {
+      const T* of_entries = const_data<T>(weights);
+      each_splat(bins, [&](int64_t rank, const int32_t* from, const int32_t* to) {
         T largest = 0;
-        for (int64_t i = from; i < to; ++i) largest = std::max(largest, pair_weights[i]);
+        for (; from < to; ++from) largest = std::max(largest, of_entries[*from]);
         max_weights[bins.ids[rank]] = largest;
       });
     });
@@ -78,18 +80,20 @@ struct CpuRasterizer {
   static void backward_of(const RasterizeInputs& in, const RasterizeGrads& grads,
                           const RasterizeInputGrads& out) {
     const Bins<T> bins(in);
-    std::vector<SplatSums<T>> pair_sums(bins.n_pairs());
+    const Tensor buffer =
+        empty_sized(in.centers, {bins.n_pairs(), sizeof(SplatSums<T>) / sizeof(T)});
+    const auto sums = reinterpret_cast<SplatSums<T>*>(mutable_data<T>(buffer));
     run_tiles(
         RasterizeTileBackward<T, kAbsolute>{
             bins.splats.data(), bins.entries.data(), bins.tile_offsets.data(), in.width, in.height,
             const_data<T>(grads.rgb), const_data<T>(grads.opacity), const_data<T>(grads.depth),
             const_data<T>(grads.grad_trans), const_data<T>(grads.trans),
-            const_data<T>(grads.n_passed), pair_sums.data()},
+            const_data<T>(grads.n_passed), sums},
         in.n_tiles());
     const SplatGrads<T> write = out.pointers<T>();
-    each_splat(bins, [&](int64_t rank, int64_t from, int64_t to) {
+    each_splat(bins, [&](int64_t rank, const int32_t* from, const int32_t* to) {
       SplatSums<T> total;
-      for (int64_t i = from; i < to; ++i) total += pair_sums[i];
+      for (; from < to; ++from) total += sums[*from];
       write.write(bins.ids[rank], bins.splats[rank], total);
     });
   }

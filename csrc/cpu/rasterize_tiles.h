@@ -8,6 +8,45 @@ namespace dietnerf::rasterizing {
 constexpr int kGroups = kStrips * kTile;  // of a tile: strip after strip, row after row
 constexpr int kBatch = 64;                // Gaussians at a time
 
+// The first n lanes to and from memory, the others being 0.
+template <typename T>
+DIETNERF_HD Lanes<T> load(const T* from, int n) {
+  Lanes<T> found{};
+  if (n == kGroup) {
+    std::memcpy(&found, from, sizeof(found));
+  } else {
+    for (int i = 0; i < n; ++i) found[i] = from[i];
+  }
+  return found;
+}
+
+template <typename V, typename T>
+DIETNERF_HD void store(const V& values, T* to, int n) {
+  if (n == kGroup) {
+    std::memcpy(to, &values, sizeof(values));
+  } else {
+    for (int i = 0; i < n; ++i) to[i] = values[i];
+  }
+}
+
+template <typename T>
+DIETNERF_HD void load_colors(const T* from, int n, PixelGrads<Lanes<T>>& to) {
+  for (int i = 0; i < n; ++i) {
+    to.red[i] = from[3 * i];
+    to.green[i] = from[3 * i + 1];
+    to.blue[i] = from[3 * i + 2];
+  }
+}
+
+template <typename V, typename T>
+DIETNERF_HD void store_colors(const V& red, const V& green, const V& blue, T* to, int n) {
+  for (int i = 0; i < n; ++i) {
+    to[3 * i] = red[i];
+    to[3 * i + 1] = green[i];
+    to[3 * i + 2] = blue[i];
+  }
+}
+
 // Where a tile lies in the image.
 struct TilePlace {
   int64_t x, y, width, height;
@@ -19,12 +58,16 @@ struct TilePlace {
     y = tile / columns * kTile;
   }
 
-  // Calls body(group, lane, index of the pixel in the image) for every pixel in the image.
+  // Calls body(group, index of its first pixel in the image, number of pixels in the image) for
+  // every group that has any.
   template <typename Body>
-  DIETNERF_HD void each_pixel(const Body& body) const {
+  DIETNERF_HD void each_group(const Body& body) const {
     for (int row = 0; row < kTile && y + row < height; ++row) {
-      for (int column = 0; column < kTile && x + column < width; ++column) {
-        body(column / kGroup * kTile + row, column % kGroup, (y + row) * width + x + column);
+      for (int strip = 0; strip < kStrips; ++strip) {
+        const int64_t left = x + strip * kGroup, rest = width - left;
+        if (rest <= 0) break;
+        body(strip * kTile + row, (y + row) * width + left,
+             rest < kGroup ? static_cast<int>(rest) : kGroup);
       }
     }
   }
@@ -49,35 +92,36 @@ struct RasterizeTile {
   const int32_t* tile_offsets;
   int64_t width, height;
   T *rgb, *opacity, *depth, *median_depth, *trans, *n_passed;  // (height, width, 3 or none)
-  T* pair_weights;                                             // (n_pairs,), the largest weights
+  T* entry_weights;                                            // (n_pairs,), the largest
 
   DIETNERF_HD void operator()(int64_t tile) const {
     const TilePlace place(tile, width, height);
     Pixel<T, Lanes<T>> pixels[kGroups];
     for (auto& pixel : pixels) pixel = {Lanes<T>{}};
-    place.each_pixel([&](int group, int lane, int64_t) { pixels[group].trans[lane] = 1; });
+    place.each_group([&](int group, int64_t, int n) {
+      for (int lane = 0; lane < n; ++lane) pixels[group].trans[lane] = 1;
+    });
     for (int32_t at = tile_offsets[tile]; at < tile_offsets[tile + 1]; at += kBatch) {
       const int32_t n = tile_offsets[tile + 1] - at;
-      add(place, entries + at, n < kBatch ? n : kBatch, pixels);
+      add(place, at, n < kBatch ? n : kBatch, pixels);
     }
-    place.each_pixel([&](int group, int lane, int64_t i) {
+    place.each_group([&](int group, int64_t i, int n) {
       const Pixel<T, Lanes<T>>& pixel = pixels[group];
-      rgb[3 * i] = pixel.red[lane];
-      rgb[3 * i + 1] = pixel.green[lane];
-      rgb[3 * i + 2] = pixel.blue[lane];
-      opacity[i] = pixel.opacity[lane];
-      depth[i] = pixel.depth[lane];
-      const bool is_half = pixel.trans[lane] <= T(0.5);
-      median_depth[i] = is_half ? pixel.median[lane] : T(0);
-      trans[i] = pixel.trans[lane];
-      n_passed[i] = pixel.n_passed[lane];
+      const Lanes<T> zero{}, half = zero + T(0.5);
+      store_colors(pixel.red, pixel.green, pixel.blue, rgb + 3 * i, n);
+      store(pixel.opacity, opacity + i, n);
+      store(pixel.depth, depth + i, n);
+      store(pixel.trans > half ? zero : pixel.median, median_depth + i, n);
+      store(pixel.trans, trans + i, n);
+      store(pixel.n_passed, n_passed + i, n);
     });
   }
 
  private:
   // Group by group, so that what a group shows stays in registers.
-  DIETNERF_HD void add(const TilePlace& place, const Entry* batch, int n,
+  DIETNERF_HD void add(const TilePlace& place, int32_t at, int n,
                        Pixel<T, Lanes<T>>* pixels) const {
+    const Entry* batch = entries + at;
     Splat<T> gathered[kBatch];
     uint8_t lists[kGroups][kBatch];
     int counts[kGroups] = {};
@@ -105,7 +149,7 @@ struct RasterizeTile {
       }
       pixels[group] = pixel;
     }
-    for (int i = 0; i < n; ++i) pair_weights[batch[i].pair] = max_lanes(largest[i]);
+    for (int i = 0; i < n; ++i) entry_weights[at + i] = max_lanes(largest[i]);
   }
 };
 
@@ -118,7 +162,7 @@ struct RasterizeTileBackward {
   // Null if there is none: (height, width, 3 or none)
   const T *grad_rgb, *grad_opacity, *grad_depth, *grad_trans;
   const T *trans, *n_passed;  // outputs of the forward
-  SplatSums<T>* pair_sums;    // (n_pairs,)
+  SplatSums<T>* entry_sums;   // (n_pairs,)
 
   DIETNERF_HD void operator()(int64_t tile) const {
     const TilePlace place(tile, width, height);
@@ -141,24 +185,20 @@ struct RasterizeTileBackward {
           pixels[group].template add<kAbsolute>(splat, dx, dy, grads[group], sums);
         }
       }
-      pair_sums[entry.pair] = summed(sums);
+      entry_sums[at] = summed(sums);
     }
   }
 
  private:
   DIETNERF_HD void read(const TilePlace& place, PixelBackward<T, Lanes<T>>* pixels,
                         PixelGrads<Lanes<T>>* grads) const {
-    place.each_pixel([&](int group, int lane, int64_t i) {
-      pixels[group].trans[lane] = trans[i];
-      pixels[group].n_passed[lane] = n_passed[i];
-      if (grad_trans) pixels[group].loss_behind[lane] = grad_trans[i] * trans[i];
-      if (grad_rgb) {
-        grads[group].red[lane] = grad_rgb[3 * i];
-        grads[group].green[lane] = grad_rgb[3 * i + 1];
-        grads[group].blue[lane] = grad_rgb[3 * i + 2];
-      }
-      if (grad_opacity) grads[group].opacity[lane] = grad_opacity[i];
-      if (grad_depth) grads[group].depth[lane] = grad_depth[i];
+    place.each_group([&](int group, int64_t i, int n) {
+      pixels[group].trans = load(trans + i, n);
+      pixels[group].n_passed = load(n_passed + i, n);
+      if (grad_trans) pixels[group].loss_behind = load(grad_trans + i, n) * pixels[group].trans;
+      if (grad_rgb) load_colors(grad_rgb + 3 * i, n, grads[group]);
+      if (grad_opacity) grads[group].opacity = load(grad_opacity + i, n);
+      if (grad_depth) grads[group].depth = load(grad_depth + i, n);
     });
   }
 
