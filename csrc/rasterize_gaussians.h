@@ -38,7 +38,7 @@ struct RasterizeInputs {
   int64_t n_tiles() const { return tiles(width) * tiles(height); }
 
   static int64_t tiles(int64_t n_pixels) {
-    return (n_pixels + rasterizing::kTile - 1) / rasterizing::kTile;
+    return (n_pixels + rasterizing::kTileSide - 1) / rasterizing::kTileSide;
   }
 
  private:

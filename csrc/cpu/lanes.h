@@ -4,6 +4,11 @@
 
 #include "../math.h"
 
+// How vectors are passed between functions depends on the processor, but all of these are inlined.
+#if defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
 namespace dietnerf {
 
 constexpr int kGroup = 8;

@@ -13,7 +13,7 @@
 
 namespace dietnerf::rasterizing {
 
-constexpr int kStrips = kTile / kGroup;  // of columns, in a tile
+constexpr int kStrips = kTileSide / kGroup;  // of columns, in a tile
 
 // A Gaussian in a tile: which one, by depth, and the rows of the tile that it covers in each strip
 // of columns.
@@ -100,27 +100,27 @@ class Bins {
     const Ellipse& ellipse = ellipses_[rank];
     const Span columns = ellipse.columns(width_);
     if (columns.empty()) return;
-    for (int tile_x = columns.first / kTile; kTile * tile_x < columns.last; ++tile_x) {
+    for (int tile_x = columns.first / kTileSide; kTileSide * tile_x < columns.last; ++tile_x) {
       Span strips[kStrips], all{height_, 0};
       for (int i = 0; i < kStrips; ++i) {
-        const double left = kTile * tile_x + kGroup * i;
+        const double left = kTileSide * tile_x + kGroup * i;
         strips[i] = ellipse.rows(left + 0.5, left + kGroup - 0.5, height_);
         if (strips[i].empty()) continue;
         all = {std::min(all.first, strips[i].first), std::max(all.last, strips[i].last)};
       }
       if (all.empty()) continue;
-      for (int tile_y = all.first / kTile; kTile * tile_y < all.last; ++tile_y) {
+      for (int tile_y = all.first / kTileSide; kTileSide * tile_y < all.last; ++tile_y) {
         Pair pair{static_cast<int32_t>(tile_y * columns_ + tile_x), {static_cast<int32_t>(rank)}};
         for (int i = 0; i < kStrips; ++i) {
-          pair.entry.first[i] = within(strips[i].first - kTile * tile_y);
-          pair.entry.last[i] = within(strips[i].last - kTile * tile_y);
+          pair.entry.first[i] = within(strips[i].first - kTileSide * tile_y);
+          pair.entry.last[i] = within(strips[i].last - kTileSide * tile_y);
         }
         pairs.push_back(pair);
       }
     }
   }
 
-  static uint8_t within(int row) { return static_cast<uint8_t>(std::clamp(row, 0, kTile)); }
+  static uint8_t within(int row) { return static_cast<uint8_t>(std::clamp(row, 0, kTileSide)); }
 
   // Pairs in the order of their Gaussians into tiles.
   void deal() {

@@ -3,9 +3,7 @@
 // threads.
 #include "rasterize_tiles.h"
 
-namespace dietnerf {
-
-using namespace rasterizing;
+namespace dietnerf::rasterizing {
 
 using TileBackwardFloat = RasterizeTileBackward<float, false>;
 using TileBackwardDouble = RasterizeTileBackward<double, false>;
@@ -101,8 +99,8 @@ struct CpuRasterizer {
 
 }  // namespace
 
-}  // namespace dietnerf
+}  // namespace dietnerf::rasterizing
 
 STABLE_TORCH_LIBRARY_IMPL(dietnerf, CPU, library) {
-  dietnerf::RasterizeGaussiansOp<dietnerf::CpuRasterizer>::register_kernels(library);
+  dietnerf::RasterizeGaussiansOp<dietnerf::rasterizing::CpuRasterizer>::register_kernels(library);
 }

@@ -5,8 +5,8 @@
 
 namespace dietnerf::rasterizing {
 
-constexpr int kGroups = kStrips * kTile;  // of a tile: strip after strip, row after row
-constexpr int kBatch = 64;                // Gaussians at a time
+constexpr int kGroups = kStrips * kTileSide;  // of a tile: strip after strip, row after row
+constexpr int kBatch = 64;                    // Gaussians at a time
 
 // The first n lanes to and from memory, the others being 0.
 template <typename T>
@@ -53,20 +53,20 @@ struct TilePlace {
 
   DIETNERF_HD TilePlace(int64_t tile, int64_t width_, int64_t height_)
       : width(width_), height(height_) {
-    const int64_t columns = (width + kTile - 1) / kTile;
-    x = tile % columns * kTile;
-    y = tile / columns * kTile;
+    const int64_t columns = (width + kTileSide - 1) / kTileSide;
+    x = tile % columns * kTileSide;
+    y = tile / columns * kTileSide;
   }
 
   // Calls body(group, index of its first pixel in the image, number of pixels in the image) for
   // every group that has any.
   template <typename Body>
   DIETNERF_HD void each_group(const Body& body) const {
-    for (int row = 0; row < kTile && y + row < height; ++row) {
+    for (int row = 0; row < kTileSide && y + row < height; ++row) {
       for (int strip = 0; strip < kStrips; ++strip) {
         const int64_t left = x + strip * kGroup, rest = width - left;
         if (rest <= 0) break;
-        body(strip * kTile + row, (y + row) * width + left,
+        body(strip * kTileSide + row, (y + row) * width + left,
              rest < kGroup ? static_cast<int>(rest) : kGroup);
       }
     }
@@ -131,7 +131,7 @@ struct RasterizeTile {
       largest[i] = Lanes<T>{};
       for (int strip = 0; strip < kStrips; ++strip) {
         for (int row = batch[i].first[strip]; row < batch[i].last[strip]; ++row) {
-          const int group = strip * kTile + row;
+          const int group = strip * kTileSide + row;
           lists[group][counts[group]++] = static_cast<uint8_t>(i);
         }
       }
@@ -139,8 +139,8 @@ struct RasterizeTile {
     for (int group = 0; group < kGroups; ++group) {
       if (counts[group] == 0 || max_lanes(pixels[group].trans) < T(kMinTrans)) continue;
       Pixel<T, Lanes<T>> pixel = pixels[group];
-      const Lanes<T> x = place.xs<T>(group / kTile);
-      const T y = place.y_of<T>(group % kTile);
+      const Lanes<T> x = place.xs<T>(group / kTileSide);
+      const T y = place.y_of<T>(group % kTileSide);
       for (int k = 0; k < counts[group]; ++k) {
         const int i = lists[group][k];
         const Splat<T>& splat = gathered[i];
@@ -179,7 +179,7 @@ struct RasterizeTileBackward {
       for (int strip = 0; strip < kStrips; ++strip) {
         const Lanes<T> dx = xs[strip] - splat.x;
         for (int row = entry.first[strip]; row < entry.last[strip]; ++row) {
-          const int group = strip * kTile + row;
+          const int group = strip * kTileSide + row;
           if (splat.number > last[group]) continue;
           const T dy = place.y_of<T>(row) - splat.y;
           pixels[group].template add<kAbsolute>(splat, dx, dy, grads[group], sums);

@@ -7,11 +7,9 @@
 #include "../rasterize_gaussians/block.h"
 #include "launch.cuh"
 
-namespace dietnerf {
+namespace dietnerf::rasterizing {
 
 namespace {
-
-using namespace rasterizing;
 
 struct PixelBlock {
   // One of them in registers, whatever the index.
@@ -210,8 +208,8 @@ struct CudaRasterizer {
 
 }  // namespace
 
-}  // namespace dietnerf
+}  // namespace dietnerf::rasterizing
 
 STABLE_TORCH_LIBRARY_IMPL(dietnerf, CUDA, library) {
-  dietnerf::RasterizeGaussiansOp<dietnerf::CudaRasterizer>::register_kernels(library);
+  dietnerf::RasterizeGaussiansOp<dietnerf::rasterizing::CudaRasterizer>::register_kernels(library);
 }

@@ -7,7 +7,7 @@
 
 namespace dietnerf::rasterizing {
 
-constexpr int kTile = 16;  // pixels along an edge
+constexpr int kTileSide = 16;  // pixels along an edge
 constexpr double kMinAlpha = 1.0 / 255, kMaxAlpha = 0.999, kMinTrans = 1e-4;
 
 // A Gaussian as a tile reads it.

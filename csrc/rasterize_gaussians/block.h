@@ -6,7 +6,7 @@
 
 namespace dietnerf::rasterizing {
 
-constexpr int kThreads = kTile * kTile;
+constexpr int kThreads = kTileSide * kTileSide;
 
 // Depths to sort by, infinity for Gaussians that are not visible.
 template <typename T>
@@ -59,14 +59,14 @@ struct ListPairs {
 
  private:
   DIETNERF_HD int64_t list(const Ellipse& ellipse, int64_t rank) const {
-    const int64_t n_columns = (width + kTile - 1) / kTile;
+    const int64_t n_columns = (width + kTileSide - 1) / kTileSide;
     const Span columns = ellipse.columns(static_cast<int>(width));
     int64_t n = 0;
-    for (int x = columns.first / kTile; kTile * x < columns.last; ++x) {
-      const double left = kTile * x + 0.5;
-      const Span rows = ellipse.rows(left, left + kTile - 1, static_cast<int>(height));
+    for (int x = columns.first / kTileSide; kTileSide * x < columns.last; ++x) {
+      const double left = kTileSide * x + 0.5;
+      const Span rows = ellipse.rows(left, left + kTileSide - 1, static_cast<int>(height));
       if (rows.empty()) continue;
-      for (int y = rows.first / kTile; kTile * y < rows.last; ++y, ++n) {
+      for (int y = rows.first / kTileSide; kTileSide * y < rows.last; ++y, ++n) {
         if (!offsets) continue;
         tiles[offsets[rank] + n] = static_cast<int32_t>(y * n_columns + x);
         ranks[offsets[rank] + n] = static_cast<int32_t>(rank);
@@ -113,9 +113,9 @@ struct PixelPlace {
   bool is_inside;
 
   DIETNERF_HD PixelPlace(int64_t tile, int thread, int64_t width, int64_t height) {
-    const int64_t n_columns = (width + kTile - 1) / kTile;
-    x = tile % n_columns * kTile + thread % kTile;
-    y = tile / n_columns * kTile + thread / kTile;
+    const int64_t n_columns = (width + kTileSide - 1) / kTileSide;
+    x = tile % n_columns * kTileSide + thread % kTileSide;
+    y = tile / n_columns * kTileSide + thread / kTileSide;
     index = y * width + x;
     is_inside = x < width && y < height;
   }

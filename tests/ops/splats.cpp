@@ -83,7 +83,7 @@ struct HostBins {
   }
 
   static int64_t n_tiles(const Arguments& a) {
-    return (a.width + kTile - 1) / kTile * ((a.height + kTile - 1) / kTile);
+    return (a.width + kTileSide - 1) / kTileSide * ((a.height + kTileSide - 1) / kTileSide);
   }
 
   template <typename Kernel>
