@@ -1,21 +1,23 @@
 """A step of Gaussians: harmonics, projection and compositing, forward and backward.
 
-    python benchmarks/bm_splat_op.py [--gaussians 11000] [--size 640 360] [--rounds 20]
+    python benchmarks/bm_splat_op.py [--gaussians 11000] [--size 640 360] [--device cuda]
 
 Gaussians lie on the surfaces of a room with a ball in it, flat along the surface, as large as their
-distance from each other, most of them nearly opaque; a camera sees all of them. CPU seconds of one
-thread, and of both sides beside the references, which take turns. The value is CPU seconds of a
-forward and a backward pass; a step of a peer, OpenSplat, has taken 0.8 s for as many.
+distance from each other, of all opacities; the camera sees most of them, and a pixel blends eleven.
+On a CPU one thread, by its CPU seconds, with what two bring by the clock; on a GPU by the clock,
+beside gsplat where it is installed. All take turns. The value is what a forward and a backward pass
+take; OpenSplat's CPU mode took 0.8 s for a step of as many Gaussians and pixels.
 """
 
 import argparse
 import math
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from statistics import median
 
 import torch
-from common import report, seconds_in_turns
+from common import report, seconds_in_turns, seconds_of
 from torch import Tensor
 
 from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians
@@ -23,11 +25,13 @@ from dietnerf.ops.project_gaussians import reference as project_reference
 from dietnerf.ops.rasterize_gaussians import reference as rasterize_reference
 from dietnerf.training.runtime import keep_freed_memory
 
+Op = Callable[..., tuple[Tensor, ...]]
+
 
 class Scene:
     """Gaussians as after some training, and a camera at the origin that looks along -z."""
 
-    def __init__(self, n: int, width: int, height: int) -> None:
+    def __init__(self, n: int, width: int, height: int, device: str) -> None:
         draw = torch.Generator().manual_seed(0)
         self.width, self.height = width, height
         self.focal = torch.tensor([0.9 * width, 0.9 * width])
@@ -46,28 +50,42 @@ class Scene:
         self.logits = (torch.randn(n, generator=draw) * 2 + 0.5).requires_grad_()
         self.sh = (torch.randn(n, 16, 3, generator=draw) * 0.2).requires_grad_()
         self.grad = torch.randn(height, width, 3, generator=draw) / (height * width)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                moved = value.detach().to(device).requires_grad_(value.requires_grad)
+                setattr(self, name, moved)
 
     @property
     def parameters(self) -> list[Tensor]:
         return [self.means, self.log_scales, self.quaternions, self.logits, self.sh]
 
-    def render(
-        self,
-        project: Callable[..., tuple[Tensor, ...]],
-        rasterize: Callable[..., tuple[Tensor, ...]],
-    ) -> Tensor:
+    def render(self, project: Op, rasterize: Op) -> Tensor:
         centers, conics, depths, radii, _ = project(
             *(self.means, self.log_scales, self.quaternions, self.c2w, self.focal, self.center),
             *(self.width, self.height, 0.05, 0.3, False),
         )
         colors = eval_sh(3, self.sh, self.means - self.c2w[:, 3])
-        opacities = self.logits.sigmoid()
-        splats = (centers, conics, depths, radii, opacities, colors)
+        splats = (centers, conics, depths, radii, self.logits.sigmoid(), colors)
         return rasterize(*splats, self.width, self.height, None)[0]
 
-    def step(self, *ops: Callable[..., tuple[Tensor, ...]]) -> list[Tensor]:
-        rgb = self.render(*ops)
-        return list(torch.autograd.grad(rgb, self.parameters, self.grad))
+    def render_with_gsplat(self) -> Tensor:
+        import gsplat
+
+        c2w = torch.eye(4, device=self.c2w.device)
+        c2w[:3] = self.c2w * self.c2w.new_tensor([1.0, -1, -1, 1])  # y down, z ahead
+        intrinsics = torch.eye(3, device=c2w.device)
+        intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2] = self.focal, self.center
+        rgb, _, _ = gsplat.rasterization(
+            *(self.means, self.quaternions, self.log_scales.exp(), self.logits.sigmoid(), self.sh),
+            *(torch.linalg.inv(c2w)[None], intrinsics[None], self.width, self.height),
+            near_plane=0.05,
+            sh_degree=3,
+            packed=False,
+        )
+        return rgb[0]
+
+    def step(self, render: Callable[[], Tensor]) -> list[Tensor]:
+        return list(torch.autograd.grad(render(), self.parameters, self.grad))
 
 
 def room(rays: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,40 +122,55 @@ def cpu_seconds(candidate: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def speedup(step: Callable[[], object], rounds: int) -> float:
+    """Of two threads over one, by the clock."""
+
+    def run(n_threads: int) -> None:
+        torch.set_num_threads(n_threads)
+        step()
+        torch.set_num_threads(1)
+
+    times = seconds_in_turns({n: lambda n=n: run(n) for n in (1, 2)}, rounds)
+    return median(t[1] / t[2] for t in times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gaussians", type=int, default=11_000)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 360))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
-    keep_freed_memory()  # as train.py does
-    scene = Scene(args.gaussians, *args.size)
-    kernels = (project_gaussians, rasterize_gaussians)
-    references = (project_reference, rasterize_reference)
-
-    def forward() -> None:
-        with torch.no_grad():
-            scene.render(*kernels)
-
-    def in_threads(n: int) -> None:
-        torch.set_num_threads(n)
-        scene.step(*kernels)
-        torch.set_num_threads(1)
-
     torch.set_num_threads(1)
-    print(f"{len(scene.means)} Gaussians, {args.size[0]}x{args.size[1]}: {counts(scene)}")
-    candidates = {"forward": forward, "step": lambda: scene.step(*kernels)}
-    times = seconds_in_turns(candidates, args.rounds, timed=cpu_seconds)
+    keep_freed_memory()  # as train.py does
+    scene = Scene(args.gaussians, *args.size, args.device)
+    print(f"{args.gaussians} Gaussians, {args.size[0]}x{args.size[1]}: {counts(scene)}")
+
+    def render() -> Tensor:
+        return scene.render(project_gaussians, rasterize_gaussians)
+
+    def render_by_references() -> Tensor:
+        return scene.render(project_reference, rasterize_reference)
+
+    is_cpu = torch.device(args.device).type == "cpu"
+    rivals = {"reference": render_by_references}
+    if not is_cpu and find_spec("gsplat") is not None:
+        rivals["gsplat"] = scene.render_with_gsplat
+    candidates = {"forward": torch.no_grad()(render), "step": lambda: scene.step(render)}
+    timed = cpu_seconds if is_cpu else seconds_of
+    times = seconds_in_turns(candidates, args.rounds, warmup=3, timed=timed)
     seconds = {name: median(t[name] for t in times) for name in candidates}
-    threads = seconds_in_turns({n: lambda n=n: in_threads(n) for n in (1, 2)}, args.rounds)
-    speedup = median(t[1] / t[2] for t in threads)
-    rival = {"step": lambda: scene.step(*kernels), "reference": lambda: scene.step(*references)}
-    turns = seconds_in_turns(rival, 3, timed=cpu_seconds)
-    ratio = median(t["reference"] / t["step"] for t in turns)
+    ratios = {}
+    for name, rival in rivals.items():
+        torch.testing.assert_close(rival(), render(), rtol=0, atol=0.01)
+        sides = {name: lambda rival=rival: scene.step(rival), "step": candidates["step"]}
+        turns = seconds_in_turns(sides, max(3, args.rounds // 4), timed=timed)
+        ratios[f"ratio_{name}"] = median(t[name] / t["step"] for t in turns)
+    if is_cpu:
+        ratios["two_threads"] = speedup(candidates["step"], args.rounds)
     for name, value in seconds.items():
-        print(f"{name:10s} {1e3 * value:8.1f} ms of one CPU")
-    print(f"reference / kernel: {ratio:.1f}; one thread / two, by the clock: {speedup:.2f}")
-    report("splat_step", 1e3 * seconds["step"], "ms", None, ratio=ratio, speedup=speedup)
+        print(f"{name:10s} {1e3 * value:8.1f} ms")
+    report("splat_step", 1e3 * seconds["step"], "ms", None, device=args.device, **ratios)
 
 
 def counts(scene: Scene) -> str:
