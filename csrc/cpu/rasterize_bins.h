@@ -10,6 +10,7 @@
 #include "../rasterize_gaussians.h"
 #include "../rasterize_gaussians/ellipse.h"
 #include "parallel_for.h"
+#include "radix_sort.h"
 
 namespace dietnerf::rasterizing {
 
@@ -48,7 +49,7 @@ class Bins {
     Entry entry;
   };
 
-  static constexpr int64_t kRanksPerBlock = 1024;
+  static constexpr int64_t kPerBlock = 1024;
   static constexpr int64_t kMostPairs = int64_t{1} << 28;  // some 8 GB
 
   void sort(const RasterizeInputs& in) {
@@ -56,39 +57,61 @@ class Bins {
     const T *depths = const_data<T>(in.depths), *radii = const_data<T>(in.radii);
     const T *opacities = const_data<T>(in.opacities), *colors = const_data<T>(in.colors);
     std::vector<Ellipse> found(in.n);
-    for (int32_t i = 0; i < in.n; ++i) {
+    each_block(in.n, [&](int64_t, int64_t i) {
       found[i] = Ellipse::of(centers[2 * i], centers[2 * i + 1], conics + 3 * i, opacities[i]);
-      if (radii[i] > 0 && std::isfinite(depths[i]) && found[i].determinant > 0) ids.push_back(i);
-    }
-    std::sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) {
-      return depths[a] < depths[b] || (depths[a] == depths[b] && a < b);
     });
-    splats.reserve(ids.size());
-    ellipses_.reserve(ids.size());
-    for (const int32_t i : ids) {
-      const T *center = centers + 2 * i, *conic = conics + 3 * i, *color = colors + 3 * i;
-      splats.push_back({center[0], center[1], conic[0] / 2, conic[1], conic[2] / 2, opacities[i],
-                        color[0], color[1], color[2], depths[i],
-                        static_cast<T>(splats.size() + 1)});
-      ellipses_.push_back(found[i]);
+    std::vector<Keyed<decltype(sortable(T()))>> keys;
+    keys.reserve(in.n);
+    for (int32_t i = 0; i < in.n; ++i) {
+      if (radii[i] > 0 && std::isfinite(depths[i]) && found[i].counts)
+        keys.push_back({sortable(depths[i]), i});
     }
+    radix_sort(keys);
+    ids.resize(keys.size());
+    splats.resize(keys.size());
+    ellipses_.resize(keys.size());
+    each_block(keys.size(), [&](int64_t, int64_t rank) {
+      const int32_t i = ids[rank] = keys[rank].value;
+      const T *center = centers + 2 * i, *conic = conics + 3 * i, *color = colors + 3 * i;
+      splats[rank] = {center[0],
+                      center[1],
+                      conic[0] / 2,
+                      conic[1],
+                      conic[2] / 2,
+                      opacities[i],
+                      color[0],
+                      color[1],
+                      color[2],
+                      depths[i],
+                      static_cast<T>(rank + 1)};
+      ellipses_[rank] = found[i];
+    });
   }
+
+  // Calls body(block, i) for every i below n, in order within each block.
+  template <typename Body>
+  static void each_block(int64_t n, const Body& body) {
+    parallel_for_dynamic(n_blocks(n), [&] {
+      return [&](int64_t block) {
+        const int64_t end = std::min(n, (block + 1) * kPerBlock);
+        for (int64_t i = block * kPerBlock; i < end; ++i) body(block, i);
+      };
+    });
+  }
+
+  static int64_t n_blocks(int64_t n) { return (n + kPerBlock - 1) / kPerBlock; }
 
   void find_pairs() {
     const int64_t n = n_ranks();
-    blocks_.resize((n + kRanksPerBlock - 1) / kRanksPerBlock);
+    blocks_.resize(n_blocks(n));
     pair_offsets.assign(n + 1, 0);
     std::atomic<int64_t> total{0};
-    parallel_for_dynamic(blocks_.size(), [&] {
-      return [&](int64_t block) {
-        const int64_t end = std::min(n, (block + 1) * kRanksPerBlock);
-        for (int64_t rank = block * kRanksPerBlock; rank < end && total <= kMostPairs; ++rank) {
-          const size_t before = blocks_[block].size();
-          add_pairs(rank, blocks_[block]);
-          pair_offsets[rank + 1] = static_cast<int32_t>(blocks_[block].size() - before);
-          total += pair_offsets[rank + 1];
-        }
-      };
+    each_block(n, [&](int64_t block, int64_t rank) {
+      if (total > kMostPairs) return;
+      const size_t before = blocks_[block].size();
+      add_pairs(rank, blocks_[block]);
+      pair_offsets[rank + 1] = static_cast<int32_t>(blocks_[block].size() - before);
+      total += pair_offsets[rank + 1];
     });
     STD_TORCH_CHECK(total <= kMostPairs, "rasterize_gaussians: centers and conics are of ", n,
                     " Gaussians that cover more than ", kMostPairs, " tiles together");

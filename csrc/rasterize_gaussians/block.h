@@ -17,7 +17,7 @@ struct SortKeys {
   DIETNERF_HD void operator()(int64_t i) const {
     const Ellipse ellipse =
         Ellipse::of(centers[2 * i], centers[2 * i + 1], conics + 3 * i, opacities[i]);
-    const bool shown = radii[i] > 0 && std::isfinite(depths[i]) && ellipse.determinant > 0;
+    const bool shown = radii[i] > 0 && std::isfinite(depths[i]) && ellipse.counts;
     keys[i] = shown ? depths[i] : T(INFINITY);
   }
 };

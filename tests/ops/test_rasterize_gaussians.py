@@ -145,12 +145,13 @@ def test_one_gaussian_is_an_exponential(device: str) -> None:
     assert max_weights.item() == pytest.approx(0.8, rel=1e-6)
 
 
-def test_the_order_is_that_of_the_depth(device: str) -> None:
+@pytest.mark.parametrize("depths", [[1.0, 2.0, 3.0], [-2.0, -1e-30, 5.0], [-0.5, 0.0, 1e30]])
+def test_the_order_is_that_of_the_depth(depths: list[float], device: str) -> None:
     colors = torch.eye(3, device=device)
     for order in itertools.permutations(range(3)):
         args = [*one(device)]
         args[:6] = (a.expand(3, *a.shape[1:]) for a in args[:6])
-        args[2] = torch.tensor([1.0, 2.0, 3.0], device=device)[list(order)]
+        args[2] = torch.tensor(depths, device=device)[list(order)]
         args[5] = colors[list(order)]
         rgb, *_ = rasterize_gaussians(*args)
         assert rgb[8, 10].tolist() == pytest.approx([0.8, 0.16, 0.032], rel=1e-5)
