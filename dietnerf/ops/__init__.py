@@ -1,4 +1,5 @@
-"""Ops on ragged samples along rays: PyTorch references, and compiled kernels where they were built.
+"""Ops on ragged samples along rays, and on Gaussians: PyTorch references, and compiled kernels
+where they were built.
 
 Flat tensors hold the samples ray after ray; ray r owns the samples from `ray_offsets[r]` to
 `ray_offsets[r + 1]`, `ray_offsets (n_rays + 1,)`. Dense is `arange * n_samples`. `ts` are distances

@@ -64,7 +64,7 @@ def rasterize_gaussians(
         conics: entries xx, xy and yy of the inverse covariances, per square pixel, (n, 3).
         depths: along the camera axis, (n,).
         radii: above 0 where a Gaussian is visible, (n,).
-        opacities: from 0 to 1, (n,).
+        opacities: from 0 to 1, (n,); others are refused, but on a GPU, where they are not read.
         colors: (n, 3).
         width, height: size of the image in pixels.
         absgrad: (n, 2), of any values, which are not read. What arrives as its gradient is no
