@@ -50,7 +50,7 @@ class Bins {
   };
 
   static constexpr int64_t kPerBlock = 1024;
-  static constexpr int64_t kMostPairs = int64_t{1} << 28;  // some 8 GB
+  static constexpr int64_t kMostPairs = int64_t{1} << 28;  // 6 GB, and 13 more backwards
 
   void sort(const RasterizeInputs& in) {
     const T *centers = const_data<T>(in.centers), *conics = const_data<T>(in.conics);
