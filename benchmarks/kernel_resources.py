@@ -122,10 +122,12 @@ def short_names(symbols: list[str]) -> dict[str, str]:
 
 def shortened(name: str) -> str:
     name = re.sub(
-        r"\(anonymous namespace\)::|dietnerf::|c10::|torch::headeronly::|^void ", "", name
+        r"\(anonymous namespace\)::|dietnerf::|rasterizing::|c10::|torch::headeronly::|^void ",
+        "",
+        name,
     )
     name = re.sub(r"\(.*\)$", "", name).replace(" >", ">")
-    return re.sub(r"^run_\w+<(.*)>$", r"\1", name)
+    return re.sub(r"^run_\w+<(?:float, |double, )?(.*)>$", r"\1", name)
 
 
 def table(library: Path, has_float64: bool) -> list[Row]:
