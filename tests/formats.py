@@ -19,6 +19,7 @@ from torch import Tensor
 from dietnerf.data.colmap import MODELS
 from dietnerf.data.colmap_model import CAMERA_MODELS
 from dietnerf.data.dataset import ImageDataset
+from dietnerf.data.ply import OBSERVATION_ROW, VERTEX_ROW, write_ply
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
@@ -77,6 +78,31 @@ def write_transforms(scene: ImageDataset, root: Path, more: dict[str, Any] | Non
         frames.append(frame)
     scale = {} if scene.depths is None else {"integer_depth_scale": top / DEPTH_STEPS}
     _write_json(root / "transforms.json", {**scale, **(more or {}), "frames": frames})
+
+
+def write_observations(
+    root: Path, vertices: Tensor, images: Tensor, seen: Tensor, pixels: Tensor
+) -> None:
+    """Write `points.ply` as `prepare` does, beside the `transforms.json` that `write_transforms`
+    wrote.
+
+    Args:
+        root: the folder.
+        vertices: the points, (n_points, 3).
+        images: the views that show a point, counted from 0, (n,).
+        seen: which of the points they show, (n,).
+        pixels: at which column and row, (n, 2).
+    """
+    points = np.zeros(len(vertices), VERTEX_ROW)
+    rows = np.zeros(len(images), OBSERVATION_ROW)
+    points["x"], points["y"], points["z"] = vertices.T
+    rows["image"], rows["vertex"] = 10 + images, seen
+    rows["x"], rows["y"] = pixels.T
+    write_ply(root / "points.ply", {"vertex": points, "observation": rows})
+    content = json.loads((root / "transforms.json").read_text())
+    for i, frame in enumerate(content["frames"]):
+        frame["colmap_im_id"] = 10 + i
+    _write_json(root / "transforms.json", {**content, "ply_file_path": "points.ply"})
 
 
 def write_llff(scene: ImageDataset, root: Path, folder: str = "images") -> None:

@@ -78,6 +78,7 @@ class Frame:
             floats times `float_depth_unit`, are scene units.
         points: places of the photograph whose distance is known: column, row and distance along
             the axis, (n_points, 3).
+        image_id: by which observations of sparse points name it; None where they cannot.
         view_id: its number in the full list of its split; None takes its position among the frames.
     """
 
@@ -93,6 +94,7 @@ class Frame:
     depth_unit: float = 1.0
     float_depth_unit: float = 1.0
     points: Tensor | None = None
+    image_id: int | None = None
     view_id: int | None = None
 
 

@@ -1,7 +1,6 @@
 """Reader of `transforms.json` as instant-ngp and nerfstudio write it."""
 
 import math
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -16,7 +15,6 @@ from dietnerf.data.files import (
     entry,
     exists,
     find_image,
-    is_file,
     number,
     read_object,
 )
@@ -32,8 +30,8 @@ from dietnerf.data.frames import (
 from dietnerf.data.intrinsics import read_intrinsics
 from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import file_instead, find_folder, instead
-from dietnerf.data.ply import read_points
 from dietnerf.data.ranges import NgpBox, ranged
+from dietnerf.data.sparse_points import find_ply, image_id, points_in, with_points
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.poses import rigid
@@ -46,7 +44,9 @@ class Transforms(AbstractFrameReader):
     Intrinsics stand at the top for all frames or in each frame: `fl_x`, `fl_y` or `camera_angle_x`;
     `cx`, `cy`, `w`, `h`; `k1` to `k4`, `p1`, `p2`; `camera_model` or `is_fisheye`. Frames may have
     `mask_path`, and `depth_file_path` or `depth_path`; instant-ngp's `dynamic_mask_*.png` are
-    found. Frames whose photo does not exist are left out with a warning.
+    found. Frames whose photo does not exist are left out with a warning. Where the points of
+    `ply_file_path` come with observations, as `prepare` writes them, they tell the depth of single
+    pixels for the loss `Depth`, in frames that have no depth map.
 
     Which views are for testing say `train_filenames`, `val_filenames` and `test_filenames`, or
     `transforms_train.json` and so on in place of `transforms.json`, or else `hold_every`.
@@ -99,7 +99,7 @@ class Transforms(AbstractFrameReader):
             raise UserError(f"{self.folder}: no photo is left for {split}: list more of them")
         everything = [frame for part in splits.values() for frame in part]
         with problems.caught():
-            everything = self._ranged(everything)
+            everything = self._measured(everything)
         start = sum(len(splits[other]) for other in list(splits)[: list(splits).index(split)])
         return self._moved(everything)[start : start + len(frames)]
 
@@ -167,6 +167,7 @@ class Transforms(AbstractFrameReader):
             depth=depth,
             depth_unit=unit,
             float_depth_unit=1.0 if self.depth_unit is None else self.depth_unit,
+            image_id=image_id(values),
         )
 
     def _beside(self, values: dict[str, Any], keys: tuple[str, ...], where: str) -> Path | None:
@@ -185,13 +186,16 @@ class Transforms(AbstractFrameReader):
                 return path
         return None
 
-    def _ranged(self, frames: list[Frame]) -> list[Frame]:
-        """All photographs with near and far."""
+    def _measured(self, frames: list[Frame]) -> list[Frame]:
+        """All photographs with near and far, and with what sparse points tell of their depth."""
         listing = self.folder / "transforms.json"
         if not exists(listing):
             listing = self.folder / "transforms_train.json"
         content = read_object(listing)
-        return ranged(frames, _sparse_points(content, self.folder), NgpBox.of(content, listing))
+        ply = find_ply(content, self.folder)
+        frames = frames if ply is None else with_points(frames, ply)
+        points = None if ply is None else points_in(ply)
+        return ranged(frames, points, NgpBox.of(content, listing))
 
     def _moved(self, frames: list[Frame]) -> list[Frame]:
         """All photographs in the coordinates of the scene."""
@@ -213,19 +217,6 @@ def _own_range(values: dict[str, Any], where: str) -> tuple[float, float]:
     if not 0 < near < far:
         raise UserError(f"{where}: near {near} and far {far} must satisfy 0 < near < far")
     return near, far
-
-
-def _sparse_points(content: dict[str, Any], folder: Path) -> Tensor | None:
-    """What `ply_file_path` names, if it is there: nothing depends on it but near and far."""
-    name = content.get("ply_file_path")
-    if not isinstance(name, str) or not is_file(folder / name):
-        return None
-    check_stays(folder, folder / name)
-    try:
-        return read_points(folder / name)
-    except UserError as error:
-        warnings.warn(f"{error}: near and far are guessed without it", stacklevel=2)
-        return None
 
 
 def _named_splits(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from hypothesis import strategies as st
 
 from dietnerf.data import COLMAP, LLFF, Blender, ImageDataset, Procedural, Transforms
 from dietnerf.errors import UserError
-from tests.formats import write_blender, write_colmap, write_llff, write_transforms
+from tests.formats import (
+    write_blender,
+    write_colmap,
+    write_llff,
+    write_observations,
+    write_transforms,
+)
 
 MANY = settings(
     max_examples=60,
@@ -40,6 +47,7 @@ KEYS = st.sampled_from(
     ["w", "h", "fl_x", "fl_y", "cx", "cy", "k1", "p2", "camera_model", "is_fisheye", "aabb_scale"]
     + ["mask_path", "depth_file_path", "near", "far", "camera_angle_x", "camera_angle_y"]
     + ["file_path", "transform_matrix", "frames", "train_filenames", "integer_depth_scale"]
+    + ["colmap_im_id", "ply_file_path"]
 )
 
 
@@ -138,6 +146,22 @@ def test_colmap(end, scene, tmp_path_factory, data):
     read(lambda: COLMAP(str(root)), scene)
 
 
+@given(data=st.data())
+@MANY
+def test_observations(scene, tmp_path_factory, data):
+    root = written("ply", scene, tmp_path_factory)
+    content = bytearray((root / "listing").read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        i = data.draw(st.integers(0, len(content)))
+        j = data.draw(st.integers(i, min(len(content), i + 8)))
+        content[i:j] = data.draw(st.binary(max_size=8))
+    (root / "points.ply").write_bytes(content)
+    found = read(lambda: Transforms(str(root), **AS_IT_IS), scene)
+    assert found is not None, "a scene can do without"
+    if found.depths is not None:
+        assert found.depths.isfinite().all() and (found.depths >= 0).all()
+
+
 @pytest.mark.parametrize("kind", ["transforms", "llff", "bin"])
 @given(data=st.data())
 @MANY
@@ -173,6 +197,12 @@ def written(
     if kind == "transforms":
         write_transforms(scene, root)
         shutil.copy(root / "transforms.json", root / "listing")
+    elif kind == "ply":
+        write_transforms(replace(scene, depths=None), root)
+        places, is_seen = scene.cameras.project(points)
+        images, seen = is_seen.nonzero().unbind(-1)
+        write_observations(root, points, images, seen, (places[images, seen] + 1) / 2 * 8)
+        shutil.copy(root / "points.ply", root / "listing")
     elif kind == "blender":
         write_blender(scene, root, "train")
         shutil.copy(root / "transforms_train.json", root / "listing")
