@@ -19,7 +19,13 @@ from dietnerf.prepare.photos import Photo, copy_photos, find_photos
 from dietnerf.prepare.quality import CHOICES, QUALITIES, Choice
 from dietnerf.prepare.search import search
 from dietnerf.prepare.structure import Structure, Trace
-from dietnerf.prepare.transforms import angle_of_view, cameras_of, upright, write_transforms
+from dietnerf.prepare.transforms import (
+    angle_of_view,
+    cameras_of,
+    reliable_observations,
+    upright,
+    write_transforms,
+)
 
 FEWEST = 3  # photographs that make a scene
 MOST_FRAMES = 10_000  # of a video
@@ -206,7 +212,8 @@ def run(options: argparse.Namespace) -> None:
     structure = prepare(
         *(options.photos, options.scene, options.frames), options.quality, options.panorama
     )
-    report_capture(cameras_of(structure), structure.names, options.scene / "capture.png")
+    picture, has_depths = options.scene / "capture.png", len(reliable_observations(structure)) > 0
+    report_capture(cameras_of(structure), structure.names, picture, has_depths=has_depths)
 
 
 @exit_on_user_error

@@ -43,6 +43,20 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class PhotoObservations:
+    """Where one photograph shows which points.
+
+    Args:
+        points: their indices, (n,).
+        pixels: column and row in the photograph, whose upper left pixel has its center at 0.5, 0.5,
+            (n, 2).
+    """
+
+    points: np.ndarray
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
 class Structure:
     """Placed photographs and the points that they share, in one frame of any scale.
 
@@ -52,7 +66,8 @@ class Structure:
         lenses: one for each.
         points: (m, 3).
         colors: of the points, uint8, (m, 3).
-        depths: for each photograph the distances along its axis of the points in it.
+        observations: for each photograph, of the points in it.
+        depths: of these points, along the axis of each photograph.
         error: mean distance between points and where they are seen, pixels of what was matched.
         traces: of all photographs, by name.
     """
@@ -62,6 +77,7 @@ class Structure:
     lenses: list[Lens]
     points: np.ndarray
     colors: np.ndarray
+    observations: list[PhotoObservations]
     depths: list[np.ndarray]
     error: float
     traces: dict[str, Trace]
@@ -87,7 +103,7 @@ def find_structure(photos: list[Photo], small: Path, database: Path, placed: Pat
         models = _map(colmap, database, small, options, lambda: file.write(b"."))
     if not models:
         nothing = np.zeros((0, 3))
-        return Structure([], np.zeros((0, 4, 4)), [], nothing, nothing, [], 0.0, traces)
+        return Structure([], np.zeros((0, 4, 4)), [], nothing, nothing, [], [], 0.0, traces)
     model = max(models, key=lambda model: model.num_reg_images())
     if is_chosen_first(photos) and not options.constant_cameras:
         _refine_principal_point(colmap, model)
@@ -122,6 +138,7 @@ def _refine_principal_point(colmap: Any, model: Any) -> None:
     options = colmap.BundleAdjustmentOptions()
     options.refine_principal_point = True
     colmap.bundle_adjustment(model, options)
+    model.update_point_3d_errors()
 
 
 def _map(
@@ -152,15 +169,13 @@ def _structure(model: Any, photos: list[Photo], traces: dict[str, Trace]) -> Str
     kept = [photo for photo in photos if small_name(photo) in placed]
     images = [placed[small_name(photo)] for photo in kept]
     w2c = [np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]]) for image in images]
-    points = [model.points3D[i] for i in sorted(model.points3D)]
+    numbers = sorted(model.points3D)
+    points = [model.points3D[number] for number in numbers]
     places = np.array([point.xyz for point in points])
-    of_image: dict[int, list[int]] = {image.image_id: [] for image in images}
-    for i, point in enumerate(points):
-        for seen in point.track.elements:
-            of_image[seen.image_id].append(i)
+    observations = [_observations(*pair, numbers) for pair in zip(kept, images, strict=True)]
     depths = [
-        places[of_image[image.image_id]] @ pose[2, :3] + pose[2, 3]
-        for image, pose in zip(images, w2c, strict=True)
+        places[seen.points] @ pose[2, :3] + pose[2, 3]
+        for seen, pose in zip(observations, w2c, strict=True)
     ]
     return Structure(
         [photo.name for photo in kept],
@@ -168,10 +183,20 @@ def _structure(model: Any, photos: list[Photo], traces: dict[str, Trace]) -> Str
         [_lens(photo, image.camera) for photo, image in zip(kept, images, strict=True)],
         places,
         np.array([point.color for point in points], dtype=np.uint8),
+        observations,
         depths,
         model.compute_mean_reprojection_error(),
         traces,
     )
+
+
+def _observations(photo: Photo, image: Any, numbers: list[int]) -> PhotoObservations:
+    """Those of an image of COLMAP, whose points have these numbers, in ascending order."""
+    seen = image.get_observation_points2D()
+    scale = [photo.width / image.camera.width, photo.height / image.camera.height]
+    pixels = np.array([point.xy for point in seen]).reshape(-1, 2)
+    points = np.searchsorted(numbers, [point.point3D_id for point in seen])
+    return PhotoObservations(points, pixels * scale)
 
 
 def _lens(photo: Photo, camera: Any) -> Lens:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dietnerf.data.ply import OBSERVATION, OBSERVATION_ROW, VERTEX, VERTEX_ROW, write_ply
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.prepare.structure import Lens, Structure
@@ -16,6 +17,8 @@ from dietnerf.prepare.structure import Lens, Structure
 DISTANCE = 4.0  # of what is seen, as in NeRF-synthetic, scene units
 NEARER, FARTHER = 0.8, 1.2  # room before and behind the points that were found
 POINTS = "points.ply"
+FIRST_ID = 1  # of the photographs, as COLMAP counts
+FEWEST_PHOTOS = 3  # that show a point whose distance is told: of two, a wrong match goes unnoticed
 
 
 def upright(structure: Structure) -> Structure:
@@ -75,7 +78,8 @@ def cameras_of(structure: Structure) -> Cameras:
 def write_transforms(structure: Structure, scene: Path) -> None:
     """Write `transforms.json`, as instant-ngp and nerfstudio read it, and the points beside it.
 
-    One lens stands at the top, several in their frames. Each frame has `near` and `far` besides.
+    One lens stands at the top, several in their frames. Each frame has `near` and `far` besides,
+    and `colmap_im_id`, by which the points name it.
     """
     lenses = [_lens(lens) for lens in structure.lenses]
     is_shared = all(lens == lenses[0] for lens in lenses)
@@ -83,12 +87,13 @@ def write_transforms(structure: Structure, scene: Path) -> None:
         {
             "file_path": f"images/{name}",
             "transform_matrix": pose.tolist(),
+            "colmap_im_id": i,
             "near": near,
             "far": far,
             **({} if is_shared else lens),
         }
-        for name, pose, lens, (near, far) in zip(
-            structure.names, structure.c2w, lenses, ranges_of(structure), strict=True
+        for i, (name, pose, lens, (near, far)) in enumerate(
+            zip(structure.names, structure.c2w, lenses, ranges_of(structure), strict=True), FIRST_ID
         )
     ]
     content = {**(lenses[0] if is_shared else {}), "ply_file_path": POINTS, "frames": frames}
@@ -104,18 +109,27 @@ def _lens(lens: Lens) -> dict[str, Any]:
 
 
 def _write_points(structure: Structure, path: Path) -> None:
-    """The points with their colors as PLY text."""
-    header = [
-        *("ply", "format ascii 1.0", f"element vertex {len(structure.points)}"),
-        *(f"property float {axis}" for axis in "xyz"),
-        *(f"property uchar {color}" for color in ("red", "green", "blue")),
-        "end_header",
-    ]
-    rows = [
-        "{:.6g} {:.6g} {:.6g} {} {} {}".format(*point, *color)
-        for point, color in zip(structure.points, structure.colors, strict=True)
-    ]
-    path.write_text("\n".join([*header, *rows]) + "\n")
+    """The points with their colors, and where photographs show them, as PLY."""
+    vertices = np.zeros(len(structure.points), VERTEX_ROW)
+    vertices["x"], vertices["y"], vertices["z"] = structure.points.T
+    vertices["red"], vertices["green"], vertices["blue"] = structure.colors.T
+    write_ply(path, {VERTEX: vertices, OBSERVATION: reliable_observations(structure)})
+
+
+def reliable_observations(structure: Structure) -> np.ndarray:
+    """Where photographs show points that enough of them show to be trusted, `OBSERVATION_ROW`s.
+
+    COLMAP has dropped those that were more than `MAX_ERROR` off.
+    """
+    parts = []
+    for i, seen in enumerate(structure.observations):
+        rows = np.zeros(len(seen.points), OBSERVATION_ROW)
+        rows["image"], rows["vertex"] = i + FIRST_ID, seen.points
+        rows["x"], rows["y"] = seen.pixels.T
+        parts.append(rows)
+    rows = np.concatenate(parts)
+    n_photos = np.bincount(rows["vertex"], minlength=len(structure.points))
+    return rows[n_photos[rows["vertex"]] >= FEWEST_PHOTOS]
 
 
 def angle_of_view(lens: Lens) -> float:

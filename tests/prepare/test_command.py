@@ -15,12 +15,17 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from dietnerf.data import Transforms
+from dietnerf.data.ply import read_points
+from dietnerf.data.procedural.mosaic import mosaic_scene
+from dietnerf.data.procedural.tracing import trace
 from dietnerf.prepare import matching
 from dietnerf.prepare import search as module
 from dietnerf.prepare.command import main
 from dietnerf.prepare.photos import Photo
 from dietnerf.prepare.quality import QUALITIES
 from dietnerf.prepare.structure import Trace
+from dietnerf.training.scene_options import expand
 from tests.helpers import refused
 from tests.prepare.shots import cameras_around, take
 
@@ -85,8 +90,27 @@ def test_the_scene_is_upright_and_of_a_handy_size(scene: Path):
     assert 3.5 < distances.mean() < 4.5
     for frame in content["frames"]:
         assert frame["near"] < distances.mean() - 0.7 and frame["far"] > distances.mean() + 0.7
-    points = np.loadtxt(scene / "points.ply", skiprows=10)
-    assert len(points) > 500 and np.linalg.norm(points[:, :3], axis=1).mean() < 1.2
+    points = read_points(scene / "points.ply")
+    assert len(points) > 500 and points.norm(dim=1).mean() < 1.2
+
+
+def test_points_tell_how_far_away_pixels_are(scene: Path):
+    """Up to the scale, but for pixels at edges. Measured: nine of ten within 0.35 %."""
+    found = Transforms(str(scene), hold_every=0, orient=False, scale=False).read("train")
+    images, rows, columns = found.depths.nonzero().unbind(-1)
+    assert images.bincount(minlength=8).min() > 100
+    _, true = trace(cameras_around(8, 24, 400).rays(images, columns, rows), mosaic_scene())
+    ratios = found.depths[images, rows, columns] / true
+    off = (ratios / ratios.median() - 1).abs()
+    assert off.quantile(0.9) < 0.01
+
+
+def test_the_preset_makes_use_of_the_points(scene: Path, capsys):
+    words = expand("fit", ["--scene", str(scene)])
+    assert words[:4] == ["--config", "photos", "--config", "points"]
+    assert "with points whose depth is known, so --config photos --config points" in (
+        capsys.readouterr().out
+    )
 
 
 def test_the_scene_is_complete_and_holds_nothing_else(scene: Path):
@@ -201,7 +225,8 @@ def test_pairs_of_many_photos_are_chosen(scene: Path, tmp_path: Path, capsys, mo
     monkeypatch.setattr(matching, "FEW", 5)
     monkeypatch.setitem(QUALITIES, "fast", replace(QUALITIES["normal"], n_partners=3))
     main([str(scene.parent / "photos"), str(tmp_path / "scene"), "--quality", "fast"])
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
+    assert "preset     --config photos --config points, for 8 photos" in out
     assert "choice of pairs: 0 of 36 pairs" in said
     (n_matched,) = re.findall(r"^matches: 0 of (\d+) pairs", said, re.MULTILINE)
     assert int(n_matched) < 36

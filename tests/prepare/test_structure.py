@@ -1,20 +1,59 @@
-"""The lens, as many photographs tell it."""
+"""The lens, and where photographs show points, out of COLMAP's models."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from dietnerf.prepare.matching import quiet_pycolmap
-from dietnerf.prepare.structure import _refine_principal_point
+from dietnerf.prepare.photos import Photo
+from dietnerf.prepare.structure import Structure, _refine_principal_point, _structure
+from dietnerf.prepare.transforms import reliable_observations
+
+
+def model_of(n_photos: int, n_points: int, **options: object) -> Any:
+    """A model of COLMAP without errors, of pictures of 1024x768."""
+    colmap = quiet_pycolmap()
+    chosen = colmap.SyntheticDatasetOptions()
+    chosen.num_rigs, chosen.num_frames_per_rig, chosen.num_points3D = 1, n_photos, n_points
+    chosen.camera_model_id = colmap.CameraModelId.SIMPLE_RADIAL
+    chosen.camera_params = [1280.0, 512.0, 384.0, 0.0]
+    for name, value in options.items():
+        setattr(chosen, name, value)
+    return colmap.synthesize_dataset(chosen)
+
+
+def structure_of(model: Any) -> Structure:
+    """That of photos twice as large as the pictures."""
+    names = sorted(image.name.removesuffix(".png") for image in model.images.values())
+    return _structure(model, [Photo(name, 2048, 1536, None) for name in names], {})
 
 
 def test_a_lens_off_the_middle_is_found():
     pytest.importorskip("pycolmap")
-    colmap = quiet_pycolmap()
-    options = colmap.SyntheticDatasetOptions()
-    options.num_rigs, options.num_frames_per_rig, options.num_points3D = 1, 25, 200
-    options.camera_model_id = colmap.CameraModelId.SIMPLE_RADIAL
-    options.camera_params = [1280.0, 552.0, 384.0, 0.0]
-    model = colmap.synthesize_dataset(options)
+    model = model_of(25, 200, camera_params=[1280.0, 552.0, 384.0, 0.0])
     (camera,) = model.cameras.values()
     camera.params = [1280.0, 512.0, 384.0, 0.0]  # the middle
-    _refine_principal_point(colmap, model)
+    _refine_principal_point(quiet_pycolmap(), model)
     assert camera.params.tolist() == pytest.approx([1280, 552, 384, 0], abs=0.5)
+
+
+def test_points_are_seen_where_the_full_photos_show_them():
+    pytest.importorskip("pycolmap")
+    structure = structure_of(model_of(4, 50))
+    for pose, seen, depths in zip(
+        structure.c2w, structure.observations, structure.depths, strict=True
+    ):
+        assert len(seen.points) > 20
+        x, y, z = ((structure.points[seen.points] - pose[:3, 3]) @ pose[:3, :3]).T
+        np.testing.assert_allclose(depths, -z)
+        shown = np.stack([1024 + 2560 * x / -z, 768 + 2560 * y / z], axis=1)
+        np.testing.assert_allclose(seen.pixels, shown, atol=1e-6)
+
+
+@pytest.mark.parametrize("track_length", [2, 3])
+def test_what_two_photos_show_is_not_told(track_length: int):
+    pytest.importorskip("pycolmap")
+    structure = structure_of(model_of(5, 50, track_length=track_length))
+    assert sum(len(seen.points) for seen in structure.observations) == 50 * track_length
+    assert len(reliable_observations(structure)) == (150 if track_length == 3 else 0)
