@@ -169,8 +169,8 @@ def _structure(model: Any, photos: list[Photo], traces: dict[str, Trace]) -> Str
     kept = [photo for photo in photos if small_name(photo) in placed]
     images = [placed[small_name(photo)] for photo in kept]
     w2c = [np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]]) for image in images]
-    numbers = sorted(model.points3D)
-    points = [model.points3D[number] for number in numbers]
+    numbers = np.array(sorted(model.points3D))
+    points = [model.points3D[number] for number in numbers.tolist()]
     places = np.array([point.xyz for point in points])
     observations = [_observations(*pair, numbers) for pair in zip(kept, images, strict=True)]
     depths = [
@@ -190,7 +190,7 @@ def _structure(model: Any, photos: list[Photo], traces: dict[str, Trace]) -> Str
     )
 
 
-def _observations(photo: Photo, image: Any, numbers: list[int]) -> PhotoObservations:
+def _observations(photo: Photo, image: Any, numbers: np.ndarray) -> PhotoObservations:
     """Those of an image of COLMAP, whose points have these numbers, in ascending order."""
     seen = image.get_observation_points2D()
     scale = [photo.width / image.camera.width, photo.height / image.camera.height]
