@@ -72,6 +72,14 @@ def project_gaussians(
     floats |= {"c2w": c2w, "focal": focal, "center": center}
     check_shapes("project_gaussians", INPUTS, floats)
     check_floats("project_gaussians", **floats)
+    _check_ranges(width, height, near, blur)
+    centers, conics, depths, radii, compensation = _op(
+        *floats.values(), width, height, near, blur, antialias
+    )
+    return centers, conics, depths, radii.detach(), compensation
+
+
+def _check_ranges(width: int, height: int, near: float, blur: float) -> None:
     if width < 1 or height < 1:
         raise ValueError(
             f"project_gaussians: width and height must be at least 1, got {width} and {height}"
@@ -79,10 +87,6 @@ def project_gaussians(
     for name, value in (("near", near), ("blur", blur)):
         if not 0 <= value < math.inf:
             raise ValueError(f"project_gaussians: {name} must be at least 0, got {value}")
-    centers, conics, depths, radii, compensation = _op(
-        *floats.values(), width, height, near, blur, antialias
-    )
-    return centers, conics, depths, radii.detach(), compensation
 
 
 def reference(
