@@ -63,6 +63,25 @@ def read_points(path: Path) -> Tensor:
     return torch.from_numpy(points[:: -(-len(points) // ENOUGH) or 1])
 
 
+def read_vertices(path: Path, what: str, needs: tuple[str, ...]) -> np.ndarray:
+    """The vertices of a PLY file, a structured array (n,) with a field for each property.
+
+    Args:
+        path: the file.
+        what: its vertices should be, for the error, such as `splats`.
+        needs: properties without which they are not that.
+
+    Raises:
+        UserError: they are not that, or what comes before them has lists.
+    """
+    with _naming(path, what):
+        vertices = _read(path, VERTEX)[VERTEX]
+        missing = [name for name in needs if name not in (vertices.dtype.names or ())]
+        if missing:
+            raise ValueError(f"its vertices have no {missing[0]}")
+        return vertices
+
+
 def read_observations(path: Path) -> Observations | None:
     """The element `observation` of a PLY file: `image`, `vertex`, `x` and `y`; None without it.
 
@@ -93,11 +112,11 @@ def write_ply(path: Path, elements: dict[str, np.ndarray]) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path, what: str = "points") -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise UserError(f"{path} is no PLY file of points ({error})") from error
+        raise UserError(f"{path} is no PLY file of {what} ({error})") from error
 
 
 def _stacked(rows: np.ndarray, fields: str) -> np.ndarray:
