@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering, Samples
 from dietnerf.ops import OccupancyGrid, composite
@@ -30,8 +31,39 @@ class FrequencyBands:
     sizes: Tensor
 
 
-class AbstractField(nn.Module, ABC):
-    """A radiance field. To add one, write one file with one final subclass.
+class AbstractRadianceField(nn.Module, ABC):
+    """What is trained and rendered: a field that is queried along rays, or Gaussians that are drawn
+    onto whole images."""
+
+    @property
+    def bounds(self) -> Tensor | None:
+        """The box (2, 3) that it is laid out for, or None where it has none."""
+        return None
+
+    def grid_parameters(self) -> list[nn.Parameter]:
+        """Parameters that belong to places in the scene, such as hash tables: `table_decay` of the
+        system applies to them."""
+        return []
+
+    def learning_rates(self) -> dict[str, float]:
+        """Factors of the learning rate of its parameters, by name; 1 for those without one."""
+        return {}
+
+    def frequency_bands(self) -> list[FrequencyBands]:
+        """The levels of detail of its encodings of positions, as far as they can be weighted."""
+        return []
+
+    def direction_bands(self) -> list[FrequencyBands]:
+        """The same of view directions; the sizes are shares of a half turn."""
+        return []
+
+    def prepare(self, cameras: Cameras) -> None:
+        """Called once before training, with the training cameras."""
+
+
+class AbstractField(AbstractRadianceField):
+    """A radiance field that is queried along rays. To add one, write one file with one final
+    subclass.
 
     With `use_cuda_graphs` a training step is captured once and replayed. Then `density`, `color`
     and `render` must do the same operations on tensors of the same shapes in every step: they must
@@ -47,30 +79,9 @@ class AbstractField(nn.Module, ABC):
     early_stop = 0.0
     is_graphable = True
 
-    @property
-    def bounds(self) -> Tensor | None:
-        """The box (2, 3) that the field is laid out for, or None where it has none."""
-        return None
-
-    def grid_parameters(self) -> list[nn.Parameter]:
-        """Parameters that belong to places in the scene, such as hash tables: `table_decay` of the
-        system applies to them."""
-        return []
-
-    def frequency_bands(self) -> list[FrequencyBands]:
-        """The levels of detail of its encodings of positions, as far as they can be weighted."""
-        return []
-
-    def direction_bands(self) -> list[FrequencyBands]:
-        """The same of view directions; the sizes are shares of a half turn."""
-        return []
-
     def samples_per_chunk(self, device: torch.device) -> int:
         """How many samples are evaluated at a time where more are to be rendered."""
         return SAMPLES_PER_CHUNK.get(device.type, 2**18)
-
-    def prepare(self, cameras: Cameras) -> None:
-        """Called once before training, with the training cameras."""
 
     @abstractmethod
     def density(self, samples: Samples) -> tuple[Tensor, Tensor]:
@@ -110,3 +121,17 @@ class AbstractField(nn.Module, ABC):
             sigmas, rgbs, lengths, samples.ts, samples.ray_offsets, self.early_stop
         )
         return Rendering(rgb, opacity, depth, weights, samples)
+
+
+def queried(field: AbstractRadianceField, needed_by: str) -> AbstractField:
+    """The field, for what evaluates it along rays.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    if isinstance(field, AbstractField):
+        return field
+    raise UserError(
+        f"{needed_by} needs samples along rays, which {type(field).__name__} do not have: leave it "
+        "out, or train a field, such as --model.field dietnerf.fields.HashGrid"
+    )
