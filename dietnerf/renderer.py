@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dietnerf.errors import UserError, is_out_of_memory
-from dietnerf.fields.base import AbstractField
+from dietnerf.fields.base import AbstractField, AbstractRadianceField, queried
+from dietnerf.gaussians import Gaussians
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays, Rendering
 from dietnerf.sampling.base import AbstractSampler
@@ -30,7 +31,7 @@ def rays_per_chunk(field: AbstractField, sampler: AbstractSampler, device: torch
 
 def render_rays(
     rays: Rays,
-    field: AbstractField,
+    field: AbstractRadianceField,
     sampler: AbstractSampler,
     background: Tensor,
     generator: torch.Generator | None = None,
@@ -41,11 +42,15 @@ def render_rays(
     Without a generator nothing is random; `capacity` is as for `AbstractSampler.sample`.
     Differentiable in the parameters of field and sampler.
 
+    Raises:
+        UserError: there are no samples along rays of such a field.
+
     Returns:
         The rendering, and the coarse one that guided its samples where the sampler made one.
     """
-    samples, coarse = sampler.sample(rays, field, generator, capacity)
-    fine = field.render(samples).over(background)
+    along_rays = queried(field, "rendering single rays")
+    samples, coarse = sampler.sample(rays, along_rays, generator, capacity)
+    fine = along_rays.render(samples).over(background)
     return fine, None if coarse is None else coarse.over(background)
 
 
@@ -53,7 +58,7 @@ def render_rays(
 def render_image(
     cameras: Cameras,
     index: int,
-    field: AbstractField,
+    field: AbstractRadianceField,
     sampler: AbstractSampler,
     background: Tensor,
 ) -> Rendering:
@@ -65,6 +70,9 @@ def render_image(
         A rendering of height * width rays, row by row, on the device of the background.
     """
     device = background.device
+    if isinstance(field, Gaussians):
+        return field.render_view(cameras, index).over(background)
+    assert isinstance(field, AbstractField)
     if device.type == "cuda":  # which casts its rays itself
         cameras, index = cameras[[index]].to(device), 0
     n_pixels = cameras.height * cameras.width

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dietnerf.data.camera_set import CameraSet
-from dietnerf.fields import MLP, AbstractField
+from dietnerf.fields import MLP, AbstractRadianceField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.refinement import CameraRefinement
@@ -60,7 +60,7 @@ class SceneModel(nn.Module):
 
     def __init__(
         self,
-        field: AbstractField | None = None,
+        field: AbstractRadianceField | None = None,
         sampler: AbstractSampler | None = None,
         refinement: CameraRefinement | None = None,
     ) -> None:

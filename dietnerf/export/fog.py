@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from dietnerf.fields import AbstractField
 from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.unseen import coarse, spread_out
 from dietnerf.renderer import render_rays
@@ -40,10 +41,14 @@ class Fog:
         black = torch.zeros(3, device=scene.device)
         opacities, extents = [], []
         for i in range(len(cameras)):
-            rays = cameras.image_rays(i).to(scene.device)
-            rendering, _ = render_rays(rays, scene.field, scene.sampler, black)
+            if isinstance(scene.field, AbstractField):
+                rays = cameras.image_rays(i).to(scene.device)
+                rendering, _ = render_rays(rays, scene.field, scene.sampler, black)
+                extents.append(relative_extent(rendering).cpu())
+            else:  # whose light is not told apart by depth
+                rendering = scene.render_rays_of(cameras, i, black)
+                extents.append(torch.zeros_like(rendering.depth).cpu())
             opacities.append(rendering.opacity.cpu())
-            extents.append(relative_extent(rendering).cpu())
         opacity, extent = torch.cat(opacities), torch.cat(extents)
         thick = extent[opacity > 0.5] > THICK
         is_faint = (opacity > FAINT) & (opacity < SOLID)

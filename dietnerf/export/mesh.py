@@ -23,6 +23,7 @@ from dietnerf.export.surface import (
     surface,
     wall,
 )
+from dietnerf.fields.base import AbstractField, queried
 from dietnerf.files import write_file
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Samples
@@ -121,6 +122,11 @@ def extract(
         UserError: there is no surface, or the box is invalid.
     """
     trimesh = require("trimesh", "trimesh", "a mesh")
+    if not isinstance(scene.field, AbstractField):
+        raise UserError(
+            "a mesh is made of the density of a field, which Gaussians do not have: export points "
+            "or splats"
+        )
     train = scene.refined_camera_set().cameras["train"]
     box = box_of_scene(scene, train)
     side = float((box[1] - box[0]).max())
@@ -211,7 +217,8 @@ def colors(scene: SceneModel, mesh: Any, sight: Sight, side: float) -> Tensor:
         rgbs, is_seen = sight.colors(at, outward, SKIN * side)
         rest = at[~is_seen].to(scene.device)
         samples = Samples.at(rest, torch.ones_like(rest[:, 0]), -outward[~is_seen].to(rest))
-        features = scene.field.density(samples)[1]
-        rgbs[~is_seen] = scene.field.color(features, samples).cpu()
+        field = queried(scene.field, "a mesh")
+        features = field.density(samples)[1]
+        rgbs[~is_seen] = field.color(features, samples).cpu()
         parts.append(to_uint8(rgbs))
     return torch.cat(parts)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dietnerf.errors import UserError
 from dietnerf.export.sight import Sight
+from dietnerf.fields.base import queried
 from dietnerf.geometry.bounds import bounds_of, subject_of
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Samples
@@ -89,7 +90,12 @@ def wall(scene: SceneModel, sight: Sight, side: float) -> float:
     if len(some) == 0:
         return WALL * side
     at = some.to(scene.device)
-    sigmas = scene.field.density(Samples.at(at, torch.ones_like(at[:, 0])))[0].float().cpu()
+    sigmas = (
+        queried(scene.field, "a mesh")
+        .density(Samples.at(at, torch.ones_like(at[:, 0])))[0]
+        .float()
+        .cpu()
+    )
     typical = float(sigmas.quantile(CLEAR).clamp(min=1e-6))
     return min(max(math.log(2) / typical, WALL * side), WIDEST * side)
 
@@ -113,7 +119,7 @@ def opacities(
             ids = ids[sight.reaches(points[ids], behind).any(dim=0)]
             at = points[ids].to(scene.device)
             samples = Samples.at(at, torch.full((len(at),), thickness, device=at.device))
-            stopped = scene.field.density(samples)[0].float() * samples.lengths
+            stopped = queried(scene.field, "a mesh").density(samples)[0].float() * samples.lengths
             slab[ids] = -torch.expm1(-stopped).cpu()
     return found
 

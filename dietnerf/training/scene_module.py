@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.camera_set import CameraSet
-from dietnerf.fields import AbstractField
+from dietnerf.fields import AbstractRadianceField
 from dietnerf.geometry.refinement import CameraRefinement
 from dietnerf.history import History
 from dietnerf.metrics import psnr
@@ -29,7 +29,7 @@ class AbstractSceneModule(pl.LightningModule, ABC):
     batches, which are ranges of steps.
     """
 
-    field: AbstractField
+    field: AbstractRadianceField
     sampler: AbstractSampler
     refinement: CameraRefinement | None
 

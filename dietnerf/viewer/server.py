@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dietnerf.fields.base import AbstractField
+from dietnerf.fields.base import AbstractRadianceField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Rendering
@@ -59,7 +59,7 @@ class Viewer:
 
     def __init__(
         self,
-        field: AbstractField,
+        field: AbstractRadianceField,
         sampler: AbstractSampler,
         cameras: Cameras,
         background: Tensor,
