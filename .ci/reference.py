@@ -19,7 +19,7 @@ import yaml
 
 import dietnerf.research  # noqa: F401  (whose classes are listed, too)
 from dietnerf.data import AbstractReader, AbstractViewSelector
-from dietnerf.fields import AbstractField
+from dietnerf.fields import AbstractRadianceField
 from dietnerf.geometry.refinement import CameraRefinement
 from dietnerf.geometry.viewpoints import AbstractViewpoints
 from dietnerf.losses import AbstractLoss
@@ -37,7 +37,7 @@ WRITTEN = "<!-- Written by `make reference`. -->\n"
 PARTS = {  # of the model and the data, the option that names each, and the class that it must be
     "Readers": ("data.reader", AbstractReader),
     "Choices of views": ("data.views", AbstractViewSelector),
-    "Fields": ("model.field", AbstractField),
+    "Fields": ("model.field", AbstractRadianceField),
     "Samplers": ("model.sampler", AbstractSampler),
     "Losses": ("model.losses", AbstractLoss),
     "Schedules": ("model.schedules", AbstractSchedule),

@@ -43,6 +43,7 @@ LAYERS = {
     "yaml_files": 2,
     "data": 3,
     "fields": 3,
+    "gaussians": 4,
     "sampling": 4,
     "visualize": 5,
     "progressive": 5,

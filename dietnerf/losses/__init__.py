@@ -1,5 +1,6 @@
 """Losses."""
 
+from dietnerf.losses.absolute_error import AbsoluteError
 from dietnerf.losses.base import (
     AbstractLoss,
     AbstractRayLoss,
@@ -11,13 +12,16 @@ from dietnerf.losses.density_smoothness import DensitySmoothness
 from dietnerf.losses.depth import Depth
 from dietnerf.losses.distortion import Distortion
 from dietnerf.losses.empty_background import EmptyBackground
+from dietnerf.losses.gaussian_size import GaussianSize
 from dietnerf.losses.interlevel import Interlevel
 from dietnerf.losses.occlusion import Occlusion
 from dietnerf.losses.photometric import Photometric
 from dietnerf.losses.semantic import SemanticConsistency
 from dietnerf.losses.silhouette import Silhouette
+from dietnerf.losses.structural_dissimilarity import StructuralDissimilarity
 
 __all__ = [
+    "AbsoluteError",
     "AbstractLoss",
     "AbstractRayLoss",
     "AbstractRegularizer",
@@ -25,6 +29,7 @@ __all__ = [
     "Depth",
     "Distortion",
     "EmptyBackground",
+    "GaussianSize",
     "Interlevel",
     "Occlusion",
     "Photometric",
@@ -32,4 +37,5 @@ __all__ = [
     "SceneContext",
     "SemanticConsistency",
     "Silhouette",
+    "StructuralDissimilarity",
 ]

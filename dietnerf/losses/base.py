@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField
+from dietnerf.fields.base import AbstractRadianceField, queried
 from dietnerf.geometry.rays import Rays, Rendering
 from dietnerf.sampling.base import AbstractSampler
 
@@ -25,7 +25,11 @@ class AbstractLoss(nn.Module, ABC):
         final_weight: the weight at `stop`, or at the end of the run, reached linearly; None keeps
             `weight`.
         ramp: steps after `start` over which the weight grows linearly from zero.
+
+    `needs_samples` says that it evaluates a field along rays, which Gaussians do not allow.
     """
+
+    needs_samples = False
 
     def __init__(
         self,
@@ -67,6 +71,15 @@ class AbstractLoss(nn.Module, ABC):
             weight += (step - self.start) / (stop - self.start) * (self.final_weight - weight)
         return weight * min(1.0, (step - self.start + 1) / (self.ramp + 1))
 
+    def check(self, field: AbstractRadianceField) -> None:
+        """Called once before `prepare`.
+
+        Raises:
+            UserError: the loss does not suit what is trained.
+        """
+        if self.needs_samples:
+            queried(field, f"the loss {type(self).__name__}")
+
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         """Called once before training, with the training photographs and the color behind them.
 
@@ -81,21 +94,23 @@ class RayLossInput:
 
     Args:
         index: number of optimization steps taken so far.
-        rays: (n_rays).
+        rays: (n_rays); None where a whole view was drawn.
         target: colors of the photographs, (n_rays, 3).
         background: the color behind each ray, (n_rays, 3).
         rendering: colors of the field, (n_rays).
         coarse: the rendering that guided its samples, if there was one.
         alpha: opacity of the photographed pixels, (n_rays,) in [0, 1], if known.
+        size: height and width of the view that the rays are, row by row; None for random rays.
     """
 
     index: int
-    rays: Rays
+    rays: Rays | None
     target: Tensor
     background: Tensor
     rendering: Rendering
     coarse: Rendering | None
     alpha: Tensor | None = None
+    size: tuple[int, int] | None = None
 
 
 class AbstractRayLoss(AbstractLoss):
@@ -131,7 +146,7 @@ class SceneContext:
     """
 
     index: int
-    field: AbstractField
+    field: AbstractRadianceField
     sampler: AbstractSampler
     background: Tensor
     generator: torch.Generator
@@ -147,6 +162,8 @@ class AbstractRegularizer(AbstractLoss):
     `debug_image` is the view that it last rendered beside its target, (height, width, 3) in [0, 1],
     and `scalars` are its last values, by name; both are logged.
     """
+
+    needs_samples = True
 
     def __init__(self, weight: float = 1.0, **when: Any) -> None:
         super().__init__(weight, **when)

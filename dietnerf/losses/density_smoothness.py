@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.errors import UserError
+from dietnerf.fields.base import queried
 from dietnerf.geometry.rays import Rays, Samples
 from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
 from dietnerf.losses.base import AbstractRegularizer, SceneContext
@@ -61,8 +62,9 @@ class DensitySmoothness(AbstractRegularizer):
         )
         rays = cameras.rays(zeros, columns, rows).to(device)
         jitter = moved(context.generator, device)
+        field = queried(context.field, self.name)
         with torch.no_grad():
-            samples, _ = context.sampler.sample(rays, context.field, jitter)
+            samples, _ = context.sampler.sample(rays, field, jitter)
         if len(samples) == 0:
             return context.background.new_zeros(())
         offset = self.offset * float((rays.far - rays.near).mean())
@@ -70,7 +72,5 @@ class DensitySmoothness(AbstractRegularizer):
         shift = offset * torch.nn.functional.normalize(turn, dim=1)
         shifted = Rays(rays.rays_o + shift, rays.rays_d, rays.near, rays.far)
         there = Samples(shifted, samples.ts, samples.deltas, samples.ray_offsets)
-        here, beside = (
-            -torch.expm1(-context.field.density(at)[0] * offset) for at in (samples, there)
-        )
+        here, beside = (-torch.expm1(-field.density(at)[0] * offset) for at in (samples, there))
         return (here - beside).abs().mean()

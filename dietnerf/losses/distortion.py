@@ -21,6 +21,8 @@ class Distortion(AbstractRayLoss):
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
+    needs_samples = True
+
     def __init__(self, weight: float = 0.01, **when: Any) -> None:
         super().__init__(weight, **when)
 

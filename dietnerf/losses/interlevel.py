@@ -23,6 +23,8 @@ class Interlevel(AbstractRayLoss):
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
+    needs_samples = True
+
     def __init__(self, weight: float = 1.0, **when: Any) -> None:
         super().__init__(weight, **when)
 

@@ -22,6 +22,8 @@ class Occlusion(AbstractRayLoss):
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
+    needs_samples = True
+
     def __init__(self, weight: float = 0.01, share: float = 0.1, **when: Any) -> None:
         super().__init__(weight, **when)
         if not 0 < share <= 1:

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from dietnerf.chunks import deferred_backprop
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.errors import UserError
+from dietnerf.fields.base import queried
+from dietnerf.gaussians import Gaussians
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Rays
 from dietnerf.geometry.viewpoints import AbstractViewpoints, SphereCap
@@ -46,6 +48,8 @@ class SemanticConsistency(AbstractRegularizer):
             noise does not satisfy the encoder.
         when: `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
+
+    needs_samples = False
 
     def __init__(
         self,
@@ -101,32 +105,42 @@ class SemanticConsistency(AbstractRegularizer):
 
     def forward(self, context: SceneContext) -> Tensor:
         cameras, windows = self._look(context.generator)
-        rays = Rays.cat([camera.image_rays(0) for camera in cameras]).to(context.background.device)
         targets, photographs = self._targets(context, windows)
         seed = int(torch.randint(2**62, (1,), generator=context.generator))
+        if isinstance(context.field, Gaussians):
+            views = [context.field.render_view(camera, 0) for camera in cameras]
+            rgb = torch.cat([view.over(context.background).rgb for view in views])
+            loss = self._judge(rgb, targets, seed)
+        else:
+            loss = self._of_rays(context, cameras, targets, seed)
+        if photographs and self.debug_image is not None:
+            self.debug_image = torch.cat(
+                [self.debug_image, torch.cat(photographs).to(self.debug_image)], dim=1
+            )
+        return loss
+
+    def _of_rays(
+        self, context: SceneContext, cameras: list[Cameras], targets: Tensor, seed: int
+    ) -> Tensor:
+        """The loss of a field, rendered in chunks of rays that keep the activations small."""
+        field, sampler = queried(context.field, self.name), context.sampler
+        device = context.background.device
+        rays = Rays.cat([camera.image_rays(0) for camera in cameras]).to(device)
 
         def render(chunk: tuple[int, Rays]) -> Tensor:
             first, some = chunk
             generator = None
             if self.jitter:  # the same whenever the chunk is rendered
                 generator = seeded(seed + first, some.near.device)
-            fine, coarse = render_rays(
-                some, context.field, context.sampler, context.background, generator
-            )
+            fine, coarse = render_rays(some, field, sampler, context.background, generator)
             return fine.rgb if coarse is None else torch.cat([fine.rgb, coarse.rgb], dim=1)
 
         size = min(
-            rays_per_chunk(context.field, context.sampler, context.background.device),
-            max(1, SAMPLES_WITH_GRAPH // context.sampler.n_samples),
+            rays_per_chunk(field, sampler, device), max(1, SAMPLES_WITH_GRAPH // sampler.n_samples)
         )
         chunks = [(i, rays[i : i + size]) for i in range(0, len(rays), size)]
-        scene = nn.ModuleList([context.field, context.sampler])
-        loss = deferred_backprop(render, chunks, lambda rgb: self._judge(rgb, targets, seed), scene)
-        if photographs and self.debug_image is not None:
-            self.debug_image = torch.cat(
-                [self.debug_image, torch.cat(photographs).to(self.debug_image)], dim=1
-            )
-        return loss
+        scene = nn.ModuleList([field, sampler])
+        return deferred_backprop(render, chunks, lambda rgb: self._judge(rgb, targets, seed), scene)
 
     def _look(self, generator: torch.Generator) -> tuple[list[Cameras], list[tuple[int, int, int]]]:
         """Cameras, and the part of a photograph that each sees: left, top and side in pixels."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.errors import UserError
+from dietnerf.fields.base import queried
 from dietnerf.geometry.rays import Rendering
 from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
@@ -56,9 +57,10 @@ class NeighborDivergence(AbstractRegularizer):
         shift = (2 * torch.rand(2, self.n_rays, generator=generator) - 1) * PIXELS
         rays = self.cameras.rays(ids, columns, rows).to(device)
         beside = self.cameras.rays(ids, columns + shift[0], rows + shift[1]).to(device)
-        samples, _ = context.sampler.sample(rays, context.field, moved(generator, device))
-        one = context.field.render(samples)
-        other = context.field.render(replace(samples, rays=beside))
+        field = queried(context.field, self.name)
+        samples, _ = context.sampler.sample(rays, field, moved(generator, device))
+        one = field.render(samples)
+        other = field.render(replace(samples, rays=beside))
         p, q = (_shares(rendering, samples.ray_indices) for rendering in (one, other))
         terms = p * ((p + TINY) / (q + TINY)).log()
         divergence = torch.zeros_like(one.opacity).index_add(0, samples.ray_indices, terms)

@@ -23,6 +23,8 @@ class RayEntropy(AbstractRayLoss):
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
+    needs_samples = True
+
     def __init__(self, weight: float = 1e-3, min_opacity: float = 0.1, **when: Any) -> None:
         super().__init__(weight, **when)
         self.min_opacity = min_opacity

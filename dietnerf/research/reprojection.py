@@ -26,6 +26,8 @@ class Reprojection(AbstractRayLoss):
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
+    needs_samples = True
+
     def __init__(self, weight: float = 0.01, n_best: int = 1, **when: Any) -> None:
         super().__init__(weight, **when)
         if n_best < 1:
@@ -44,6 +46,7 @@ class Reprojection(AbstractRayLoss):
 
     def forward(self, step: RayLossInput) -> Tensor:
         rays, rendering = step.rays, step.rendering
+        assert rays is not None, "it needs samples along rays"
         ts = rendering.depth / rendering.opacity.clamp(min=1e-3)
         points = rays.rays_o + ts[:, None] * rays.rays_d
         places, is_seen = self.cameras.project(points)  # (n_cameras, n_rays, 2), (.., n_rays)

@@ -13,6 +13,7 @@ from dietnerf.data.dataset import Split, without_full_alpha
 from dietnerf.data.memory import check_memory
 from dietnerf.data.ray_sampling import RaySampling, RaySource
 from dietnerf.data.reader import DatasetIndex
+from dietnerf.data.view_sampling import ViewSource
 from dietnerf.errors import UserError
 from dietnerf.training.distributed import all_gather, n_processes, own_shard
 from dietnerf.training.steps import StepRanges
@@ -62,6 +63,8 @@ class SceneDataModule(pl.LightningDataModule):
             pixel is the mean over its area.
         precrop_steps: take rays from the middle of the photographs during the first steps.
         precrop_fraction: share of the width and height that this middle is.
+        coarse_share: share of the run in which the whole views that Gaussians are trained on have
+            half their width and height.
     """
 
     def __init__(
@@ -77,8 +80,11 @@ class SceneDataModule(pl.LightningDataModule):
         pixel_jitter: bool = False,
         precrop_steps: int = 0,
         precrop_fraction: float = 0.5,
+        coarse_share: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= coarse_share <= 1:
+            raise UserError(f"coarse_share is {coarse_share}; it must be in [0, 1]")
         if not 1 <= rays_per_step <= MAX_RAYS:
             raise UserError(f"rays_per_step is {rays_per_step}; it must be 1 to {MAX_RAYS}")
         if not 0 < precrop_fraction <= 1:
@@ -98,6 +104,7 @@ class SceneDataModule(pl.LightningDataModule):
         self.pixel_jitter = pixel_jitter
         self.precrop_steps = precrop_steps
         self.precrop_fraction = precrop_fraction
+        self.coarse_share = coarse_share
         self.has_few_sizes = False  # set where each number of rays is captured as a CUDA graph
         self.datasets: dict[Split, ImageDataset] = {}
 
@@ -113,6 +120,11 @@ class SceneDataModule(pl.LightningDataModule):
         sampling = RaySampling(background, self.pixel_jitter, self.one_image_per_step)
         dataset = self.datasets["train"]
         return RaySource(dataset, sampling, _storage_for(dataset, device), device)
+
+    def view_source(self, device: torch.device) -> ViewSource:
+        """The training photographs, as the Trainer's steps draw whole views from them."""
+        background = None if self.has_random_background else self.background
+        return ViewSource(self.datasets["train"], background, device)
 
     def check_devices(self, subcommand: str, n_devices: int) -> None:
         """Refuse fewer rays in a step, or fewer views, than devices.

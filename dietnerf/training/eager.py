@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dietnerf.data.ray_sampling import RayBatch, RaySource
+from dietnerf.fields.base import queried
 from dietnerf.randomness import step_generator
 from dietnerf.schedules.base import AbstractSchedule, Progress
 from dietnerf.training.objective import Objective, RayLosses
@@ -50,6 +51,7 @@ class EagerRayLosses:
 
     def _scheduled(self, progress: Progress, batch: RayBatch) -> RayBatch:
         for schedule in self.schedules:
-            rays = schedule.apply(progress, self.objective.field, batch.rays)
+            field = queried(self.objective.field, "a schedule")
+            rays = schedule.apply(progress, field, batch.rays)
             batch = replace(batch, rays=rays)
         return batch

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from dietnerf.chunks import chunked_backward
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.data.ray_sampling import RayBatch
+from dietnerf.data.view_sampling import ViewBatch
 from dietnerf.errors import UserError
-from dietnerf.fields.base import AbstractField
+from dietnerf.fields.base import AbstractField, AbstractRadianceField, queried
+from dietnerf.gaussians import Gaussians
 from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.refinement import CameraRefinement
 from dietnerf.losses import (
@@ -61,7 +63,7 @@ class Objective:
         exposure: corrects the colors of photographs; None takes them as exact.
     """
 
-    field: AbstractField
+    field: AbstractRadianceField
     sampler: AbstractSampler
     losses: Sequence[AbstractLoss]
     refinement: CameraRefinement | None = None
@@ -106,9 +108,13 @@ class Objective:
                 "the sampler Proposal learns from the loss Interlevel, which is for nothing else: "
                 "use both, or neither"
             )
+        for loss in self.losses:
+            loss.check(self.field)
         self.field.prepare(dataset.cameras)
-        self.sampler.prepare(dataset.cameras, self.field)
+        if isinstance(self.field, AbstractField):
+            self.sampler.prepare(dataset.cameras, self.field)
         if self.refinement is not None:
+            queried(self.field, "the refinement of cameras")
             self.refinement.prepare(dataset.cameras)
         if self.exposure is not None:
             self.exposure.prepare(len(dataset))
@@ -119,7 +125,8 @@ class Objective:
         """Update the sampler from the field; with the same random numbers on all processes, so that
         it stays the same on all."""
         device = next(self.parameters()).device
-        self.sampler.update(step, self.field, step_generator("sampler", step, 0, device))
+        field = queried(self.field, "a sampler")
+        self.sampler.update(step, field, step_generator("sampler", step, 0, device))
 
     def ray_weights(self, step: int, n_steps: int) -> list[float]:
         """Weights of the losses of rays in a step of a run of `n_steps`; 0 where one does not
@@ -157,12 +164,36 @@ class Objective:
         rendered = RayLossInput(
             step, rays, batch.rgb, batch.background, rendering, coarse, batch.alpha
         )
-        none = batch.rgb.new_zeros(())  # of a loss that does not count in this step
+        return self._weighted(rendered, weights), rendering
+
+    def _weighted(self, rendered: RayLossInput, weights: Weights) -> Tensor:
+        none = rendered.target.new_zeros(())  # of a loss that does not count in this step
         terms = [
             weight * loss(rendered) if isinstance(weight, Tensor) or weight else none
             for loss, weight in zip(self.ray_losses, weights, strict=True)
         ]
-        return torch.stack(terms), rendering
+        return torch.stack(terms)
+
+    def of_view(self, batch: ViewBatch, step: int, weights: Weights, with_stats: bool) -> RayLosses:
+        """The losses of a training view that Gaussians are drawn into."""
+        assert isinstance(self.field, Gaussians), "of a field, rays are rendered"
+        camera = batch.camera
+        rendering = self.field.render_view(camera, 0).over(batch.background)
+        if self.exposure is not None:
+            rendering = replace(rendering, rgb=self.exposure(rendering.rgb, batch.ids))
+        target = batch.rgb
+        if batch.counts is not None:  # what does not count is as it should be
+            target = torch.where(batch.counts[:, None], target, rendering.rgb.detach())
+        background = batch.background.expand_as(target)
+        size = camera.height, camera.width
+        rendered = RayLossInput(step, None, target, background, rendering, None, batch.alpha, size)
+        terms = self._weighted(rendered, weights)
+        stats: RayStats | None = None
+        if with_stats:
+            opacity, rgb = rendering.opacity.detach(), rendering.rgb.detach()
+            depth = rendering.depth.detach() / camera.near
+            stats = RayStats(opacity, rgb, target, background, depth)
+        return RayLosses(terms.sum(), terms.detach(), None, stats)
 
     def of_rays(
         self,
@@ -186,7 +217,8 @@ class Objective:
             terms = len(chunk) / len(batch) * terms
             return terms.sum(), terms.detach()
 
-        n_rays = rays_per_chunk(self.field, self.sampler, batch.rgb.device)
+        field = queried(self.field, "rendering single rays")
+        n_rays = rays_per_chunk(field, self.sampler, batch.rgb.device)
         chunks = batch.split(n_rays if is_chunked else len(batch))
         loss, terms = chunked_backward(loss_and_terms, chunks, list(self.parameters()))
         return RayLosses(loss, terms, n_samples, RayStats.cat(stats) if stats else None)
@@ -209,8 +241,12 @@ class Objective:
         self, rays: RayLosses, scene: dict[AbstractRegularizer, Tensor], n_rays: int
     ) -> dict[str, Any]:
         """Scalars of a step for logging, by name."""
-        assert rays.n_samples is not None, "it is read in steps that are logged"
-        values: dict[str, Any] = {"samples_per_ray": rays.n_samples / n_rays}
+        values: dict[str, Any] = {}
+        if isinstance(self.field, Gaussians):
+            values["n_gaussians"] = self.field.n
+        else:
+            assert rays.n_samples is not None, "it is read in steps that are logged"
+            values["samples_per_ray"] = rays.n_samples / n_rays
         values["loss"] = rays.loss.detach() + sum(term.detach() for term in scene.values())
         values |= {loss.name: term for loss, term in zip(self.ray_losses, rays.terms, strict=True)}
         for loss in self.regularizers:  # as it was when it last counted

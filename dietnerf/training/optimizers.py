@@ -27,8 +27,13 @@ def make_optimizer(
     corrections = [part for part in parts if part is not None]
     learned = [[p for p in part.parameters() if p.requires_grad] for part in corrections]
     apart = {id(p) for p in (*tables, *chain(*learned))}
+    factors = objective.field.learning_rates()
+    named = dict(objective.field.named_parameters())
+    own_rates = [{"params": [named[n]], "lr": x * rate} for n, x in factors.items()]
+    apart |= {id(named[name]) for name in factors}
     others = [p for p in objective.parameters() if id(p) not in apart]
-    groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}] if others else []
+    groups += [{**group, "weight_decay": 0.0} for group in own_rates]
     if tables:
         groups.append({"params": list(tables), "weight_decay": table_decay})
     for part, own in zip(corrections, learned, strict=True):

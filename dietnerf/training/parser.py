@@ -8,7 +8,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from dietnerf.data import AbstractReader, AbstractViewSelector
 from dietnerf.errors import UserError
-from dietnerf.fields import AbstractField
+from dietnerf.fields import AbstractRadianceField
 from dietnerf.losses import AbstractLoss
 from dietnerf.registry import KINDS
 from dietnerf.runs.configs import LATEST
@@ -20,7 +20,7 @@ BASES: dict[str, type] = {  # of the classes that an option can be of
     "reader": AbstractReader,
     "views": AbstractViewSelector,
     "val_views": AbstractViewSelector,
-    "field": AbstractField,
+    "field": AbstractRadianceField,
     "sampler": AbstractSampler,
     "losses": AbstractLoss,
     "schedules": AbstractSchedule,

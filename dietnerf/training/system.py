@@ -5,14 +5,18 @@ from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from dietnerf.errors import UserError
-from dietnerf.fields import MLP, AbstractField
+from dietnerf.fields import MLP, AbstractRadianceField
+from dietnerf.fields.base import queried
+from dietnerf.gaussians import Gaussians
 from dietnerf.geometry.refinement import CameraRefinement
-from dietnerf.losses import AbstractLoss, AbstractRayLoss, Photometric
+from dietnerf.losses import AbsoluteError, AbstractLoss, AbstractRayLoss, Photometric
 from dietnerf.sampling import AbstractSampler, Stratified
 from dietnerf.schedules import AbstractSchedule
+from dietnerf.training import gaussian_start
 from dietnerf.training.cuda_graphs import check_graphable
 from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.exposure import ExposureCorrection
@@ -51,7 +55,7 @@ class DietNeRF(AbstractSceneModule):
 
     def __init__(
         self,
-        field: AbstractField | None = None,
+        field: AbstractRadianceField | None = None,
         sampler: AbstractSampler | None = None,
         losses: list[AbstractLoss] | None = None,
         learning_rate: AbstractLearningRate | None = None,
@@ -125,13 +129,20 @@ class DietNeRF(AbstractSceneModule):
         if self.use_cuda_graphs:
             check_graphable(self.objective, self.schedules, data.samples_per_step)
         for schedule in self.schedules:
-            schedule.check(self.field)
-        self.objective.prepare(data.datasets["train"], data.background, device)
+            schedule.check(queried(self.field, f"the schedule {type(schedule).__name__}"))
+        train = data.datasets["train"]
+        self.objective.prepare(train, data.background, device)
+        if isinstance(self.field, Gaussians) and not self._is_resumed:
+            rank_zero_info(gaussian_start.start(self.field, train, data.background))
         self.background = data.background
         self.camera_set = data.camera_set()
         data.has_few_sizes = self.use_cuda_graphs
         self._forget()
         self._data = data
+
+    @property
+    def _is_resumed(self) -> bool:
+        return bool(self._trainer is not None and self.trainer.ckpt_path)
 
     def configure_optimizers(self) -> Any:
         law = self.learning_rate
@@ -205,4 +216,4 @@ class DietNeRF(AbstractSceneModule):
 def _compares_colors(loss: AbstractRayLoss) -> bool:
     """Whether a loss of rays suffices alone: of dietnerf's, all others are priors."""
     is_own = type(loss).__module__.startswith("dietnerf.")
-    return isinstance(loss, Photometric) or not is_own
+    return isinstance(loss, Photometric | AbsoluteError) or not is_own

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from dietnerf.gaussians import Gaussians
 from dietnerf.losses import AbstractRegularizer
 from dietnerf.schedules.base import AbstractSchedule, Progress
 from dietnerf.training.adam import SkippingAdam
@@ -21,6 +22,7 @@ from dietnerf.training.datamodule import SceneDataModule
 from dietnerf.training.eager import EagerRayLosses
 from dietnerf.training.objective import Objective, RayLosses
 from dietnerf.training.steps import count_optimizer_step
+from dietnerf.training.view_losses import ViewLosses
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,14 @@ class TrainingStep:
         self._trainer, self._updates = trainer, updates
         self._parameters = list(objective.parameters())
         self._background = data.background.to(device)  # in a step a GPU would be waited for
-        self._eager: EagerRayLosses | None = None
+        self._eager: EagerRayLosses | ViewLosses | None = None
         self._graphed: GraphedTrainingStep | None = None
         self._can_update_in_graph = use_cuda_graphs and updates.can_be_graphed(trainer)
         self.losses = torch.zeros(0)  # weighted, of the last step, (n_losses,)
+        if isinstance(objective.field, Gaussians):
+            views = data.view_source(device)
+            self._eager = ViewLosses(objective, views, data.coarse_share, rank)
+            return
         source = data.ray_source(device)
         if use_cuda_graphs:
             n_devices = 1 if data.batch_per_device else trainer.world_size

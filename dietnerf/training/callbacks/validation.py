@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from dietnerf.fields import AbstractField
 from dietnerf.renderer import render_rays
 from dietnerf.training.callbacks.images import comparison, log_image
 from dietnerf.training.system import DietNeRF
@@ -45,7 +46,7 @@ class ValidationImages(Callback):
         if isinstance(trainer.logger, TensorBoardLogger):
             assert isinstance(pl_module, DietNeRF)
             weights = weights_along_rays(pl_module, outputs.view)
-            if len(weights) > 0:  # an empty field has none
+            if len(weights) > 0:  # an empty field has none, and Gaussians
                 trainer.logger.experiment.add_histogram(
                     "val/weights_along_rays", weights, trainer.global_step
                 )
@@ -54,7 +55,9 @@ class ValidationImages(Callback):
 @torch.no_grad()
 def weights_along_rays(system: DietNeRF, view: View) -> Tensor:
     """Weights of single samples along a view's rays above 1/1000, on the CPU: near one at sharp
-    surfaces, small in fog."""
+    surfaces, small in fog; none of Gaussians."""
+    if not isinstance(system.field, AbstractField):
+        return torch.zeros(0)
     n_pixels = view.cameras.width * view.cameras.height
     pixels = torch.linspace(0, n_pixels - 1, min(n_pixels, HISTOGRAM_RAYS)).long()
     rays = view.cameras.image_rays(0, pixels).to(system.device)

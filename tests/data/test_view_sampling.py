@@ -1,0 +1,59 @@
+"""Whole training views."""
+
+from dataclasses import replace
+
+import torch
+
+from dietnerf.data import Procedural
+from dietnerf.data.view_sampling import ViewSource
+
+WHITE = torch.ones(3)
+
+
+def dataset():
+    found = Procedural(resolution=32, n_train=4).read("train")
+    assert found is not None
+    return found
+
+
+def test_a_view_is_its_photograph_over_the_background():
+    train = dataset()
+    batch = ViewSource(train, WHITE).draw(torch.Generator().manual_seed(0))
+    index = int(batch.ids[0])
+    assert torch.equal(batch.rgb.view(32, 32, 3), train.image(index, WHITE))
+    assert torch.equal(batch.camera.c2w[0], train.cameras.c2w[index])
+    assert batch.counts is None and len(batch) == 32 * 32
+
+
+def test_all_views_are_drawn():
+    source = ViewSource(dataset(), WHITE)
+    drawn = {int(source.draw(torch.Generator().manual_seed(i)).ids[0]) for i in range(40)}
+    assert drawn == {0, 1, 2, 3}
+
+
+def test_a_smaller_view_is_the_mean_of_its_pixels_and_has_its_camera():
+    source = ViewSource(dataset(), WHITE)
+    whole, half = (source.draw(torch.Generator().manual_seed(0), shrink) for shrink in (1, 2))
+    blocks = whole.rgb.view(16, 2, 16, 2, 3).mean(dim=(1, 3))
+    torch.testing.assert_close(half.rgb.view(16, 16, 3), blocks)
+    assert (half.camera.width, half.camera.height) == (16, 16)
+    torch.testing.assert_close(2 * half.camera.focal, whole.camera.focal)
+    too_small = source.draw(torch.Generator().manual_seed(0), 4)
+    assert too_small.camera.width == 32
+
+
+def test_without_a_background_each_view_has_one_of_its_own():
+    source = ViewSource(dataset(), None)
+    one, other = (source.draw(torch.Generator().manual_seed(i)) for i in (0, 1))
+    assert not torch.equal(one.background, other.background)
+    index = int(one.ids[0])
+    assert torch.equal(one.rgb.view(32, 32, 3), dataset().image(index, one.background))
+
+
+def test_a_pixel_counts_where_all_of_what_it_averages_does():
+    masks = torch.ones(4, 32, 32, dtype=torch.bool)
+    masks[:, 5, 7] = False
+    source = ViewSource(replace(dataset(), masks=masks), WHITE)
+    counts = source.draw(torch.Generator().manual_seed(0), 2).counts
+    assert counts is not None
+    assert (~counts).nonzero()[:, 0].tolist() == [2 * 16 + 3]

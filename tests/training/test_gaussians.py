@@ -1,0 +1,107 @@
+"""Gaussians in training: a fit that improves, resumes to the same bits, and says what it cannot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import dietnerf
+from dietnerf.data import Procedural
+from dietnerf.errors import UserError
+from dietnerf.export.mesh import extract
+from dietnerf.gaussians import Gaussians
+from dietnerf.training import cli, gaussian_start
+from tests.helpers import refused, weights
+
+WHITE = torch.ones(3)
+OPTIONS = [
+    *("--config", "quickstart", "--config", "gaussians"),
+    *("--data.reader.init_args.resolution", "48"),
+    *("--data.reader.init_args.n_test", "2"),
+    *("--model.field.init_args.capacity", "1500"),
+    *("--model.field.init_args.n_first", "1000"),
+    *("--model.field.init_args.interval", "20"),
+    *("--trainer.max_steps", "120"),
+    *("--trainer.val_check_interval", "60"),
+    *("--trainer.log_every_n_steps", "20"),
+    *("--trainer.enable_progress_bar", "false"),
+    *("--trainer.accelerator", "cpu"),
+    *("--save_every", "60"),
+]
+
+
+@pytest.fixture(scope="module")
+def short_start(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gaussian_start, "FIELD_STEPS", 60)
+        patch.setattr(gaussian_start, "N_PIXELS", 20_000)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, short_start: None) -> Path:
+    run = tmp_path_factory.mktemp("gaussians") / "toy"
+    cli.main(["fit", *OPTIONS, "--run", str(run)])
+    return run
+
+
+def psnr_of(scene: dietnerf.SceneModel) -> float:
+    test = Procedural(resolution=48, n_test=2).read("test")
+    assert test is not None
+    shown = scene.render(test.cameras[[0]], WHITE).rgb
+    return -10 * (shown - test.image(0, WHITE)).square().mean().log10().item()
+
+
+def test_a_fit_improves_and_is_rendered_from_its_folder(run: Path):
+    scene = dietnerf.load(str(run))
+    assert isinstance(scene.field, Gaussians)
+    assert 1000 < scene.field.n <= 1500
+    middle = dietnerf.load(str(next((run / "checkpoints").glob("*60.ckpt"))))
+    assert psnr_of(scene) > max(psnr_of(middle), 18)
+
+
+def test_a_run_that_was_stopped_ends_as_an_unbroken_one(run: Path, tmp_path: Path):
+    cli.main(["fit", *OPTIONS, "--run", str(tmp_path / "b"), "--trainer.max_steps", "120"])
+    whole = weights(run / "checkpoints" / "last.ckpt")
+    again = weights(tmp_path / "b" / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    middle = next((run / "checkpoints").glob("*60.ckpt"))
+    cli.main(["fit", *OPTIONS, "--run", str(tmp_path / "c"), "--ckpt_path", str(middle)])
+    resumed = weights(tmp_path / "c" / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_mesh_of_them_is_refused(run: Path):
+    with pytest.raises(UserError, match="which Gaussians do not have: export points or splats"):
+        extract(dietnerf.load(str(run)))
+
+
+def test_what_needs_samples_along_rays_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    options = [*OPTIONS, "--run", str(tmp_path / "a")]
+    said = refused(capsys, cli.main, "fit", *options, "--model.losses+", "Distortion")
+    assert "the loss Distortion needs samples along rays" in said
+    said = refused(capsys, cli.main, "fit", *options, "--model.refinement", "CameraRefinement")
+    assert "the refinement of cameras needs samples along rays" in said
+
+
+def test_known_depths_are_where_they_begin():
+    train = Procedural(resolution=32, n_train=4).read("train")
+    assert train is not None and train.depths is not None
+    points = gaussian_start.known_points(train, WHITE)
+    assert len(points) == int((train.depths > 0).sum())
+    camera = train.cameras[[0]]
+    _, is_shown = camera.project(points.positions[:10])
+    assert is_shown.all()
+
+
+def test_points_in_the_way_of_other_views_are_left_out():
+    train = Procedural(resolution=48, n_train=8).read("train")
+    assert train is not None and train.depths is not None
+    good = gaussian_start.known_points(train, WHITE).positions
+    floating = train.cameras.positions[:1].lerp(good[:50], 0.4)
+    positions = torch.cat([good, floating])
+    agreed = gaussian_start.agreed_on(positions, train.cameras, train.depths)
+    assert agreed[: len(good)].float().mean() > 0.8
+    assert not agreed[len(good) :].any()
