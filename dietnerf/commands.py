@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 TRAINING = "dietnerf.training.cli"
-EXPORTS = ("mesh", "points", "depth", "cameras", "push", "pull", "command", "paths")
+EXPORTS = ("mesh", "points", "splats", "depth", "cameras", "push", "pull", "command", "paths")
 
 
 @dataclass(frozen=True)

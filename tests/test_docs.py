@@ -19,7 +19,17 @@ FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PACKAGES = (
     "",
-    *("data", "fields", "losses", "ops", "research", "sampling", "schedules", "semantics"),
+    *(
+        "data",
+        "fields",
+        "gaussians",
+        "losses",
+        "ops",
+        "research",
+        "sampling",
+        "schedules",
+        "semantics",
+    ),
 )
 MOST_LINES, MOST_WORDS = 150, 1200  # of the README
 

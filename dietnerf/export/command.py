@@ -3,12 +3,13 @@
 from dietnerf.arguments import Parser
 from dietnerf.devices import usable_device
 from dietnerf.errors import exit_on_user_error, leaving_on_signals
-from dietnerf.export import cameras, depth, mesh, points, pull, push
+from dietnerf.export import cameras, depth, mesh, points, pull, push, splats
 from dietnerf.training.runtime import prepare_process
 
 COMMANDS = {
     "mesh": mesh,
     "points": points,
+    "splats": splats,
     "depth": depth,
     "cameras": cameras,
     "push": push,
