@@ -32,7 +32,7 @@ from dietnerf.data.frames import (
 )
 from dietnerf.data.memory import Downscale
 from dietnerf.data.path_suggestions import find_folder
-from dietnerf.data.ranges import range_of_points
+from dietnerf.data.ranges import range_of_points, with_common_far
 from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import Similarity, unit_box, upright
 from dietnerf.geometry.lenses import COEFFICIENTS
@@ -118,7 +118,7 @@ class COLMAP(AbstractFrameReader):
             warn_of_missing(missing, len(model.images), folder, self.folder)
         if not frames:
             problems.stop()
-        return held_out(self._moved(frames), self.hold_every, split)
+        return held_out(self._moved(with_common_far(frames)), self.hold_every, split)
 
     def _moved(self, frames: list[Frame]) -> list[Frame]:
         c2w = torch.stack([frame.c2w for frame in frames])

@@ -15,7 +15,8 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.alignment import focus, focus_distances, guessed_range
 
 FEWEST_POINTS = 10  # that say near and far of a view
-OUTLIERS = 0.005  # share of its points that each of them may cut off
+OUTLIERS = 0.005  # share of its points that near may cut off
+DEEPEST = 16.0  # far at most, in medians of the distances: what lies beyond was placed wrongly
 NEARER, FARTHER = 0.9, 1.1  # room before and behind the points
 NGP_SCALE = 0.33  # from units of a file to those of instant-ngp, where the file says nothing
 FARTHEST = 16.0  # far at most, in distances of the camera from what all look at
@@ -28,6 +29,8 @@ CONVERGED = 0.2  # how far axes pass by their focus, in distances from it, if th
 def range_of_points(distances: Tensor) -> tuple[float, float]:
     """Near and far around sparse points.
 
+    Of a thing before a wall, few points are on the wall: far leaves none out that can be right.
+
     Args:
         distances: of the points in view, along the axis, (n_points,), float64.
 
@@ -36,8 +39,16 @@ def range_of_points(distances: Tensor) -> tuple[float, float]:
     """
     if len(distances) < FEWEST_POINTS:
         return math.nan, math.nan
-    low, high = distances.quantile(torch.tensor([OUTLIERS, 1 - OUTLIERS]).double()).tolist()
+    low, middle = distances.quantile(torch.tensor([OUTLIERS, 0.5]).double()).tolist()
+    high = distances[distances <= DEEPEST * middle].max().item()
     return NEARER * low, FARTHER * high
+
+
+def with_common_far(frames: list[Frame]) -> list[Frame]:
+    """Frames whose far is the largest of all: one may look at a wall without a point on it, which
+    others have seen."""
+    largest = max((f.far for f in frames if not math.isnan(f.far)), default=math.nan)
+    return [f if math.isnan(f.far) else replace(f, far=largest) for f in frames]
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from dietnerf.data.ply import OBSERVATION, OBSERVATION_ROW, VERTEX, VERTEX_ROW, write_ply
+from dietnerf.data.ranges import range_of_points
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.prepare.structure import Lens, Structure
 
 DISTANCE = 4.0  # of what is seen, as in NeRF-synthetic, scene units
-NEARER, FARTHER = 0.8, 1.2  # room before and behind the points that were found
 POINTS = "points.ply"
 FIRST_ID = 1  # of the photographs, as COLMAP counts
 FEWEST_PHOTOS = 3  # that show a point whose distance is told: of two, a wrong match goes unnoticed
@@ -46,13 +46,12 @@ def upright(structure: Structure) -> Structure:
 
 
 def ranges_of(structure: Structure) -> list[tuple[float, float]]:
-    """Near and far of each photograph: around 98 percent of the points in it, scene units. A view
-    of a panorama may show none of them; then around those of all."""
-    of_all = np.concatenate(structure.depths)
-    quantiles = [
-        np.quantile(depths if depths.size else of_all, [0.01, 0.99]) for depths in structure.depths
-    ]
-    return [(NEARER * float(low), FARTHER * float(high)) for low, high in quantiles]
+    """Near and far of each photograph around the points in it, scene units: far is that of all, as
+    a photo may show a wall without a point on it. A photo of few points has the near of all."""
+    of_all = range_of_points(torch.from_numpy(np.concatenate(structure.depths)))
+    found = [range_of_points(torch.from_numpy(depths)) for depths in structure.depths]
+    far = np.nanmax([high for _, high in (*found, of_all)])
+    return [(of_all[0] if np.isnan(low) else low, float(far)) for low, _ in found]
 
 
 def cameras_of(structure: Structure) -> Cameras:

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from dietnerf.data import COLMAP, Blender, ImageDataset, Procedural, Transforms
+from dietnerf.data.frames import Frame, Intrinsics
 from dietnerf.data.ply import read_points
+from dietnerf.data.ranges import range_of_points, with_common_far
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from tests.formats import write_blender, write_colmap, write_transforms
 
+LENS = Intrinsics(20, 10, (30.0, 30.0), (10.0, 5.0))
 AS_IT_IS = {"hold_every": 0, "orient": False, "scale": False}
 
 
@@ -228,3 +231,20 @@ def test_what_the_reader_of_blender_cannot_show_is_refused(scene, tmp_path, chan
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         Blender(str(tmp_path)).cameras("train")
+
+
+def test_a_wall_with_few_points_lies_within_far_and_a_wrong_point_does_not():
+    """Of a thing on a table before a wall, a hundredth of the points were on the wall, and far had
+    left it out: all that is behind the table became fog."""
+    near_by = torch.linspace(1, 3, 3000).double()
+    wall, wrong = torch.full((10,), 20.0).double(), torch.tensor([1e5]).double()
+    near, far = range_of_points(torch.cat([near_by, wall, wrong]))
+    assert 0.8 < near < 1.1 and 20 < far < 25
+    near, far = range_of_points(near_by)
+    assert 0.8 < near < 1.1 and 3 < far < 3.5
+
+
+def test_views_have_the_largest_far_of_all(tmp_path: Path):
+    frames = [Frame("a", tmp_path, torch.eye(4), LENS, 1.0, far) for far in (3.0, 20.0, math.nan)]
+    assert [frame.far for frame in with_common_far(frames)[:2]] == [20.0, 20.0]
+    assert math.isnan(with_common_far(frames)[2].far)
