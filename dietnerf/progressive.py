@@ -19,10 +19,12 @@ class Preview:
 
     Args:
         render: the whole image of one camera.
+        has_strips: whether it may be given parts of an image, which Gaussians would sort anew.
     """
 
-    def __init__(self, render: Callable[[Cameras], Rendering]) -> None:
+    def __init__(self, render: Callable[[Cameras], Rendering], has_strips: bool = True) -> None:
         self._render = render
+        self.has_strips = has_strips
         self.seconds_per_pixel = FIRST_GUESS
 
     def warm_up(self, cameras: Cameras) -> None:
@@ -46,6 +48,8 @@ class Preview:
     def render_while(self, cameras: Cameras, is_wanted: Callable[[], bool]) -> Rendering | None:
         """The same in strips, or None once it is wanted no more."""
         n_rows = max(1, int(STRIP / max(self.seconds_per_pixel * cameras.width, 1e-9)))
+        if not self.has_strips:
+            n_rows = cameras.height
         strips = []
         for top in range(0, cameras.height, n_rows):
             if not is_wanted():

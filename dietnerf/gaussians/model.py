@@ -15,12 +15,13 @@ from dietnerf.geometry.canvas import Canvas, canvas_key
 from dietnerf.geometry.rays import Rendering
 from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians
 
-MAX_CAPACITY = 20_000_000
+MAX_CAPACITY = 2**24 - 1  # of the op `rasterize_gaussians`
+MAX_CANVASES = 32  # that are kept
 FIRST_OPACITY = 0.5
 DEAD = 0.005  # opacity below which a Gaussian is moved to where it is needed
 NEAR = 0.01  # share of the cameras' extent, in front of which nothing is drawn
 BAND_0 = math.sqrt(1 / (4 * math.pi))  # harmonic of degree 0
-NOISE = 80.0  # 3DGS-MCMC: 5e5 times the learning rate of the means
+NOISE, LAST_NOISE = 80.0, 0.03  # 3DGS-MCMC: 5e5 times its learning rate, and what it falls to
 # Of each parameter, as a share of the learning rate; of the means times the cameras' extent.
 RATES = {
     "means": 0.032,
@@ -37,7 +38,7 @@ class Gaussians(AbstractRadianceField):
     """Anisotropic Gaussians with opacities and view-dependent colors (3D Gaussian Splatting, Kerbl
     et al. 2023), whose number grows as in "3D Gaussian Splatting as Markov Chain Monte Carlo"
     (Kheradmand et al. 2024): those that are almost transparent are moved onto others, and some are
-    added, until all `capacity` are used.
+    added, up to `capacity`. The optimizer's moments of those that are moved stay.
 
     Parameters have room for all of them from the start, and the first `n_used` rows count, so that
     shapes, optimizer and checkpoints stay as they are.
@@ -50,9 +51,12 @@ class Gaussians(AbstractRadianceField):
             (Mip-Splatting, Yu et al. 2024).
         interval: steps from one relocation to the next.
         growth: factor of their number at a relocation, at least 1.
-        growing: share of the run in which they are relocated.
-        noise: factor of the noise that moves transparent ones; 0 for none.
+        growing: share of the run in which they are relocated and moved by noise.
+        noise: factor of the noise that moves transparent ones, which falls along the run whatever
+            the learning rate; 0 for none.
     """
+
+    is_graphable = False  # relocation reads values
 
     n_used: Tensor
     extent: Tensor
@@ -93,7 +97,7 @@ class Gaussians(AbstractRadianceField):
         self.rest = nn.Parameter(torch.zeros(n, n_rest, 3))
         self.register_buffer("n_used", torch.zeros((), dtype=torch.int64))
         self.register_buffer("extent", torch.ones(()))
-        self._canvases: dict[tuple[float, ...], Canvas] = {}
+        self._canvases: dict[tuple[object, ...], Canvas] = {}
 
     @property
     def n(self) -> int:
@@ -109,6 +113,9 @@ class Gaussians(AbstractRadianceField):
         spread = (positions - positions.mean(dim=0)).norm(dim=1).max()
         reach = cameras.far.mean() / 20  # of cameras at one place
         self.extent.copy_(torch.maximum(1.1 * spread, reach))
+        if cameras.distortion is not None:  # so that a lens that is too wide is refused at once
+            for i in range(min(len(cameras), MAX_CANVASES)):
+                self._canvas(cameras[[i]])
 
     def learning_rates(self) -> dict[str, float]:
         return {**RATES, "means": RATES["means"] * float(self.extent)}
@@ -141,13 +148,18 @@ class Gaussians(AbstractRadianceField):
         if camera.distortion is None:
             image = self._draw(camera)
         else:
-            key = canvas_key(camera)
-            if key not in self._canvases:
-                self._canvases[key] = Canvas.of(camera)
-            canvas = self._canvases[key]
+            canvas = self._canvas(camera)
             image = canvas.resample(self._draw(canvas.camera(camera)))
         rgb, opacity, depth = image.flatten(0, 1).split([3, 1, 1], dim=-1)
         return Rendering(rgb, opacity[:, 0], depth[:, 0], depth.new_empty(0))
+
+    def _canvas(self, camera: Cameras) -> Canvas:
+        key = canvas_key(camera)
+        if key not in self._canvases:
+            while len(self._canvases) >= MAX_CANVASES:
+                del self._canvases[next(iter(self._canvases))]
+            self._canvases[key] = Canvas.of(camera)
+        return self._canvases[key]
 
     def _draw(self, camera: Cameras) -> Tensor:
         """Color, opacity and depth, (height, width, 5), of a pinhole camera."""
@@ -180,10 +192,13 @@ class Gaussians(AbstractRadianceField):
         share = step / n_steps
         if step == 0 or share > self.growing:
             return
-        if self.noise > 0:
-            self._diffuse(self.noise * NOISE * float(self.extent) * 0.03**share, generator)
-        if step % self.interval == 0:
-            self._relocate(int((self.growth - 1) * self.n), generator)
+        with torch.autocast(self.means.device.type, enabled=False):
+            if self.noise > 0:
+                strength = self.noise * NOISE * float(self.extent) * LAST_NOISE**share
+                self._diffuse(strength, generator)
+            if step % self.interval == 0:
+                n_new = round((self.growth - 1) * self.n)
+                self._relocate(max(n_new, int(self.growth > 1)), generator)
 
     def _diffuse(self, strength: float, generator: torch.Generator) -> None:
         """3DGS-MCMC, equations 8 and 9: noise of the Gaussian's own shape, for those that are

@@ -24,7 +24,7 @@ def write_splats(path: Path, gaussians: Gaussians) -> int:
     Returns:
         How many there are.
     """
-    n = int(gaussians.n_used)
+    n = gaussians.n
     rest = gaussians.rest[:n].transpose(1, 2).flatten(1)  # channel by channel
     columns = {
         **dict(zip("xyz", gaussians.means[:n].T, strict=True)),

@@ -77,10 +77,10 @@ class Canvas:
         return shown[0].permute(1, 2, 0)
 
 
-def canvas_key(camera: Cameras) -> tuple[float, ...]:
+def canvas_key(camera: Cameras) -> tuple[object, ...]:
     """What a canvas depends on, of a batch of one camera."""
     assert camera.distortion is not None and camera.is_fisheye is not None
     parts = (camera.focal, camera.center, camera.distortion, camera.is_fisheye)
     numbers = [float(x) for part in parts for x in part[0].reshape(-1)]
     assert all(map(math.isfinite, numbers))
-    return (*numbers, camera.width, camera.height)
+    return (*numbers, camera.width, camera.height, camera.c2w.device)

@@ -44,6 +44,11 @@ class StructuralDissimilarity(AbstractRayLoss):
         x, y = (
             values.T.unflatten(1, step.size)[None] for values in (step.rendering.rgb, step.target)
         )
+        with torch.autocast(x.device.type, enabled=False):  # differences of squares need float32
+            kind = torch.promote_types(x.dtype, torch.float32)
+            return self._dissimilarity(x.to(kind), y.to(kind))
+
+    def _dissimilarity(self, x: Tensor, y: Tensor) -> Tensor:
         mean_x, mean_y, xx, yy, xy = self._blurred(torch.cat([x, y, x * x, y * y, x * y])).unbind()
         covariance = xy - mean_x * mean_y
         variances = xx - mean_x**2 + yy - mean_y**2

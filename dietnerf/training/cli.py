@@ -173,13 +173,14 @@ class DietNeRFCLI(LightningCLI):
         strategy = self.trainer.strategy
         check_backend(strategy)
         check_monitored(self.trainer)
-        xla.check(strategy.root_device, self.model.sampler)
+        xla.check(strategy.root_device, self.model.field, self.model.sampler)
         self.datamodule.setup("fit" if subcommand == "report" else subcommand)
         self.datamodule.check_devices(subcommand, self.trainer.world_size)
         if subcommand in ("fit", "report"):
             say_what_is_trained_on(self.datamodule, trains=subcommand == "fit")
         if subcommand == "fit":
-            self.model.prepare(self.datamodule, strategy.root_device)
+            is_resumed = self._options().ckpt_path is not None
+            self.model.prepare(self.datamodule, strategy.root_device, is_resumed)
         if self._options().ckpt_path is not None:
             checkpoint = Path(self._options().ckpt_path)
             load_weights(self.model, self.model.hparams, checkpoint)

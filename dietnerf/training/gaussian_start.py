@@ -1,5 +1,7 @@
 """Where Gaussians begin: sparse points and depth maps of a capture, or the surface of a field."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +21,7 @@ from dietnerf.training.objective import Objective
 from dietnerf.training.optimizers import make_optimizer
 
 FEWEST_KNOWN = 500  # pixels of known depth that are a start
+MOST_KNOWN = 1_000_000  # of them, drawn at random
 FIELD_STEPS = 500
 RAYS_PER_STEP = 1365
 N_PIXELS = 200_000  # of all views together, in which a field's depth is looked up
@@ -26,24 +29,24 @@ AGREEMENT = 0.05  # of depths, relative
 CELL = 1e-3  # share of the cameras' extent, in which one point is enough
 
 
-def start(gaussians: Gaussians, dataset: ImageDataset, background: Tensor) -> str:
-    """Place the first Gaussians.
+def start(
+    gaussians: Gaussians, dataset: ImageDataset, background: Tensor, say: Callable[[str], None]
+) -> None:
+    """Place the first Gaussians, and say where.
 
     Args:
         gaussians: prepared for the cameras.
         dataset: the training photographs.
         background: the color behind them, (3,).
-
-    Returns:
-        Where they were placed, in words.
+        say: takes a line for the terminal.
 
     Raises:
         UserError: no surface was found.
     """
-    points, where = known_points(dataset, background), "sparse points or depth maps"
+    points, where = known_points(dataset, background), "points whose depth is known"
     if len(points) < FEWEST_KNOWN:
-        points = field_points(dataset, background)
-        where = f"the surface of a hash grid that was trained for {FIELD_STEPS} steps"
+        say(f"no depth is known: {FIELD_STEPS} steps of a hash grid find where Gaussians begin")
+        points, where = field_points(dataset, background), "its surface"
     cell = CELL * float(gaussians.extent)
     generator = step_generator("points", 0, 0)
     chosen = points.thinned(gaussians.n_first, cell, generator)
@@ -53,7 +56,7 @@ def start(gaussians: Gaussians, dataset: ImageDataset, background: Tensor) -> st
             "configs/photos.yaml"
         )
     gaussians.place(chosen)
-    return f"{len(chosen)} Gaussians begin at {where}"
+    say(f"{len(chosen)} Gaussians begin at {where}")
 
 
 def known_points(dataset: ImageDataset, background: Tensor) -> Points:
@@ -63,9 +66,13 @@ def known_points(dataset: ImageDataset, background: Tensor) -> Points:
     known = dataset.depths > 0
     if dataset.masks is not None:
         known = known & dataset.masks
-    ids, rows, columns = known.nonzero().unbind(-1)
+    places = known.nonzero()
+    if len(places) > MOST_KNOWN:
+        generator = step_generator("known points", 0, 0)
+        places = places[torch.randint(len(places), (MOST_KNOWN,), generator=generator)]
+    ids, rows, columns = places.unbind(-1)
     rays = dataset.cameras.rays(ids, columns, rows)
-    positions = rays.rays_o + dataset.depths[known][:, None] * rays.rays_d
+    positions = rays.rays_o + dataset.depths[ids, rows, columns][:, None] * rays.rays_d
     return Points(positions, dataset.rgb(dataset.pixels(ids, columns, rows), background))
 
 

@@ -181,13 +181,16 @@ class Objective:
         rendering = self.field.render_view(camera, 0).over(batch.background)
         if self.exposure is not None:
             rendering = replace(rendering, rgb=self.exposure(rendering.rgb, batch.ids))
-        target = batch.rgb
+        target, alpha, every = batch.rgb, batch.alpha, 1.0
         if batch.counts is not None:  # what does not count is as it should be
             target = torch.where(batch.counts[:, None], target, rendering.rgb.detach())
+            if alpha is not None:
+                alpha = torch.where(batch.counts, alpha, rendering.opacity.detach())
+            every = len(target) / max(1, int(batch.counts.sum()))
         background = batch.background.expand_as(target)
         size = camera.height, camera.width
-        rendered = RayLossInput(step, None, target, background, rendering, None, batch.alpha, size)
-        terms = self._weighted(rendered, weights)
+        rendered = RayLossInput(step, None, target, background, rendering, None, alpha, size)
+        terms = every * self._weighted(rendered, weights)
         stats: RayStats | None = None
         if with_stats:
             opacity, rgb = rendering.opacity.detach(), rendering.rgb.detach()

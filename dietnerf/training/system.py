@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from dietnerf.errors import UserError
@@ -111,15 +111,33 @@ class DietNeRF(AbstractSceneModule):
     def setup(self, stage: str) -> None:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(datamodule, SceneDataModule):
-            self.prepare(datamodule, self.trainer.strategy.root_device)
+            is_resumed = self.trainer.ckpt_path is not None
+            self.prepare(datamodule, self.trainer.strategy.root_device, is_resumed)
+            self._check_averages()
         precision: Any = self.trainer.precision_plugin
         if self.use_cuda_graphs and getattr(precision, "scaler", None) is not None:
             # Graphed steps scale their loss; the scaler would read from the GPU in each of them.
             precision.scaler = torch.amp.GradScaler(enabled=False)
 
-    def prepare(self, data: SceneDataModule, device: torch.device) -> None:
+    def _check_averages(self) -> None:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        averages = [c for c in callbacks if isinstance(c, WeightAveraging)]
+        if averages and isinstance(self.field, Gaussians):
+            raise UserError(
+                f"{type(averages[0]).__name__} would average Gaussians that were moved in between: "
+                "leave it out"
+            )
+
+    def prepare(
+        self, data: SceneDataModule, device: torch.device, is_resumed: bool = False
+    ) -> None:
         """Fit field and sampler to the training cameras, and load what the losses need, unless that
         is done already.
+
+        Args:
+            data: the capture.
+            device: where it is trained.
+            is_resumed: a checkpoint is loaded next, so that Gaussians need no start.
 
         Raises:
             UserError: parts are incompatible, or no camera sees the box.
@@ -132,17 +150,13 @@ class DietNeRF(AbstractSceneModule):
             schedule.check(queried(self.field, f"the schedule {type(schedule).__name__}"))
         train = data.datasets["train"]
         self.objective.prepare(train, data.background, device)
-        if isinstance(self.field, Gaussians) and not self._is_resumed:
-            rank_zero_info(gaussian_start.start(self.field, train, data.background))
+        if isinstance(self.field, Gaussians) and not is_resumed:
+            gaussian_start.start(self.field, train, data.background, _say)
         self.background = data.background
         self.camera_set = data.camera_set()
         data.has_few_sizes = self.use_cuda_graphs
         self._forget()
         self._data = data
-
-    @property
-    def _is_resumed(self) -> bool:
-        return bool(self._trainer is not None and self.trainer.ckpt_path)
 
     def configure_optimizers(self) -> Any:
         law = self.learning_rate
@@ -211,6 +225,11 @@ class DietNeRF(AbstractSceneModule):
         scalars |= {"learning_rate": self._rate(step)}
         self.record({f"train/{name}": value for name, value in scalars.items()})
         self.record({"train/psnr": -10 * stats.mse().log10()}, prog_bar=True)
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _compares_colors(loss: AbstractRayLoss) -> bool:

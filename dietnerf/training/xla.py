@@ -9,6 +9,7 @@ from pytorch_lightning.accelerators.xla import XLAAccelerator
 from torch import nn
 
 from dietnerf.errors import UserError
+from dietnerf.gaussians import Gaussians
 from dietnerf.sampling import Occupancy
 
 NAMES = ("tpu", "xla_cpu")  # of --trainer.accelerator
@@ -68,12 +69,17 @@ def accelerator(name: Any) -> Any:
     return XLAOnCPU()
 
 
-def check(device: torch.device, sampler: nn.Module) -> None:
-    """Refuse samplers that a TPU would recompile for every step.
+def check(device: torch.device, field: nn.Module, sampler: nn.Module) -> None:
+    """Refuse what a TPU would recompile for every step.
 
     Raises:
-        UserError: the number of samples depends on values.
+        UserError: the number of samples, or of Gaussians, depends on values.
     """
+    if device.type == "xla" and isinstance(field, Gaussians):
+        raise UserError(
+            "Gaussians are sorted and moved by values, which a TPU cannot do: train a field there, "
+            "as configs/nerf.yaml does"
+        )
     if device.type == "xla" and isinstance(sampler, Occupancy):
         raise UserError(
             "the sampler Occupancy places another number of samples in every step, which a TPU "

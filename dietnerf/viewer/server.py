@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dietnerf.fields.base import AbstractRadianceField
+from dietnerf.fields.base import AbstractField, AbstractRadianceField
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import Surroundings
 from dietnerf.geometry.rays import Rendering
@@ -23,8 +23,8 @@ from dietnerf.viewer.camera_path import CameraPath
 from dietnerf.viewer.listening import address_of, serve_at, way_from_elsewhere
 from dietnerf.viewer.notices import Notices
 from dietnerf.viewer.views import (
+    browser_camera,
     field_of_view,
-    min_view_fraction,
     occluding_depth,
     pyramid_depth,
     quaternion,
@@ -70,7 +70,7 @@ class Viewer:
     ) -> None:
         self.field, self.sampler, self.background = field, sampler, background
         self.cameras, self.around = cameras, Surroundings.of(cameras)
-        self.preview = Preview(self._render)
+        self.preview = Preview(self._render, has_strips=isinstance(field, AbstractField))
         self.wake = threading.Event()
         self.version = 0
         self._turns = itertools.count(1)
@@ -120,7 +120,7 @@ class Viewer:
         if watcher.is_lost or (only_moved and watcher.shrink is not None):
             return False
         wanted, version = watcher.wanted, self.version
-        cameras = min_view_fraction(watcher.client.camera, self.cameras, self.around)
+        cameras = browser_camera(watcher.client.camera, self.cameras, self.around)
         shrink = watcher.next_shrink(self.preview, cameras, still_seconds, version)
         if shrink is None:
             return False

@@ -43,7 +43,7 @@ def pyramid_depth(cameras: Cameras, scale: float) -> float:
     return scale / math.cbrt(half**2 * cameras.width / cameras.height / 3)
 
 
-def min_view_fraction(camera: Any, train: Cameras, around: Surroundings) -> Cameras:
+def browser_camera(camera: Any, train: Cameras, around: Surroundings) -> Cameras:
     """What a browser looks through: a pinhole as large as its window, up to `LONGEST_SIDE`.
 
     Args:

@@ -45,6 +45,14 @@ def test_equal_views_have_no_dissimilarity_and_little_ones_none_at_all():
     assert StructuralDissimilarity()(view(image[:5], 1 - image[:5])) == 0
 
 
+def test_dissimilarity_is_the_same_in_half_precision():
+    image = torch.full((24, 31, 3), 0.7) + 0.01 * torch.rand(24, 31, 3)
+    batch = view(image, image + 0.01 * torch.rand(24, 31, 3))
+    found = StructuralDissimilarity()(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(StructuralDissimilarity()(batch), found)
+
+
 def test_dissimilarity_has_the_gradient_of_differences():
     image = torch.rand(13, 12, 3, dtype=torch.float64, requires_grad=True)
     target = torch.rand(13, 12, 3, dtype=torch.float64)

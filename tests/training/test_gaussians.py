@@ -1,5 +1,6 @@
 """Gaussians in training: a fit that improves, resumes to the same bits, and says what it cannot."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,14 @@ import torch
 
 import dietnerf
 from dietnerf.data import Procedural
+from dietnerf.data.view_sampling import ViewSource
 from dietnerf.errors import UserError
 from dietnerf.export.mesh import extract
-from dietnerf.gaussians import Gaussians
+from dietnerf.gaussians import Gaussians, Points
+from dietnerf.losses import AbsoluteError
+from dietnerf.sampling import Stratified
 from dietnerf.training import cli, gaussian_start
+from dietnerf.training.objective import Objective
 from tests.helpers import refused, weights
 
 WHITE = torch.ones(3)
@@ -60,12 +65,15 @@ def test_a_fit_improves_and_is_rendered_from_its_folder(run: Path):
     assert psnr_of(scene) > max(psnr_of(middle), 18)
 
 
-def test_a_run_that_was_stopped_ends_as_an_unbroken_one(run: Path, tmp_path: Path):
+def test_a_run_that_was_stopped_ends_as_an_unbroken_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     cli.main(["fit", *OPTIONS, "--run", str(tmp_path / "b"), "--trainer.max_steps", "120"])
     whole = weights(run / "checkpoints" / "last.ckpt")
     again = weights(tmp_path / "b" / "checkpoints" / "last.ckpt")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     middle = next((run / "checkpoints").glob("*60.ckpt"))
+    monkeypatch.setattr(gaussian_start, "start", lambda *_: pytest.fail("it starts anew"))
     cli.main(["fit", *OPTIONS, "--run", str(tmp_path / "c"), "--ckpt_path", str(middle)])
     resumed = weights(tmp_path / "c" / "checkpoints" / "last.ckpt")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -84,6 +92,31 @@ def test_what_needs_samples_along_rays_is_refused(
     assert "the loss Distortion needs samples along rays" in said
     said = refused(capsys, cli.main, "fit", *options, "--model.refinement", "CameraRefinement")
     assert "the refinement of cameras needs samples along rays" in said
+
+
+def test_what_moved_rows_would_spoil_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, short_start: None
+):
+    options = [*OPTIONS, "--run", str(tmp_path / "a")]
+    said = refused(capsys, cli.main, "fit", *options, "--config", "ema")
+    assert "EMAWeightAveraging would average Gaussians that were moved in between" in said
+    said = refused(capsys, cli.main, "fit", *options, "--model.use_cuda_graphs", "true")
+    assert "use_cuda_graphs does not go with Gaussians" in said
+
+
+def test_pixels_that_do_not_count_have_no_gradient_and_the_others_their_share():
+    train = Procedural(resolution=32, n_train=1).read("train")
+    assert train is not None
+    masks = torch.ones(1, 32, 32, dtype=torch.bool)
+    masks[:, :, 16:] = False
+    half = ViewSource(replace(train, masks=masks), WHITE).draw(torch.Generator().manual_seed(0))
+    gaussians = Gaussians(50, 50)
+    gaussians.place(Points(torch.randn(50, 3), torch.rand(50, 3)))
+    objective = Objective(gaussians, Stratified(), [AbsoluteError()])
+    loss = objective.of_view(half, 0, [1.0], with_stats=False).loss
+    shown = gaussians.render_view(train.cameras, 0).over(WHITE).rgb.view(32, 32, 3)
+    wanted = (shown - train.image(0, WHITE))[:, :16].abs().mean()
+    torch.testing.assert_close(loss, wanted)
 
 
 def test_known_depths_are_where_they_begin():

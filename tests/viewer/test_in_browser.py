@@ -14,7 +14,7 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.viewer import Viewer
 from dietnerf.viewer.__main__ import open_run, parse
-from dietnerf.viewer.views import min_view_fraction
+from dietnerf.viewer.views import browser_camera
 from dietnerf.visualize import to_uint8
 from tests.browser import (
     Driver,
@@ -76,7 +76,7 @@ def test_a_drag_changes_the_picture(viewer: Viewer, shown_run: Path):
         seconds_to_change = time.perf_counter() - start
         settled(viewer)
         (watcher,) = viewer._watchers.values()
-        cameras = min_view_fraction(watcher.client.camera, viewer.cameras, viewer.around)
+        cameras = browser_camera(watcher.client.camera, viewer.cameras, viewer.around)
         expected = below_panels(rendered(shown_run, cameras, window))
         wait_for(
             lambda: distance(below_panels(keep_screenshot(driver, "viewer")), expected) < TOLERANCE,

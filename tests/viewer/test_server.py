@@ -20,7 +20,7 @@ from dietnerf.runs.checkpoints import find_checkpoint, load_scene
 from dietnerf.viewer import Viewer, camera_path
 from dietnerf.viewer.__main__ import main, open_run, parse
 from dietnerf.viewer.listening import address_of, way_from_elsewhere
-from dietnerf.viewer.views import min_view_fraction
+from dietnerf.viewer.views import browser_camera
 from dietnerf.visualize import to_uint8
 from tests.browser import free_port, wait_for
 from tests.viewer.client import Client
@@ -40,7 +40,7 @@ def viewer(shown_run: Path):
 def test_a_camera_goes_to_the_browser_and_back(shown_run: Path):
     cameras = load_scene(find_checkpoint(shown_run)).camera_set.cameras["train"]
     around = Surroundings.of(cameras)
-    back = min_view_fraction(Client(cameras, 64, 64).camera, cameras, around)
+    back = browser_camera(Client(cameras, 64, 64).camera, cameras, around)
     torch.testing.assert_close(back.c2w, cameras.c2w[:1], atol=1e-6, rtol=0)
     torch.testing.assert_close(back.focal, cameras.focal[:1], atol=1e-4, rtol=0)
     torch.testing.assert_close(back.center, cameras.center[:1], atol=1e-4, rtol=0)
@@ -132,7 +132,7 @@ def test_a_changed_field_is_shown_anew(viewer: Viewer):
 @pytest.mark.parametrize("size", [(0, 0), (1, 0), (10**6, 10**6), (10**7, 1), (3, 10**7)])
 def test_a_picture_has_some_pixels_but_not_too_many(size: tuple[int, int]):
     cameras = Procedural(resolution=16, n_test=1).cameras("test")
-    seen = min_view_fraction(Client(cameras, *size).camera, cameras, Surroundings.of(cameras))
+    seen = browser_camera(Client(cameras, *size).camera, cameras, Surroundings.of(cameras))
     assert min(seen.width, seen.height) > 0 and max(seen.width, seen.height) <= 4096
     assert (seen.focal > 0).all() and seen.focal.isfinite().all()
 
