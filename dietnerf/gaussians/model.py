@@ -1,7 +1,8 @@
 """A scene of Gaussians, which are drawn onto whole images instead of being queried along rays."""
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ class Gaussians(AbstractRadianceField):
     @property
     def n(self) -> int:
         """How many there are now."""
-        return min(max(int(self.n_used), 0), self.capacity)
+        return int(self.n_used)
 
     @property
     def capacity(self) -> int:
@@ -119,6 +120,12 @@ class Gaussians(AbstractRadianceField):
 
     def learning_rates(self) -> dict[str, float]:
         return {**RATES, "means": RATES["means"] * float(self.extent)}
+
+    def _load_from_state_dict(self, saved: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        n = saved.get(prefix + "n_used")
+        if isinstance(n, Tensor) and n.numel() == 1 and not 1 <= int(n) <= self.capacity:
+            raise UserError(f"{prefix}n_used is {int(n)}; it must be from 1 to {self.capacity}")
+        super()._load_from_state_dict(saved, prefix, *rest)
 
     @torch.no_grad()
     def place(self, points: Points) -> None:

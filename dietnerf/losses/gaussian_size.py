@@ -27,6 +27,8 @@ class GaussianSize(AbstractRegularizer):
 
     def __init__(self, weight: float = 0.01, size: float = 1.0, **when: Any) -> None:
         super().__init__(weight, **when)
+        if not size >= 0:
+            raise UserError(f"GaussianSize: size is {size}; it must be at least 0")
         self.size = size
 
     def check(self, field: AbstractRadianceField) -> None:

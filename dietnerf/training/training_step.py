@@ -96,7 +96,7 @@ class TrainingStep:
         self._background = data.background.to(device)  # in a step a GPU would be waited for
         self._eager: EagerRayLosses | ViewLosses | None = None
         self._graphed: GraphedTrainingStep | None = None
-        self._can_update_in_graph = use_cuda_graphs and updates.can_be_graphed(trainer)
+        self._can_update_in_graph = False
         self.losses = torch.zeros(0)  # weighted, of the last step, (n_losses,)
         if isinstance(objective.field, Gaussians):
             views = data.view_source(device)
@@ -107,6 +107,7 @@ class TrainingStep:
             n_devices = 1 if data.batch_per_device else trainer.world_size
             capacity = capacity_for(data.samples_per_step, objective.sampler, n_devices)
             update = self._update_in_graph
+            self._can_update_in_graph = updates.can_be_graphed(trainer)
             self._graphed = GraphedTrainingStep(objective, source, capacity, update, rank)
         else:
             # A loss scale for half precision is applied after chunks are differentiated: too late.

@@ -46,7 +46,7 @@ class Viewer:
 
     Args:
         field: what is seen.
-        sampler: where it is asked.
+        sampler: where along each ray it is evaluated.
         cameras: the training cameras, drawn as pyramids if asked for; a click on one goes there.
         background: color behind the scene, (3,), on the device of the field.
         run: folder that a camera path is written into.

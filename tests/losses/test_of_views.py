@@ -83,3 +83,8 @@ def test_losses_refuse_what_they_are_not_for():
         StructuralDissimilarity().check(Ball())
     with pytest.raises(UserError, match="GaussianSize is for Gaussians, not for Ball"):
         GaussianSize().check(Ball())
+
+
+def test_a_size_below_zero_is_refused():
+    with pytest.raises(UserError, match="size is -1; it must be at least 0"):
+        GaussianSize(size=-1)
