@@ -24,6 +24,8 @@ class StructuralDissimilarity(AbstractRayLoss):
         when: `every`, `start`, `stop`, `final_weight` and `ramp`, as for every loss.
     """
 
+    is_graphable = False  # as Gaussians are not
+
     def __init__(self, weight: float = 0.2, **when: Any) -> None:
         super().__init__(weight, **when)
         offsets = torch.arange(N_WINDOW) - N_WINDOW // 2

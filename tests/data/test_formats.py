@@ -119,7 +119,10 @@ def test_sparse_points_tell_bounds_and_depth(scene: ImageDataset, tmp_path, is_b
     torch.testing.assert_close(found.depths[0][known], scene.depths[0][known])
     near, far = float(found.cameras.near[0]), float(found.cameras.far[0])
     low, high = float(depth[seen].min()), float(depth[seen].max())
-    assert 0.85 * low < near < low and high < far < 1.15 * high
+    assert 0.85 * low < near < low and high < far
+    offsets = points - scene.cameras.positions[:, None]
+    farthest = float((-(offsets * scene.cameras.c2w[:, None, :, 2]).sum(dim=-1)).max())
+    assert far < 1.15 * farthest and (found.cameras.far == far).all()
 
 
 def test_what_a_format_cannot_say_is_refused(scene: ImageDataset, tmp_path):

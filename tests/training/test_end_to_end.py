@@ -116,7 +116,7 @@ def test_photos_of_unlike_size_through_a_lens_end_to_end(tmp_path: Path):
     found = end_to_end(tmp_path / "scene", tmp_path, *options, "--data.views.init_args.n", "3")
     assert [view["view"] for view in found["per_view"]] == ["train_0", "train_8"]
     assert found["mean"]["psnr"] > 5
-    saved = load_scene(find_checkpoint(tmp_path / "run")).capture
+    saved = load_scene(find_checkpoint(tmp_path / "run")).camera_set
     assert saved.cameras["train"].distortion[0, 0] == pytest.approx(-0.1)
 
 
