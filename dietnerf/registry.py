@@ -217,7 +217,13 @@ class OptionReader:
             return None
         module, _, name = path.rpartition(".")
         if self._is_trusted(module):
-            found = getattr(importlib.import_module(module), name, None)
+            try:
+                found = getattr(importlib.import_module(module), name, None)
+            except ImportError as error:
+                raise UserError(
+                    f"{module} of {TRUSTED} cannot be imported ({error}): set PYTHONPATH to its "
+                    "folder"
+                ) from error
             return found if isinstance(found, type) and issubclass(found, base) else None
         imported = vars(sys.modules[module]) if module in sys.modules else {}
         for cls in self.known(base):

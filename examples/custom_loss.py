@@ -1,7 +1,7 @@
-"""A training loss of one's own: the absolute error of the colors, which outliers move less.
+"""A training loss of one's own: the distance of colors, not squared, which outliers move less.
 
-    PYTHONPATH=examples dietnerf fit --config configs/quickstart.yaml --run runs/absolute \
-        --model.losses+ "{class_path: custom_loss.AbsoluteError, init_args: {weight: 0.1}}"
+    PYTHONPATH=examples dietnerf fit --config configs/quickstart.yaml --run runs/distance \
+        --model.losses+ "{class_path: custom_loss.ColorDistance, init_args: {weight: 0.1}}"
 """
 
 from typing import Any, final
@@ -12,8 +12,8 @@ from dietnerf.losses import AbstractRayLoss, RayLossInput
 
 
 @final
-class AbsoluteError(AbstractRayLoss):
-    """Mean absolute difference between rendered and photographed colors.
+class ColorDistance(AbstractRayLoss):
+    """Mean distance between the rendered and the photographed color of a ray.
 
     Args:
         weight: factor in the sum of all losses.
@@ -24,4 +24,4 @@ class AbsoluteError(AbstractRayLoss):
         super().__init__(weight, **when)
 
     def forward(self, step: RayLossInput) -> Tensor:
-        return (step.rendering.rgb - step.target).abs().mean()
+        return ((step.rendering.rgb - step.target).square().sum(dim=1) + 1e-6).sqrt().mean()

@@ -115,6 +115,12 @@ def test_nothing_is_imported_by_its_name(tmp_path: Path, monkeypatch):
     assert mark.exists()
 
 
+def test_a_trusted_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setenv(TRUSTED, "nowhere_at_all")
+    with pytest.raises(UserError, match="nowhere_at_all of DIETNERF_TRUSTED cannot be imported"):
+        read({"class_path": "nowhere_at_all.Field"}, AbstractField)
+
+
 def test_a_class_that_the_program_imported_itself_can_be_named():
     class Own(HashGrid):
         pass

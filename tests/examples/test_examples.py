@@ -56,18 +56,18 @@ def test_the_plain_loop_prints_the_psnr_of_a_test_view(capsys):
 
 
 def test_a_run_trains_with_the_custom_loss(tmp_path: Path):
-    option = "{class_path: custom_loss.AbsoluteError, init_args: {weight: 0.5}}"
+    option = "{class_path: custom_loss.ColorDistance, init_args: {weight: 0.5}}"
     fit(tmp_path / "run", "--model.losses+", option)
     config = (tmp_path / "run/config.yaml").read_text()
-    assert "custom_loss.AbsoluteError" in config and "weight: 0.5" in config
+    assert "custom_loss.ColorDistance" in config and "weight: 0.5" in config
 
 
-def test_the_custom_loss_is_the_mean_absolute_difference():
-    loss = imported("custom_loss").AbsoluteError()
+def test_the_custom_loss_is_the_mean_distance_of_colors():
+    loss = imported("custom_loss").ColorDistance()
     step = type("RayLossInput", (), {})()
     step.rendering = type("Rendering", (), {"rgb": torch.tensor([[0.2, 0.4, 0.6]])})()
     step.target = torch.tensor([[0.5, 0.4, 0.3]])
-    torch.testing.assert_close(loss(step), torch.tensor(0.2))
+    torch.testing.assert_close(loss(step), torch.tensor(0.18).sqrt(), atol=1e-5, rtol=0)
 
 
 def samples_at(points: list[list[float]]) -> Samples:
