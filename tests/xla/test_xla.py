@@ -43,8 +43,8 @@ class Count(Callback):
     def on_train_batch_end(self, trainer, *rest):
         data = metrics.metric_data("CompileTime")
         counts[trainer.global_step] = data[0] if data else 0
-callbacks = cli.DietNeRFCLI._callbacks
-cli.DietNeRFCLI._callbacks = lambda self, options: [*callbacks(self, options), Count()]
+callbacks_of = cli.callbacks_of
+cli.callbacks_of = lambda *words: [*callbacks_of(*words), Count()]
 cli.main(sys.argv[2:])
 Path(sys.argv[1]).write_text(json.dumps(counts))
 """
