@@ -1,11 +1,10 @@
 """Encodings: coordinates in, features out."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from dietnerf.errors import UserError
+from dietnerf.ops.spherical_harmonics import sh_bands
 
 MOST_OCTAVES = 32
 
@@ -73,46 +72,6 @@ class SphericalHarmonics(nn.Module):
 
     def forward(self, directions: Tensor) -> Tensor:
         """Unit directions (n, 3) to (n, n_features), in their dtype."""
-        x, y, z = directions.unbind(-1)
-        bands = (_band_0, _band_1, _band_2, _band_3)[: self.degree]
+        bands = sh_bands(self.degree - 1, directions)
         weights = self.weights.to(directions.dtype)
-        return torch.stack(
-            [weights[i] * f for i, band in enumerate(bands) for f in band(x, y, z)], dim=-1
-        )
-
-
-def _root(numerator: int, denominator: int) -> float:
-    return math.sqrt(numerator / (denominator * math.pi))
-
-
-def _band_0(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
-    return [torch.full_like(x, _root(1, 4))]
-
-
-def _band_1(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
-    scale = _root(3, 4)
-    return [-scale * y, scale * z, -scale * x]
-
-
-def _band_2(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
-    scale = _root(15, 4)
-    return [
-        scale * x * y,
-        -scale * y * z,
-        _root(5, 16) * (3 * z * z - 1),
-        -scale * x * z,
-        scale / 2 * (x * x - y * y),
-    ]
-
-
-def _band_3(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
-    outer, inner = _root(35, 32), _root(21, 32)
-    return [
-        outer * y * (y * y - 3 * x * x),
-        _root(105, 4) * x * y * z,
-        inner * y * (1 - 5 * z * z),
-        _root(7, 16) * z * (5 * z * z - 3),
-        inner * x * (1 - 5 * z * z),
-        _root(105, 16) * z * (x * x - y * y),
-        outer * x * (3 * y * y - x * x),
-    ]
+        return torch.stack([weights[i] * f for i, band in enumerate(bands) for f in band], dim=-1)

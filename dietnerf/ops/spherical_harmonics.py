@@ -44,9 +44,14 @@ def eval_sh(degree: int, sh: Tensor, directions: Tensor) -> Tensor:
 def sh_basis(degree: int, directions: Tensor) -> Tensor:
     """Real spherical harmonics of unit directions (n, 3), orthonormal over the sphere, with the
     signs of 3DGS, (n, (degree + 1)^2)."""
+    bands = sh_bands(degree, directions)
+    return torch.stack([values for band in bands for values in band], dim=-1)
+
+
+def sh_bands(degree: int, directions: Tensor) -> list[list[Tensor]]:
+    """The same, a list of 2 l + 1 values (n,) for each band l up to the degree."""
     x, y, z = directions.unbind(-1)
-    bands = (_band_0, _band_1, _band_2, _band_3)[: degree + 1]
-    return torch.stack([values for band in bands for values in band(x, y, z)], dim=-1)
+    return [band(x, y, z) for band in (_band_0, _band_1, _band_2, _band_3)[: degree + 1]]
 
 
 def _root(numerator: int, denominator: int) -> float:
