@@ -31,6 +31,7 @@ from pathlib import Path
 import gpu_card
 import op_cases
 import ray_cases
+import splat_cases
 import torch
 from common import ROOT, lego
 from gpu_rivals import find_nerfacc, nerfacc_runs
@@ -51,6 +52,8 @@ OPS = (
     ray_cases.sample_pdf_kernels,
     ray_cases.sample_stratified_kernels,
     op_cases.adam_step_kernels,
+    splat_cases.project_gaussians_kernels,
+    splat_cases.rasterize_gaussians_kernels,
 )
 LARGE = OPS[:3]
 SAMPLES, LARGE_SAMPLES, SMALL_SAMPLES = 2**18, 2**22, 2**9

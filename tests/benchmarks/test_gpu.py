@@ -39,8 +39,6 @@ def test_every_part_and_every_op_has_rows(measured: tuple[str, list[dict[str, An
     for op in (name for name in ops.__all__ if callable(getattr(ops, name))):
         if op in ("is_compiled", "adam_rule", "eval_sh", "HashGridArgs", "OccupancyGrid"):
             continue  # no ops
-        if op in ("project_gaussians", "rasterize_gaussians"):
-            continue  # of which bm_splat_op.py has the rows
         if op in ("march_rays", "adam_step", "trace_hash_grid"):
             assert op in names
         else:
