@@ -43,23 +43,25 @@ class StructuralDissimilarity(AbstractRayLoss):
         assert step.size is not None, "whole views have a size"
         if min(step.size) < N_WINDOW:
             return step.rendering.rgb.new_zeros(())
-        x, y = (
-            values.T.unflatten(1, step.size)[None] for values in (step.rendering.rgb, step.target)
-        )
+        x, y = (v.unflatten(0, step.size) for v in (step.rendering.rgb, step.target))
         with torch.autocast(x.device.type, enabled=False):  # differences of squares need float32
             kind = torch.promote_types(x.dtype, torch.float32)
             return self._dissimilarity(x.to(kind), y.to(kind))
 
     def _dissimilarity(self, x: Tensor, y: Tensor) -> Tensor:
-        mean_x, mean_y, xx, yy, xy = self._blurred(torch.cat([x, y, x * x, y * y, x * y])).unbind()
+        """Of two images (height, width, 3)."""
+        images = torch.cat([x, y, x * x, y * y, x * y], dim=-1)
+        mean_x, mean_y, xx, yy, xy = self._blurred(images).split(3, dim=-1)
         covariance = xy - mean_x * mean_y
         variances = xx - mean_x**2 + yy - mean_y**2
         numerator = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
         return 1 - (numerator / ((mean_x**2 + mean_y**2 + C1) * (variances + C2))).mean()
 
     def _blurred(self, images: Tensor) -> Tensor:
-        """(n, 3, height, width) to (n, 3, height - 10, width - 10)."""
-        flat = images.flatten(0, 1)[:, None]
-        window = self.get_buffer("window").to(flat.dtype)
-        down = F.conv2d(flat, window.view(1, 1, -1, 1))
-        return F.conv2d(down, window.view(1, 1, 1, -1))[:, 0].unflatten(0, (len(images), 3))
+        """(height, width, n) to (height - 10, width - 10, n)."""
+        n = images.shape[-1]
+        window = self.get_buffer("window").to(images.dtype).expand(n, 1, 1, -1)
+        # Channels last, a group each: on a CPU 50 times as fast as a batch of single channels.
+        stacked = images.permute(2, 0, 1)[None]
+        down = F.conv2d(stacked, window.transpose(2, 3), groups=n)
+        return F.conv2d(down, window, groups=n)[0].permute(1, 2, 0)
