@@ -54,6 +54,7 @@ OPS = (
     op_cases.adam_step_kernels,
     splat_cases.project_gaussians_kernels,
     splat_cases.rasterize_gaussians_kernels,
+    splat_cases.structural_similarity_kernels,
 )
 LARGE = OPS[:3]
 SAMPLES, LARGE_SAMPLES, SMALL_SAMPLES = 2**18, 2**22, 2**9

@@ -122,7 +122,8 @@ def short_names(symbols: list[str]) -> dict[str, str]:
 
 def shortened(name: str) -> str:
     name = re.sub(
-        r"\(anonymous namespace\)::|dietnerf::|rasterizing::|c10::|torch::headeronly::|^void ",
+        r"\(anonymous namespace\)::|(dietnerf|rasterizing|similarity|c10|torch::headeronly)::"
+        r"|^void ",
         "",
         name,
     )

@@ -3,9 +3,10 @@
 from bm_splat_op import Scene
 from op_cases import Kernel, Workload, backward
 
-from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians
+from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians, structural_similarity
 from dietnerf.ops.project_gaussians import reference as project_reference
 from dietnerf.ops.rasterize_gaussians import reference as rasterize_reference
+from dietnerf.ops.structural_similarity import reference as similarity_reference
 
 N_GAUSSIANS, WIDTH, HEIGHT = 11_000, 640, 360  # a training step's
 SHRINK = 10  # of the image for a tiny workload
@@ -71,5 +72,30 @@ def rasterize_gaussians_kernels(workload: Workload) -> list[Kernel]:
             backward(lambda: rasterize_reference(*args, None)[:3], inputs),
             88 * n + 32 * n_pixels,
             2400 * n_pixels,
+        ),
+    ]
+
+
+def structural_similarity_kernels(workload: Workload) -> list[Kernel]:
+    scene = gaussians_of(workload)
+    image, photograph = (workload.rand(scene.height, scene.width, 3) for _ in range(2))
+    args = (image.requires_grad_(), photograph)
+    n = image.numel()
+    # Two numbers in and 3 out, backwards those 5 in and one out; each of 4 maps, backwards of 3, is
+    # blurred along two axes by 11 products and sums.
+    return [
+        Kernel(
+            "structural_similarity_forward",
+            lambda: (structural_similarity(*args),),
+            lambda: similarity_reference(*args)[:1],
+            20 * n,
+            210 * n,
+        ),
+        Kernel(
+            "structural_similarity_backward",
+            backward(lambda: (structural_similarity(*args),), [image]),
+            backward(lambda: similarity_reference(*args)[:1], [image]),
+            24 * n,
+            140 * n,
         ),
     ]

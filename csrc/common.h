@@ -46,7 +46,7 @@
 #if defined(__CUDACC__)
 #define DIETNERF_UNROLL _Pragma("unroll")
 #else
-#define DIETNERF_UNROLL _Pragma("GCC unroll 8")
+#define DIETNERF_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 namespace dietnerf {

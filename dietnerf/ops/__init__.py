@@ -19,6 +19,7 @@ from dietnerf.ops.render_hash_grid import render_hash_grid
 from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
 from dietnerf.ops.spherical_harmonics import eval_sh
+from dietnerf.ops.structural_similarity import structural_similarity
 from dietnerf.ops.trace_hash_grid import trace_hash_grid
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "render_hash_grid",
     "sample_pdf",
     "sample_stratified",
+    "structural_similarity",
     "trace_hash_grid",
 ]
 

@@ -13,6 +13,7 @@ from tests.ops import (
     test_project_gaussians,
     test_rasterize_gaussians,
     test_render_hash_grid,
+    test_structural_similarity,
 )
 from tests.ops.contract import offsets
 
@@ -21,6 +22,7 @@ COUNTS = [3, 0, 70, 5]
 FORWARD = (
     *("composite", "distortion", "hash_encode", "march_rays", "project_gaussians"),
     *("rasterize_gaussians", "render_hash_grid", "sample_pdf", "sample_stratified"),
+    "structural_similarity",
 )
 BACKWARD = tuple(f"{name}_backward" for name in FORWARD if name != "march_rays")
 OPS = ("adam_step", *FORWARD, *BACKWARD)
@@ -28,6 +30,7 @@ IGNORED = {
     "project_gaussians_backward": ("grad_radii",),
     "rasterize_gaussians_backward": ("grad_median_depth", "grad_max_weights", "grad_n_passed"),
     "render_hash_grid_backward": ("grad_encoded", "grad_rgbs"),
+    "structural_similarity_backward": ("grad_derivatives",),
 }
 SPECIAL = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e-45, 3e38, -3e38, 5e9, 1e10)
 SIZES = (0, -1, 1, 7, 8, 24, 2**31, 2**32, 2**40, 2**60, 2**62, 2**63 - 1, -(2**63))
@@ -61,6 +64,9 @@ def numbers(op: str) -> dict[str, Any]:
         made = test_render_hash_grid.make(COUNTS)
         made = {k: v.detach() if isinstance(v, Tensor) else v for k, v in made.items()}
         return {**made, "saves_samples": True}
+    if op == "structural_similarity":
+        values = test_structural_similarity.make(COUNTS, torch.float32)
+        return dict(zip(names_of(op), values, strict=True))
     if op == "hash_encode":
         levels = torch.tensor([[2, 0, 32], [3, 32, 72], [40, 104, 128]])
         return {

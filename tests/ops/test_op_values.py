@@ -122,6 +122,11 @@ REFUSED = [
     ("render_hash_grid", {"width": 0}, "width and n_geometry must be multiples of 16 from 16"),
     ("render_hash_grid", {"color_layers": 0}, "color_layers must be from 1 to 64"),
     ("render_hash_grid", {"color_layers": -1}, "color_layers must be from 1 to 64"),
+    (
+        "structural_similarity",
+        {"x": torch.rand(10, 40, 3), "y": torch.rand(10, 40, 3)},
+        "x and y must be at least 11 pixels high and wide",
+    ),
     ("sample_stratified", {"n_samples": -1, "jitter": None}, "ray_offsets must ascend"),
 ]
 

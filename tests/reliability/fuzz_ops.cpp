@@ -20,6 +20,7 @@
 #include "csrc/cpu/render_hash_grid.cpp"
 #include "csrc/cpu/sample_pdf.cpp"
 #include "csrc/cpu/sample_stratified.cpp"
+#include "csrc/cpu/structural_similarity.cpp"
 
 namespace dietnerf {
 
@@ -421,6 +422,21 @@ void fuzz_sample_stratified(Case& of) {
                                             n_samples, lindisp);
 }
 
+void fuzz_structural_similarity(Case& of) {
+  using SimilarityOp = StructuralSimilarityOp<similarity::CpuTiles>;
+  const int64_t height = 9 + of.upto(of.rarely() ? 20 : 4);
+  const int64_t width = 9 + of.upto(of.rarely() ? 260 : 4);
+  const Tensor x = of.floats({height, width, 3}), y = of.floats({height, width, 3});
+  if (of.bytes.ConsumeBool()) {
+    SimilarityOp::forward(x, y);
+    return;
+  }
+  const Tensor derivatives = of.floats({3, height + 10, width + 10, 3});
+  const int64_t output_mask = of.integer(of.upto(7));
+  const OptionalTensor grad = of.perhaps({});
+  SimilarityOp::backward(output_mask, grad, std::nullopt, derivatives, x, y);
+}
+
 struct Fuzzed {
   const char* name;
   void (*call)(Case&);
@@ -434,10 +450,15 @@ struct Fuzzed {
 };
 
 Fuzzed kOps[] = {
-    {"adam_step", fuzz_adam_step},   {"composite", fuzz_composite},
-    {"distortion", fuzz_distortion}, {"hash_encode", fuzz_hash_encode},
-    {"march_rays", fuzz_march_rays}, {"render_hash_grid", fuzz_render_hash_grid},
-    {"sample_pdf", fuzz_sample_pdf}, {"sample_stratified", fuzz_sample_stratified},
+    {"adam_step", fuzz_adam_step},
+    {"composite", fuzz_composite},
+    {"distortion", fuzz_distortion},
+    {"hash_encode", fuzz_hash_encode},
+    {"march_rays", fuzz_march_rays},
+    {"render_hash_grid", fuzz_render_hash_grid},
+    {"sample_pdf", fuzz_sample_pdf},
+    {"sample_stratified", fuzz_sample_stratified},
+    {"structural_similarity", fuzz_structural_similarity},
 };
 
 Fuzzed& chosen() {

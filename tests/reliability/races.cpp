@@ -18,6 +18,7 @@
 #include "csrc/cpu/render_hash_grid.cpp"
 #include "csrc/cpu/sample_pdf.cpp"
 #include "csrc/cpu/sample_stratified.cpp"
+#include "csrc/cpu/structural_similarity.cpp"
 
 static uint32_t n_threads = 4;
 
@@ -143,6 +144,12 @@ Found all_ops() {
     keep_all(found, march_rays_cpu(origins, towards, zeros, ends, box(-1, 1), occupied, 16, 0.02,
                                    0.01, zeros, capacity));
   }
+
+  using SimilarityOp = StructuralSimilarityOp<similarity::CpuTiles>;
+  const Tensor x = floats({60, 300, 3}), y = floats({60, 300, 3}), one = floats({}, 1, 1);
+  const auto compared = SimilarityOp::forward(x, y);
+  keep_all(found, compared);
+  keep_all(found, SimilarityOp::backward(3, one, std::nullopt, std::get<1>(compared), x, y));
 
   const NetworkShape shape{8, 32, 16, 4, 2};
   const Tensor network = floats({shape.n_weights()}, -0.3f, 0.3f), directions = floats({n_rays, 4});

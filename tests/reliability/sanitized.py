@@ -19,7 +19,7 @@ FUZZED = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize=vptr,function")
 WATCHED = ("-fsanitize=thread", "-pthread")
 # Of a million cases: a field takes longer than a ray.
 SHARES = {
-    "adam_step": 0.15,
+    "adam_step": 0.13,
     "composite": 0.15,
     "distortion": 0.16,
     "hash_encode": 0.1,
@@ -27,6 +27,7 @@ SHARES = {
     "render_hash_grid": 0.04,
     "sample_pdf": 0.16,
     "sample_stratified": 0.16,
+    "structural_similarity": 0.02,
 }
 
 
@@ -44,7 +45,7 @@ class Tried:
     def __str__(self) -> str:
         crashes = int(self.has_crashed)
         return (
-            f"{self.op:<18} {self.n_cases:>8} cases, {self.n_answered:>8} answered, "
+            f"{self.op:<21} {self.n_cases:>8} cases, {self.n_answered:>8} answered, "
             f"{crashes} crashes, {self.seconds:6.1f} s"
         )
 
