@@ -46,9 +46,10 @@ def find_reader(scene: str) -> tuple[type[AbstractReader], Path]:
     Raises:
         UserError: nothing there is a capture with poses.
     """
-    places = [place for place in places_of(scene) if exists(place)]
+    possible = places_of(scene)
+    places = [place for place in possible if exists(place)]
     if not places:
-        meant = _alike(Path(scene))
+        meant = next(filter(None, map(_alike, possible)), None)
         advice = "name the folder of a capture" if meant is None else f"did you mean {meant}?"
         raise UserError(f"there is no --scene {scene}: {advice}")
     for place in places:

@@ -70,3 +70,11 @@ def test_what_is_no_capture_is_said(tmp_path: Path):
     for name, sentence in sentences.items():
         with pytest.raises(UserError, match=sentence):
             find_reader(str(tmp_path / name))
+
+
+def test_almost_the_same_name_is_suggested_wherever_scenes_are(tmp_path: Path, monkeypatch):
+    (tmp_path / "sets/real/carton").mkdir(parents=True)
+    monkeypatch.setenv("DIETNERF_DATA", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"did you mean {tmp_path}/sets/real/carton"):
+        find_reader("real/cartn")
