@@ -116,16 +116,23 @@ def ranged(frames: list[Frame], points: Tensor | None, box: NgpBox | None) -> li
     """
     c2w = torch.stack([frame.c2w for frame in frames])
     near, far = guessed_range(c2w) if box is None else _range_in(box, c2w)
-    result = []
-    for i, frame in enumerate(frames):
-        low, high = math.nan, math.nan
-        if points is not None:
-            low, high = range_of_points(_distances(points, frame))
-        if math.isnan(low):
-            low, high = float(near[i]), float(far[i])
-        has_own = not math.isnan(frame.near)
-        result.append(frame if has_own else replace(frame, near=low, far=high))
-    return result
+    guessed = [
+        replace(frame, near=float(near[i]), far=float(far[i])) for i, frame in enumerate(frames)
+    ]
+    measured = frames if points is None else with_common_far(_among(frames, points))
+    return [
+        own if not math.isnan(own.near) else known if not math.isnan(known.near) else guess
+        for own, known, guess in zip(frames, measured, guessed, strict=True)
+    ]
+
+
+def _among(frames: list[Frame], points: Tensor) -> list[Frame]:
+    """Frames with near and far around the points in view."""
+    ranges = (range_of_points(_distances(points, frame)) for frame in frames)
+    return [
+        replace(frame, near=near, far=far)
+        for frame, (near, far) in zip(frames, ranges, strict=True)
+    ]
 
 
 def _range_in(box: NgpBox, c2w: Tensor) -> tuple[Tensor, Tensor]:

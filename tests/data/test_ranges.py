@@ -13,7 +13,7 @@ from torch import Tensor
 from dietnerf.data import COLMAP, Blender, ImageDataset, Procedural, Transforms
 from dietnerf.data.frames import Frame, Intrinsics
 from dietnerf.data.ply import read_points
-from dietnerf.data.ranges import range_of_points, with_common_far
+from dietnerf.data.ranges import range_of_points, ranged, with_common_far
 from dietnerf.errors import UserError
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
@@ -248,3 +248,18 @@ def test_views_have_the_largest_far_of_all(tmp_path: Path):
     frames = [Frame("a", tmp_path, torch.eye(4), LENS, 1.0, far) for far in (3.0, 20.0, math.nan)]
     assert [frame.far for frame in with_common_far(frames)[:2]] == [20.0, 20.0]
     assert math.isnan(with_common_far(frames)[2].far)
+
+
+def test_points_beside_a_listing_put_far_where_the_deepest_view_has_it(tmp_path: Path):
+    behind = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0])).double()
+    frames = [
+        Frame(name, tmp_path, pose, LENS, math.nan, math.nan)
+        for name, pose in (("ahead", torch.eye(4).double()), ("behind", behind))
+    ]
+    depths = torch.cat(
+        [-torch.linspace(1, 3, 50), torch.full((5,), -20.0), torch.linspace(1, 3, 50)]
+    )
+    points = torch.stack([torch.zeros(105), torch.zeros(105), depths], dim=1).double()
+    ahead, back = ranged(frames, points, None)
+    assert ahead.far == back.far > 20
+    assert 0.8 < back.near < 1.1
