@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.geometry.cameras import Cameras
 
+SMALLEST = 16  # pixels along a side
+
 
 @dataclass(frozen=True)
 class ViewBatch:
@@ -51,13 +53,13 @@ class ViewSource:
         self.device = torch.device(device)
         self._background = background
 
-    def draw(self, generator: torch.Generator, shrink: int = 1) -> ViewBatch:
+    def draw(self, generator: torch.Generator, n_halvings: int = 0) -> ViewBatch:
         """A view, drawn at random.
 
         Args:
             generator: on the CPU.
-            shrink: factor by which the view is smaller than the photograph, whose pixels are
-                averaged; one that is smaller than 16 pixels then stays as it is.
+            n_halvings: how often width and height of the photograph, whose pixels are averaged,
+                are halved: at most as often as both keep `SMALLEST` pixels.
         """
         dataset = self.dataset
         index = int(torch.randint(len(dataset), (1,), generator=generator))
@@ -71,8 +73,10 @@ class ViewSource:
         if dataset.masks is not None:
             channels.append(dataset.masks[index, ..., None].float())
         image = torch.cat(channels, dim=-1)
-        width, height = camera.width // shrink, camera.height // shrink
-        if shrink > 1 and min(width, height) >= 16:
+        while min(camera.width, camera.height) >> n_halvings < SMALLEST and n_halvings > 0:
+            n_halvings -= 1
+        if n_halvings > 0:
+            width, height = camera.width >> n_halvings, camera.height >> n_halvings
             camera = camera.resized(width, height)
             image = F.interpolate(image.permute(2, 0, 1)[None], (height, width), mode="area")
             image = image[0].permute(1, 2, 0)

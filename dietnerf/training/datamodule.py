@@ -1,6 +1,7 @@
 """A capture for Lightning: steps of random training rays, whole views for validation and test."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -63,8 +64,9 @@ class SceneDataModule(pl.LightningDataModule):
             pixel is the mean over its area.
         precrop_steps: take rays from the middle of the photographs during the first steps.
         precrop_fraction: share of the width and height that this middle is.
-        coarse_share: share of the run in which the whole views that Gaussians are trained on have
-            half their width and height.
+        coarse_until: shares of the run at which the whole views that Gaussians are trained on
+            double their width and height, up to those of the photographs: with two they begin at a
+            quarter.
     """
 
     def __init__(
@@ -80,11 +82,14 @@ class SceneDataModule(pl.LightningDataModule):
         pixel_jitter: bool = False,
         precrop_steps: int = 0,
         precrop_fraction: float = 0.5,
-        coarse_share: float = 0.0,
+        coarse_until: Sequence[float] = (),
     ) -> None:
         super().__init__()
-        if not 0 <= coarse_share <= 1:
-            raise UserError(f"coarse_share is {coarse_share}; it must be in [0, 1]")
+        if list(coarse_until) != sorted(coarse_until) or not all(0 <= x <= 1 for x in coarse_until):
+            raise UserError(
+                f"coarse_until is {list(coarse_until)!r:.60}; give shares of the run, from 0 to 1, "
+                "that ascend"
+            )
         if not 1 <= rays_per_step <= MAX_RAYS:
             raise UserError(f"rays_per_step is {rays_per_step}; it must be 1 to {MAX_RAYS}")
         if not 0 < precrop_fraction <= 1:
@@ -104,7 +109,7 @@ class SceneDataModule(pl.LightningDataModule):
         self.pixel_jitter = pixel_jitter
         self.precrop_steps = precrop_steps
         self.precrop_fraction = precrop_fraction
-        self.coarse_share = coarse_share
+        self.coarse_until = tuple(coarse_until)
         self.has_few_sizes = False  # set where each number of rays is captured as a CUDA graph
         self.datasets: dict[Split, ImageDataset] = {}
 

@@ -100,7 +100,7 @@ class TrainingStep:
         self.losses = torch.zeros(0)  # weighted, of the last step, (n_losses,)
         if isinstance(objective.field, Gaussians):
             views = data.view_source(device)
-            self._eager = ViewLosses(objective, views, data.coarse_share, rank)
+            self._eager = ViewLosses(objective, views, data.coarse_until, rank)
             return
         source = data.ray_source(device)
         if use_cuda_graphs:

@@ -1,5 +1,6 @@
 """The losses of a step's view, for Gaussians."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dietnerf.data.view_sampling import ViewSource
@@ -16,13 +17,13 @@ class ViewLosses:
     Args:
         objective: of which the losses of rays take part, a view's pixels being its rays.
         source: draws the views.
-        coarse_share: share of the run in which views have half their width and height.
+        coarse_until: shares of the run at which views double their width and height.
         rank: of this process.
     """
 
     objective: Objective
     source: ViewSource
-    coarse_share: float
+    coarse_until: Sequence[float]
     rank: int
 
     def __call__(
@@ -33,7 +34,7 @@ class ViewLosses:
         assert isinstance(field, Gaussians)
         # With the same random numbers on all processes, so that they stay the same on all.
         field.update(step, progress.n_steps, step_generator("gaussians", step, 0))
-        shrink = 2 if step < self.coarse_share * progress.n_steps else 1
-        batch = self.source.draw(step_generator("views", step, self.rank), shrink)
+        n_halvings = sum(step < share * progress.n_steps for share in self.coarse_until)
+        batch = self.source.draw(step_generator("views", step, self.rank), n_halvings)
         weights = self.objective.ray_weights(step, progress.n_steps)
         return self.objective.of_view(batch, step, weights, with_stats)

@@ -33,13 +33,13 @@ def test_all_views_are_drawn():
 
 def test_a_smaller_view_is_the_mean_of_its_pixels_and_has_its_camera():
     source = ViewSource(dataset(), WHITE)
-    whole, half = (source.draw(torch.Generator().manual_seed(0), shrink) for shrink in (1, 2))
+    whole, half = (source.draw(torch.Generator().manual_seed(0), n) for n in (0, 1))
     blocks = whole.rgb.view(16, 2, 16, 2, 3).mean(dim=(1, 3))
     torch.testing.assert_close(half.rgb.view(16, 16, 3), blocks)
     assert (half.camera.width, half.camera.height) == (16, 16)
     torch.testing.assert_close(2 * half.camera.focal, whole.camera.focal)
-    too_small = source.draw(torch.Generator().manual_seed(0), 4)
-    assert too_small.camera.width == 32
+    smallest = source.draw(torch.Generator().manual_seed(0), 3)
+    assert smallest.camera.width == 16
 
 
 def test_without_a_background_each_view_has_one_of_its_own():
@@ -54,6 +54,6 @@ def test_a_pixel_counts_where_all_of_what_it_averages_does():
     masks = torch.ones(4, 32, 32, dtype=torch.bool)
     masks[:, 5, 7] = False
     source = ViewSource(replace(dataset(), masks=masks), WHITE)
-    counts = source.draw(torch.Generator().manual_seed(0), 2).counts
+    counts = source.draw(torch.Generator().manual_seed(0), 1).counts
     assert counts is not None
     assert (~counts).nonzero()[:, 0].tolist() == [2 * 16 + 3]

@@ -213,6 +213,8 @@ def test_the_number_of_rays_is_adapted_at_most_twofold_and_never_ends_at_none():
         ({"rays_per_step": 0}, "rays_per_step is 0; it must be 1 to"),
         ({"samples_per_step": 0}, "samples_per_step is 0; it must be at least 1"),
         ({"precrop_fraction": 0.0}, "precrop_fraction is 0.0"),
+        ({"coarse_until": [0.8, 0.4]}, "coarse_until is .*from 0 to 1, that ascend"),
+        ({"coarse_until": [1.5]}, "coarse_until is "),
         ({"views": FirstViews(7)}, "7"),
     ],
 )
