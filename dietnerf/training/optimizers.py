@@ -38,8 +38,11 @@ def make_optimizer(
         groups.append({"params": list(tables), "weight_decay": table_decay})
     for part, own in zip(corrections, learned, strict=True):
         groups.append({"params": own, "lr": part.rate * rate, "weight_decay": part.decay})
-    # AdamW without decay is Adam.
-    cls = SkippingAdam if kind == "skipping_adam" else torch.optim.AdamW
-    optimizer = cls(groups, lr=rate)
+    optimizer: torch.optim.Optimizer
+    if kind == "skipping_adam":
+        optimizer = SkippingAdam(groups, lr=rate)
+    else:  # AdamW without decay is Adam; torch has one pass over each parameter for these devices
+        devices = {p.device.type for group in groups for p in group["params"]}
+        optimizer = torch.optim.AdamW(groups, lr=rate, fused=devices <= {"cpu", "cuda"})
     optimizer.register_load_state_dict_pre_hook(checked_state)
     return optimizer
