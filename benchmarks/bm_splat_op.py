@@ -21,6 +21,7 @@ from common import report, seconds_in_turns, seconds_of
 from torch import Tensor
 
 from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians
+from dietnerf.ops.eval_sh import reference as eval_reference
 from dietnerf.ops.project_gaussians import reference as project_reference
 from dietnerf.ops.rasterize_gaussians import reference as rasterize_reference
 from dietnerf.training.runtime import keep_freed_memory
@@ -48,7 +49,8 @@ class Scene:
         self.log_scales = scales.log().requires_grad_()
         self.quaternions = facing(normals, draw).requires_grad_()
         self.logits = (torch.randn(n, generator=draw) * 2 + 0.5).requires_grad_()
-        self.sh = (torch.randn(n, 16, 3, generator=draw) * 0.2).requires_grad_()
+        self.base = (torch.randn(n, 1, 3, generator=draw) * 0.2).requires_grad_()
+        self.rest = (torch.randn(n, 15, 3, generator=draw) * 0.2).requires_grad_()
         self.grad = torch.randn(height, width, 3, generator=draw) / (height * width)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
@@ -57,14 +59,15 @@ class Scene:
 
     @property
     def parameters(self) -> list[Tensor]:
-        return [self.means, self.log_scales, self.quaternions, self.logits, self.sh]
+        shapes = [self.means, self.log_scales, self.quaternions]
+        return [*shapes, self.logits, self.base, self.rest]
 
-    def render(self, project: Op, rasterize: Op) -> Tensor:
+    def render(self, project: Op, color: Callable[..., Tensor], rasterize: Op) -> Tensor:
         centers, conics, depths, radii, _ = project(
             *(self.means, self.log_scales, self.quaternions, self.c2w, self.focal, self.center),
             *(self.width, self.height, 0.05, 0.3, False),
         )
-        colors = eval_sh(3, self.sh, self.means - self.c2w[:, 3])
+        colors = color(3, self.base, self.rest, self.means - self.c2w[:, 3])
         splats = (centers, conics, depths, radii, self.logits.sigmoid(), colors)
         return rasterize(*splats, self.width, self.height, None)[0]
 
@@ -75,8 +78,9 @@ class Scene:
         c2w[:3] = self.c2w * self.c2w.new_tensor([1.0, -1, -1, 1])  # y down, z ahead
         intrinsics = torch.eye(3, device=c2w.device)
         intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2] = self.focal, self.center
+        sh = torch.cat([self.base, self.rest], dim=1)
         rgb, _, _ = gsplat.rasterization(
-            *(self.means, self.quaternions, self.log_scales.exp(), self.logits.sigmoid(), self.sh),
+            *(self.means, self.quaternions, self.log_scales.exp(), self.logits.sigmoid(), sh),
             *(torch.linalg.inv(c2w)[None], intrinsics[None], self.width, self.height),
             near_plane=0.05,
             sh_degree=3,
@@ -147,10 +151,10 @@ def main() -> None:
     print(f"{args.gaussians} Gaussians, {args.size[0]}x{args.size[1]}: {counts(scene)}")
 
     def render() -> Tensor:
-        return scene.render(project_gaussians, rasterize_gaussians)
+        return scene.render(project_gaussians, eval_sh, rasterize_gaussians)
 
     def render_by_references() -> Tensor:
-        return scene.render(project_reference, rasterize_reference)
+        return scene.render(project_reference, eval_reference, rasterize_reference)
 
     is_cpu = torch.device(args.device).type == "cpu"
     rivals = {"reference": render_by_references}

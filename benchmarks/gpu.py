@@ -52,6 +52,7 @@ OPS = (
     ray_cases.sample_pdf_kernels,
     ray_cases.sample_stratified_kernels,
     op_cases.adam_step_kernels,
+    splat_cases.eval_sh_kernels,
     splat_cases.project_gaussians_kernels,
     splat_cases.rasterize_gaussians_kernels,
     splat_cases.structural_similarity_kernels,

@@ -4,6 +4,7 @@ from bm_splat_op import Scene
 from op_cases import Kernel, Workload, backward
 
 from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians, structural_similarity
+from dietnerf.ops.eval_sh import reference as eval_reference
 from dietnerf.ops.project_gaussians import reference as project_reference
 from dietnerf.ops.rasterize_gaussians import reference as rasterize_reference
 from dietnerf.ops.structural_similarity import reference as similarity_reference
@@ -18,6 +19,32 @@ def gaussians_of(workload: Workload) -> Scene:
     shrink = SHRINK if is_tiny else 1
     n = N_GAUSSIANS // shrink**2
     return Scene(n, WIDTH // shrink, HEIGHT // shrink, str(workload.device))
+
+
+def eval_sh_kernels(workload: Workload) -> list[Kernel]:
+    scene = gaussians_of(workload)
+    directions = (scene.means - scene.c2w[:, 3]).detach().requires_grad_()
+    inputs = [scene.base, scene.rest, directions]
+    n = len(directions)
+    # A direction and 16 coefficients of a color in, a color out; backwards those in, gradients of
+    # the inputs out. 16 polynomials, and 48 products and sums, of which backwards are three times
+    # as many.
+    return [
+        Kernel(
+            "eval_sh_forward",
+            lambda: (eval_sh(3, *inputs),),
+            lambda: (eval_reference(3, *inputs),),
+            216 * n,
+            170 * n,
+        ),
+        Kernel(
+            "eval_sh_backward",
+            backward(lambda: (eval_sh(3, *inputs),), inputs),
+            backward(lambda: (eval_reference(3, *inputs),), inputs),
+            420 * n,
+            430 * n,
+        ),
+    ]
 
 
 def project_gaussians_kernels(workload: Workload) -> list[Kernel]:
@@ -51,7 +78,7 @@ def rasterize_gaussians_kernels(workload: Workload) -> list[Kernel]:
     centers, conics, depths, radii, _ = project_gaussians(
         scene.means, scene.log_scales, scene.quaternions, *camera
     )
-    colors = eval_sh(3, scene.sh, scene.means - scene.c2w[:, 3])
+    colors = eval_sh(3, scene.base, scene.rest, scene.means - scene.c2w[:, 3])
     learned = (centers, conics, depths, scene.logits.sigmoid(), colors)
     inputs = [values.detach().requires_grad_() for values in learned]
     args = (*inputs[:3], radii, *inputs[3:], scene.width, scene.height)

@@ -185,8 +185,7 @@ class Gaussians(AbstractRadianceField):
             antialias=self.antialias,
         )
         opacities = self.opacity_logits[:n].sigmoid() * compensation
-        harmonics = torch.cat([self.base[:n], self.rest[:n]], dim=1)
-        colors = eval_sh(self.sh_degree, harmonics, means - c2w[:, 3])
+        colors = eval_sh(self.sh_degree, self.base[:n], self.rest[:n], means - c2w[:, 3])
         rgb, opacity, depth, *_ = rasterize_gaussians(
             centers, conics, depths, radii, opacities, colors, *size
         )

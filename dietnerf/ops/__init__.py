@@ -11,6 +11,7 @@ from dietnerf.ops._load import is_compiled, load_kernels, use_one_thread_after_f
 from dietnerf.ops.adam_step import adam_rule, adam_step
 from dietnerf.ops.composite import composite
 from dietnerf.ops.distortion import distortion
+from dietnerf.ops.eval_sh import eval_sh
 from dietnerf.ops.hash_encode import hash_encode
 from dietnerf.ops.march_rays import march_rays
 from dietnerf.ops.project_gaussians import project_gaussians
@@ -18,7 +19,6 @@ from dietnerf.ops.rasterize_gaussians import rasterize_gaussians
 from dietnerf.ops.render_hash_grid import render_hash_grid
 from dietnerf.ops.sample_pdf import sample_pdf
 from dietnerf.ops.sample_stratified import sample_stratified
-from dietnerf.ops.spherical_harmonics import eval_sh
 from dietnerf.ops.structural_similarity import structural_similarity
 from dietnerf.ops.trace_hash_grid import trace_hash_grid
 

@@ -1,4 +1,4 @@
-"""Colors that depend on the view direction, by real spherical harmonics, in plain PyTorch."""
+"""Real spherical harmonics up to degree 3, in plain PyTorch."""
 
 import math
 
@@ -6,39 +6,6 @@ import torch
 from torch import Tensor
 
 MAX_DEGREE = 3
-
-
-def eval_sh(degree: int, sh: Tensor, directions: Tensor) -> Tensor:
-    """Colors from coefficients, as 3DGS (Kerbl et al. 2023) has them: 1/2 + sum_k sh_k Y_k, cut off
-    below 0.
-
-    Differentiable in sh and directions.
-
-    Args:
-        degree: the highest one that counts, 0 to 3.
-        sh: coefficients of each band in order, (n, k, 3) with k at least (degree + 1)^2; those
-            behind have gradient 0.
-        directions: from the camera, of any length but 0, (n, 3).
-
-    Returns:
-        (n, 3), at least 0, in the dtype of sh.
-    """
-    n_terms = (degree + 1) ** 2
-    if not 0 <= degree <= MAX_DEGREE:
-        raise ValueError(f"eval_sh: degree must be from 0 to {MAX_DEGREE}, got {degree}")
-    if sh.dim() != 3 or sh.shape[1] < n_terms or sh.shape[2] != 3:
-        raise ValueError(
-            f"eval_sh: sh must be (n, {n_terms} or more, 3) for degree {degree}, got "
-            f"{tuple(sh.shape)}"
-        )
-    if directions.shape != (len(sh), 3):
-        raise ValueError(
-            f"eval_sh: directions must be (n, 3) with n = {len(sh)}, got {tuple(directions.shape)}"
-        )
-    if degree == 0:
-        return (sh[:, 0] * math.sqrt(1 / (4 * math.pi)) + 0.5).clamp(min=0)
-    basis = sh_basis(degree, torch.nn.functional.normalize(directions, dim=-1))
-    return ((basis[:, :, None] * sh[:, :n_terms]).sum(dim=1) + 0.5).clamp(min=0)
 
 
 def sh_basis(degree: int, directions: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def test_every_part_and_every_op_has_rows(measured: tuple[str, list[dict[str, An
     assert not [row for row in rows if "failed" in row] and all(row["card"] for row in rows)
     names = {row["name"] for row in rows}
     for op in (name for name in ops.__all__ if callable(getattr(ops, name))):
-        if op in ("is_compiled", "adam_rule", "eval_sh", "HashGridArgs", "OccupancyGrid"):
+        if op in ("is_compiled", "adam_rule", "HashGridArgs", "OccupancyGrid"):
             continue  # no ops
         if op in ("march_rays", "adam_step", "trace_hash_grid"):
             assert op in names

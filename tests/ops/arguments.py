@@ -9,6 +9,7 @@ from hypothesis import settings
 from torch import Tensor
 
 from tests.ops import (
+    test_eval_sh,
     test_march_rays,
     test_project_gaussians,
     test_rasterize_gaussians,
@@ -20,7 +21,7 @@ from tests.ops.contract import offsets
 quick = settings(max_examples=150, deadline=None, derandomize=True)
 COUNTS = [3, 0, 70, 5]
 FORWARD = (
-    *("composite", "distortion", "hash_encode", "march_rays", "project_gaussians"),
+    *("composite", "distortion", "eval_sh", "hash_encode", "march_rays", "project_gaussians"),
     *("rasterize_gaussians", "render_hash_grid", "sample_pdf", "sample_stratified"),
     "structural_similarity",
 )
@@ -51,6 +52,9 @@ def numbers(op: str) -> dict[str, Any]:
         tensors = {name: torch.rand(40, 30) for name in names_of(op)[:4]}
         rule = torch.tensor([0.1, 1.0, 0.99]).double()
         return {**tensors, "rule": rule, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
+    if op == "eval_sh":
+        values = test_eval_sh.make_with(2, 8)(COUNTS, torch.float32)
+        return dict(zip(names_of(op), values, strict=True))
     if op == "march_rays":
         values = test_march_rays.make_with(3, 0.02, 400)(COUNTS, torch.float32)
         return dict(zip(names_of(op), values, strict=True))

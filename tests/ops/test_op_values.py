@@ -89,8 +89,8 @@ def test_any_integer_is_answered_or_refused(data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(names))
         value = data.draw(st.sampled_from(SIZES))
         answered = is_answered(op, {**fresh(op), name: value})
-        is_size = "gaussians" in op and value >= 1
-        assert not answered or name == "output_mask" or value == right(op)[name] or is_size
+        is_free = ("gaussians" in op and value >= 1) or (name == "degree" and 0 <= value <= 2)
+        assert not answered or name == "output_mask" or value == right(op)[name] or is_free
 
 
 BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
@@ -100,6 +100,8 @@ REFUSED = [
     ("adam_step", {"eps": math.nan}, "eps must not be negative"),
     ("composite", {"early_stop": math.nan}, "early_stop must be a number"),
     ("composite_backward", {"early_stop": math.nan}, "early_stop must be a number"),
+    ("eval_sh", {"degree": -1}, "degree must be from 0 to 3, got -1"),
+    ("eval_sh_backward", {"degree": 3}, "rest must have 15 coefficients or more for degree 3"),
     ("march_rays", {"resolution": 2**40}, "resolution must be a multiple of 8 from 8 to 1024"),
     ("march_rays", {"resolution": 0}, "resolution must be a multiple of 8 from 8 to 1024"),
     ("march_rays", {"step": math.nan}, "step must be positive"),

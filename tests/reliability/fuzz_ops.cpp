@@ -15,6 +15,7 @@
 #include "csrc/cpu/adam_step.cpp"
 #include "csrc/cpu/composite.cpp"
 #include "csrc/cpu/distortion.cpp"
+#include "csrc/cpu/eval_sh.cpp"
 #include "csrc/cpu/hash_encode.cpp"
 #include "csrc/cpu/march_rays.cpp"
 #include "csrc/cpu/render_hash_grid.cpp"
@@ -422,6 +423,20 @@ void fuzz_sample_stratified(Case& of) {
                                             n_samples, lindisp);
 }
 
+void fuzz_eval_sh(Case& of) {
+  const int64_t n = of.rarely() ? of.upto(3000) : of.upto(40);
+  const int64_t degree = of.integer(of.upto(3)), n_rest = of.upto(17);
+  const Tensor base = of.floats({n, 1, 3}), rest = of.floats({n, n_rest, 3});
+  const Tensor directions = of.floats({n, 3});
+  if (of.bytes.ConsumeBool()) {
+    EvalShOp<ParallelFor>::forward(degree, base, rest, directions);
+    return;
+  }
+  const int64_t output_mask = of.integer(of.upto(7));
+  const OptionalTensor grad = of.perhaps({n, 3});
+  EvalShOp<ParallelFor>::backward(output_mask, grad, degree, base, rest, directions);
+}
+
 void fuzz_structural_similarity(Case& of) {
   using SimilarityOp = StructuralSimilarityOp<similarity::CpuTiles>;
   const int64_t height = 9 + of.upto(of.rarely() ? 20 : 4);
@@ -453,6 +468,7 @@ Fuzzed kOps[] = {
     {"adam_step", fuzz_adam_step},
     {"composite", fuzz_composite},
     {"distortion", fuzz_distortion},
+    {"eval_sh", fuzz_eval_sh},
     {"hash_encode", fuzz_hash_encode},
     {"march_rays", fuzz_march_rays},
     {"render_hash_grid", fuzz_render_hash_grid},

@@ -13,6 +13,7 @@
 #include "csrc/cpu/adam_step.cpp"
 #include "csrc/cpu/composite.cpp"
 #include "csrc/cpu/distortion.cpp"
+#include "csrc/cpu/eval_sh.cpp"
 #include "csrc/cpu/hash_encode.cpp"
 #include "csrc/cpu/march_rays.cpp"
 #include "csrc/cpu/render_hash_grid.cpp"
@@ -144,6 +145,10 @@ Found all_ops() {
     keep_all(found, march_rays_cpu(origins, towards, zeros, ends, box(-1, 1), occupied, 16, 0.02,
                                    0.01, zeros, capacity));
   }
+
+  const Tensor base = floats({3000, 1, 3}, -2, 2), rest = floats({3000, 8, 3}, -1, 1);
+  keep(found, EvalShOp<ParallelFor>::forward(2, base, rest, towards));
+  keep_all(found, EvalShOp<ParallelFor>::backward(7, origins, 2, base, rest, towards));
 
   using SimilarityOp = StructuralSimilarityOp<similarity::CpuTiles>;
   const Tensor x = floats({60, 300, 3}), y = floats({60, 300, 3}), one = floats({}, 1, 1);

@@ -21,11 +21,12 @@ WATCHED = ("-fsanitize=thread", "-pthread")
 SHARES = {
     "adam_step": 0.13,
     "composite": 0.15,
-    "distortion": 0.16,
+    "distortion": 0.15,
+    "eval_sh": 0.02,
     "hash_encode": 0.1,
     "march_rays": 0.08,
     "render_hash_grid": 0.04,
-    "sample_pdf": 0.16,
+    "sample_pdf": 0.15,
     "sample_stratified": 0.16,
     "structural_similarity": 0.02,
 }
