@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.canvas import Canvas
 from dietnerf.geometry.poses import face_one_way
 
 FEW = 9  # photos from one side, up to which detail must be held back
+MANY = 20  # photos with points, from which on Gaussians are better than a field (docs/results.md)
 FEWEST, SOME = 6, 24  # photos of an object, up to which the presets for few of them help
 
 
@@ -55,5 +58,17 @@ def preset_for(
         return Preset(("photos", "forward-few"), f"only {n} photos, all from one side")
     looks = "from one side" if is_one_sided else "that look in different directions"
     if has_depths:
-        return Preset(("photos", "points"), f"{n} photos {looks}, with points whose depth is known")
+        kind = "gaussians" if n >= MANY and _is_drawable(cameras) else "points"
+        return Preset(("photos", kind), f"{n} photos {looks}, with points whose depth is known")
     return Preset(("photos",), f"{n} photos {looks}")
+
+
+def _is_drawable(cameras: Cameras) -> bool:
+    """Whether Gaussians can be drawn as the first of the cameras shows them: not by a fisheye."""
+    if cameras.lenses is None:
+        return True
+    try:
+        Canvas.of(cameras[[0]])
+    except UserError:
+        return False
+    return True

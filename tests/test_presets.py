@@ -1,6 +1,7 @@
 """Presets by how photos were taken."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,14 +55,26 @@ def test_the_preset_follows_from_the_cameras(taken: Cameras, configs: tuple[str,
 @pytest.mark.parametrize(
     ("taken", "configs"),
     [
-        (ring(60), ("photos", "points")),
-        (side(20), ("photos", "points")),
+        (ring(60), ("photos", "gaussians")),
+        (ring(19), ("photos", "points")),
+        (side(20), ("photos", "gaussians")),
         (side(3), ("photos", "forward-few")),
     ],
 )
 def test_known_depths_are_made_use_of(taken: Cameras, configs: tuple[str, ...]):
     assert preset_for(taken, has_depths=True).configs == configs
     assert all((CONFIGS / f"{name}.yaml").is_file() for name in configs)
+
+
+def test_what_a_fisheye_took_is_not_drawn():
+    taken = ring(60)
+    wide = replace(
+        taken,
+        focal=torch.full((60, 2), 12.0),
+        distortion=torch.zeros(60, 9, dtype=torch.float64),
+        is_fisheye=torch.ones(60, dtype=torch.bool),
+    )
+    assert preset_for(wide, has_depths=True).configs == ("photos", "points")
 
 
 def test_the_real_forward_facing_scene():

@@ -17,7 +17,7 @@ from dietnerf.geometry.rays import Rendering
 from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians
 
 MAX_CAPACITY = 2**24 - 1  # of the op `rasterize_gaussians`
-MAX_CANVASES = 32  # that are kept
+MOST_CANVASES = 1 << 29  # bytes of those that are kept
 FIRST_OPACITY = 0.5
 DEAD = 0.005  # opacity below which a Gaussian is moved to where it is needed
 NEAR = 0.01  # share of the cameras' extent, in front of which nothing is drawn
@@ -115,7 +115,7 @@ class Gaussians(AbstractRadianceField):
         reach = cameras.far.mean() / 20  # of cameras at one place
         self.extent.copy_(torch.maximum(1.1 * spread, reach))
         if cameras.distortion is not None:  # so that a lens that is too wide is refused at once
-            for i in range(min(len(cameras), MAX_CANVASES)):
+            for i in range(len(cameras)):
                 self._canvas(cameras[[i]])
 
     def learning_rates(self) -> dict[str, float]:
@@ -163,9 +163,10 @@ class Gaussians(AbstractRadianceField):
     def _canvas(self, camera: Cameras) -> Canvas:
         key = canvas_key(camera)
         if key not in self._canvases:
-            while len(self._canvases) >= MAX_CANVASES:
+            canvas = Canvas.of(camera)
+            while len(self._canvases) * canvas.places.nbytes > MOST_CANVASES:
                 del self._canvases[next(iter(self._canvases))]
-            self._canvases[key] = Canvas.of(camera)
+            self._canvases[key] = canvas
         return self._canvases[key]
 
     def _draw(self, camera: Cameras) -> Tensor:

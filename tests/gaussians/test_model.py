@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dietnerf.errors import UserError
-from dietnerf.gaussians import Gaussians, Points
+from dietnerf.gaussians import Gaussians, Points, model
 from dietnerf.gaussians.model import DEAD, rotations_of
 from dietnerf.gaussians.relocation import split_opacity_and_scale
 from dietnerf.renderer import render_image
@@ -91,12 +91,14 @@ def test_a_lens_that_bends_nothing_shows_the_pinhole_image():
     torch.testing.assert_close(ball().render_view(lens, 0).rgb, plain.rgb, atol=1e-4, rtol=0)
 
 
-def test_few_images_of_lenses_are_kept():
+def test_images_of_lenses_that_are_kept_have_a_limit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(model, "MOST_CANVASES", 10_000)
     gaussians = ball()
     view = camera(distortion=torch.zeros(1, 9), is_fisheye=torch.tensor([False]))
     for i in range(40):
         gaussians.render_view(view.windowed(i / 10, 0, 20, 12), 0)
-    assert len(gaussians._canvases) <= 32
+    sizes = [canvas.places.nbytes for canvas in gaussians._canvases.values()]
+    assert 2 < len(sizes) < 20 and sum(sizes[1:]) <= 10_000
 
 
 def test_a_lens_that_is_too_wide_is_refused():
