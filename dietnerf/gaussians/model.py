@@ -143,20 +143,24 @@ class Gaussians(AbstractRadianceField):
         self.opacity_logits[:n] = math.log(FIRST_OPACITY / (1 - FIRST_OPACITY))
         self.base[:n] = ((points.rgb[:n, None] - 0.5) / BAND_0).to(self.means)
 
-    def render_view(self, cameras: Cameras, index: int) -> Rendering:
+    def render_view(self, cameras: Cameras, index: int, with_median: bool = False) -> Rendering:
         """The whole image of a camera without a background, height * width rays row by row.
 
-        Differentiable in the parameters and in the camera's pose.
+        Differentiable in the parameters and in the camera's pose, but for a median depth.
+
+        Args:
+            with_median: whether depth is opacity times where half of the light is stopped, instead
+                of times the mean, but where less than half is.
 
         Raises:
             UserError: a lens is too wide for a pinhole image.
         """
         camera = cameras[[index]].to(self.means.device)
         if camera.distortion is None:
-            image = self._draw(camera)
+            image = self._draw(camera, with_median)
         else:
             canvas = self._canvas(camera)
-            image = canvas.resample(self._draw(canvas.camera(camera)))
+            image = canvas.resample(self._draw(canvas.camera(camera), with_median))
         rgb, opacity, depth = image.flatten(0, 1).split([3, 1, 1], dim=-1)
         return Rendering(rgb, opacity[:, 0], depth[:, 0], depth.new_empty(0))
 
@@ -169,7 +173,7 @@ class Gaussians(AbstractRadianceField):
             self._canvases[key] = canvas
         return self._canvases[key]
 
-    def _draw(self, camera: Cameras) -> Tensor:
+    def _draw(self, camera: Cameras, with_median: bool) -> Tensor:
         """Color, opacity and depth, (height, width, 5), of a pinhole camera."""
         n = self.n
         means, c2w = self.means[:n], camera.c2w[0]
@@ -187,9 +191,11 @@ class Gaussians(AbstractRadianceField):
         )
         opacities = self.opacity_logits[:n].sigmoid() * compensation
         colors = eval_sh(self.sh_degree, self.base[:n], self.rest[:n], means - c2w[:, 3])
-        rgb, opacity, depth, *_ = rasterize_gaussians(
+        rgb, opacity, depth, median, _ = rasterize_gaussians(
             centers, conics, depths, radii, opacities, colors, *size
         )
+        if with_median:
+            depth = torch.where(median > 0, median * opacity, depth)
         return torch.cat([rgb, opacity[..., None], depth[..., None]], dim=-1)
 
     @torch.no_grad()

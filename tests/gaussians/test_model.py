@@ -14,6 +14,7 @@ from dietnerf.renderer import render_image
 from dietnerf.runs.checkpoint_checks import check_weights
 from dietnerf.scene_model import SceneModel
 from dietnerf.specs import Spec
+from dietnerf.visualize import surface_depth
 from tests.gaussians.scenes import ball, camera
 
 
@@ -54,6 +55,24 @@ def test_the_nearer_of_two_hides_the_other():
         gaussians.opacity_logits.fill_(8.0)
     middle = gaussians.render_view(camera(), 0).rgb.view(40, 48, 3)[20, 24]
     torch.testing.assert_close(middle, torch.tensor([1.0, 0.0, 0.0]), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("lens", [{}, {"distortion": torch.zeros(1, 9)}], ids=["none", "lens"])
+def test_a_median_depth_is_where_half_of_the_light_is_stopped(lens: dict[str, torch.Tensor]):
+    gaussians = Gaussians(2, 2, antialias=False)
+    gaussians.place(Points(torch.tensor([[0.0, 0, 1], [0.0, 0, 0]]), torch.rand(2, 3)))
+    with torch.no_grad():
+        gaussians.log_scales.fill_(-1.0)
+        gaussians.opacity_logits.copy_(torch.logit(torch.tensor([0.3, 0.9])))
+    if lens:
+        lens["is_fisheye"] = torch.zeros(1, dtype=torch.bool)
+    mean, median = (
+        surface_depth(gaussians.render_view(camera(**lens), 0, with_median=with_median))
+        for with_median in (False, True)
+    )
+    middle = 20 * 48 + 24
+    assert mean[middle].item() == pytest.approx((0.3 * 3 + 0.63 * 4) / 0.93, abs=0.01)
+    assert median[middle].item() == pytest.approx(4.0, abs=1e-3)
 
 
 def test_a_camera_turned_by_its_pose_has_gradients():
