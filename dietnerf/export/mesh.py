@@ -12,25 +12,15 @@ from torch import Tensor
 from dietnerf.arguments import number, path_name
 from dietnerf.errors import UserError
 from dietnerf.export.fog import warn_of_fog
+from dietnerf.export.fusion import Fusion
 from dietnerf.export.paths import add_run_options, load_run, output_of
-from dietnerf.export.sight import Sight
-from dietnerf.export.surface import (
-    POINTS_AT_ONCE,
-    SKIN,
-    Grid,
-    box_of_scene,
-    opacities,
-    surface,
-    wall,
-)
-from dietnerf.fields.base import AbstractField, queried
+from dietnerf.export.surface import Grid, Solid
 from dietnerf.files import write_file
+from dietnerf.gaussians import Gaussians
 from dietnerf.geometry.poses import Surroundings
-from dietnerf.geometry.rays import Samples
 from dietnerf.optional import require
 from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.scene_model import SceneModel
-from dietnerf.visualize import to_uint8
 
 FORMATS = (".ply", ".obj", ".glb")
 FINEST = 1024  # cells along the longest side: 4 GB
@@ -57,9 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--level",
         type=number(float, 1e-6, 1 - 1e-6),
-        default=0.5,
-        help="share of the light that is stopped at the surface, within 1/256 of the scene's box "
-        "or as much more as a foggy field needs",
+        help="share of the light of a field that is stopped at the surface, within 1/256 of the "
+        "scene's box or as much more as a foggy field needs (default: 0.5)",
     )
     add(
         "--smallest",
@@ -104,7 +93,7 @@ def extract(
     scene: SceneModel,
     bounds: list[float] | None = None,
     resolution: int = 256,
-    level: float = 0.5,
+    level: float | None = None,
     smallest: float = 0.05,
     n_faces: int | None = None,
 ) -> Any:
@@ -114,32 +103,25 @@ def extract(
         scene: as `load_scene` gives it.
         bounds: box to cut out, six numbers; None for the scene's.
         resolution: cells of the grid along the longest side of the box.
-        level: opacity over the distance `wall` at the surface.
+        level: opacity of a field over the distance `wall` at the surface; None for one half.
         smallest: length of the smallest part that is kept, as a share of the box's longest side.
         n_faces: largest number of triangles; None keeps all.
 
     Raises:
-        UserError: there is no surface, or the box is invalid.
+        UserError: there is no surface, the box is invalid, or Gaussians have no level.
     """
     trimesh = require("trimesh", "trimesh", "a mesh")
-    if not isinstance(scene.field, AbstractField):
-        raise UserError(
-            "a mesh is made of the density of a field, which Gaussians do not have: export points "
-            "or splats"
-        )
     train = scene.refined_camera_set().cameras["train"]
-    box = box_of_scene(scene, train)
-    side = float((box[1] - box[0]).max())
-    grid = Grid.over(box if bounds is None else _checked(bounds), resolution)
-    sight = Sight.of(scene, train)
-    thickness = wall(scene, sight, side)
-    opacity = opacities(
-        scene, grid, sight, thickness, max(SKIN * side, 2 * thickness, 2 * grid.cell)
-    )
-    vertices, faces = surface(opacity, grid, sight, level)
-    mesh = trimesh.Trimesh(vertices, faces)
+    gaussians = scene.field if isinstance(scene.field, Gaussians) else None
+    shape = Solid(scene, train) if gaussians is None else Fusion(gaussians, train)
+    grid = Grid.over(shape.box if bounds is None else _checked(bounds), resolution)
+    mesh = trimesh.Trimesh(*shape.surface(grid, level))
     _drop_small_parts(mesh, smallest * grid.cell * resolution)
-    mesh.visual.vertex_colors = colors(scene, mesh, sight, side).numpy()
+    vertices, normals = (
+        torch.from_numpy(np.array(values)).float()
+        for values in (mesh.vertices, mesh.vertex_normals)
+    )
+    mesh.visual.vertex_colors = shape.colors(vertices, normals).numpy()
     return mesh if n_faces is None or len(mesh.faces) <= n_faces else _simplified(mesh, n_faces)
 
 
@@ -202,23 +184,3 @@ def _simplified(mesh: Any, n_faces: int) -> Any:
     nearest = cKDTree(mesh.vertices).query(few.vertices)[1]
     few.visual.vertex_colors = mesh.visual.vertex_colors[nearest]
     return few
-
-
-@torch.no_grad()
-def colors(scene: SceneModel, mesh: Any, sight: Sight, side: float) -> Tensor:
-    """Color of each vertex as the training cameras see it, or if none does, as the field renders it
-    against the normal; 8 bit, (n_vertices, 3)."""
-    points = torch.from_numpy(np.array(mesh.vertices)).float()
-    normals = torch.from_numpy(np.array(mesh.vertex_normals)).float()
-    parts = []
-    for at, outward in zip(
-        points.split(POINTS_AT_ONCE), normals.split(POINTS_AT_ONCE), strict=True
-    ):
-        rgbs, is_seen = sight.colors(at, outward, SKIN * side)
-        rest = at[~is_seen].to(scene.device)
-        samples = Samples.at(rest, torch.ones_like(rest[:, 0]), -outward[~is_seen].to(rest))
-        field = queried(scene.field, "a mesh")
-        features = field.density(samples)[1]
-        rgbs[~is_seen] = field.color(features, samples).cpu()
-        parts.append(to_uint8(rgbs))
-    return torch.cat(parts)

@@ -1,5 +1,6 @@
 """Visibility: which points of a field the training cameras see."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.rays import Rendering
 from dietnerf.geometry.unseen import coarse, sees_same_face, spread_out
 from dietnerf.scene_model import SceneModel
 from dietnerf.visualize import surface_depth
@@ -43,16 +45,22 @@ class Sight:
     @classmethod
     def of(cls, scene: SceneModel, cameras: Cameras, n_pixels: int = LARGEST) -> Self:
         """Rendered, with at most `n_pixels` along the longer side."""
-        small = coarse(cameras, n_pixels)
-        width, height = small.width, small.height
+        small, black = coarse(cameras, n_pixels), torch.zeros(3)
+        return cls.in_images(
+            small, (scene.render_rays_of(small, i, black) for i in range(len(small)))
+        )
+
+    @classmethod
+    def in_images(cls, cameras: Cameras, images: Iterable[Rendering]) -> Self:
+        """What whole images over black show, one of each camera."""
+        width, height = cameras.width, cameras.height
         depths, rgbs = [], []
-        for i in range(len(small)):
-            seen = scene.render_rays_of(small, i, torch.zeros(3))
+        for seen in images:
             is_surface = seen.opacity > OPAQUE
             rgb = seen.rgb / seen.opacity.clamp(min=OPAQUE)[:, None] * is_surface[:, None]
             depths.append(surface_depth(seen).where(is_surface, FAR_OFF).view(height, width).cpu())
             rgbs.append(rgb.T.view(3, height, width).cpu())
-        return cls(small, torch.stack(depths), torch.stack(rgbs))
+        return cls(cameras, torch.stack(depths), torch.stack(rgbs))
 
     def surface_points(self) -> list[Tensor]:
         """What the pixels of each camera show, (n_points, 3), scene units."""
@@ -63,14 +71,19 @@ class Sight:
             points.append(rays.rays_o + depths.flatten()[pixels, None] * rays.rays_d)
         return points
 
-    def reaches(self, points: Tensor, behind: float | Tensor) -> Tensor:
-        """Whether each camera sees points (n_points, 3), or would if they were moved forward by at
-        most `behind`, a number or (n_points,); bool, (n, n_points)."""
+    def clearance(self, points: Tensor) -> Tensor:
+        """How far behind points (n_points, 3) each camera shows a surface, along its axis, scene
+        units: negative where that hides them, -inf beside the image, (n, n_points)."""
         places, is_shown = self.cameras.project(points)
         backward = self.cameras.c2w[:, None, :, 2]
         distances = -((points - self.cameras.positions[:, None]) * backward).sum(dim=-1)
         ends = _looked_up(self.depths[:, None], places, "nearest")[:, 0]
-        return is_shown & (distances <= ends + behind)
+        return (ends - distances).where(is_shown, -torch.inf)
+
+    def reaches(self, points: Tensor, behind: float | Tensor) -> Tensor:
+        """Whether each camera sees points (n_points, 3), or would if they were moved forward by at
+        most `behind`, a number or (n_points,); bool, (n, n_points)."""
+        return self.clearance(points) >= -behind
 
     def colors(self, points: Tensor, normals: Tensor, behind: float) -> tuple[Tensor, Tensor]:
         """Mean color that the cameras see at points with outward unit normals, both (n, 3);
@@ -79,6 +92,11 @@ class Sight:
         Returns:
             Colors in [0, 1], (n, 3), and whether any camera sees the point, (n,).
         """
+        total, sums = self.color_sums(points, normals, behind)
+        return total / sums.clamp(min=SEEN)[:, None], sums > SEEN
+
+    def color_sums(self, points: Tensor, normals: Tensor, behind: float) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the colors, (n, 3), and that of the weights, (n,)."""
         places, _ = self.cameras.project(points)
         views = F.normalize(points - self.cameras.positions[:, None], dim=-1)
         facing = -(views * normals).sum(dim=-1)  # (n_cameras, n)
@@ -87,7 +105,7 @@ class Sight:
         # Both are zero beside a surface, so that the background does not bleed in.
         total = (weights[:, None] * _looked_up(self.rgbs, places, "bilinear")).sum(dim=0)
         sums = (weights * _looked_up(is_surface, places, "bilinear")[:, 0]).sum(dim=0)
-        return total.T / sums.clamp(min=SEEN)[:, None], sums > SEEN
+        return total.T, sums
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Surface extraction: a grid of opacities, and marching cubes at half of them.
+"""The surface of a field: a grid of opacities, and marching cubes at half of them.
 
 Density that no training camera sees is unreliable and left out, except for a thin layer behind
 visible surfaces; what that layer encloses counts as solid. Where the box cuts something off, the
@@ -7,6 +7,7 @@ surface closes flat.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.rays import Samples
 from dietnerf.optional import require
 from dietnerf.scene_model import SceneModel
+from dietnerf.visualize import to_uint8
 
 # Shares of the longest side of the scene's box, so that the surface does not depend on how fine the
 # grid is. Chosen on generated scenes of 8 photographs, where the mean distance from the true
@@ -64,6 +66,63 @@ class Grid:
     def points(self, indices: Tensor) -> Tensor:
         """The points of indices along x, y, z, (n, 3)."""
         return self.lowest + self.cell * indices
+
+
+@dataclass(frozen=True)
+class Solid:
+    """What stops the light in a field.
+
+    Args:
+        scene: as `load_scene` gives it, with a field that is queried along rays.
+        train: the cameras that it was trained from.
+    """
+
+    scene: SceneModel
+    train: Cameras
+
+    @cached_property
+    def box(self) -> Tensor:
+        """Where the scene is, lowest and highest corner, (2, 3)."""
+        return box_of_scene(self.scene, self.train)
+
+    @cached_property
+    def side(self) -> float:
+        """The longest side of the box, scene units."""
+        return float((self.box[1] - self.box[0]).max())
+
+    @cached_property
+    def sight(self) -> Sight:
+        """The renderings of the cameras, made when first needed."""
+        return Sight.of(self.scene, self.train)
+
+    def surface(self, grid: Grid, level: float | None) -> tuple[Any, Any]:
+        """Vertices (n, 3), scene units, and faces (m, 3) of the closed surface at an opacity of
+        `level`, by default one half, over the distance `wall`.
+
+        Raises:
+            UserError: there is none.
+        """
+        thickness = wall(self.scene, self.sight, self.side)
+        behind = max(SKIN * self.side, 2 * thickness, 2 * grid.cell)
+        opacity = opacities(self.scene, grid, self.sight, thickness, behind)
+        return surface(opacity, grid, self.sight, 0.5 if level is None else level)
+
+    @torch.no_grad()
+    def colors(self, vertices: Tensor, normals: Tensor) -> Tensor:
+        """Color of each vertex (n, 3) as the cameras see it, or if none does, as the field renders
+        it against the normal (n, 3); 8 bit, (n, 3)."""
+        parts = []
+        for at, outward in zip(
+            vertices.split(POINTS_AT_ONCE), normals.split(POINTS_AT_ONCE), strict=True
+        ):
+            rgbs, is_seen = self.sight.colors(at, outward, SKIN * self.side)
+            rest = at[~is_seen].to(self.scene.device)
+            samples = Samples.at(rest, torch.ones_like(rest[:, 0]), -outward[~is_seen].to(rest))
+            field = queried(self.scene.field, "a mesh")
+            features = field.density(samples)[1]
+            rgbs[~is_seen] = field.color(features, samples).cpu()
+            parts.append(to_uint8(rgbs))
+        return torch.cat(parts)
 
 
 def box_of_scene(scene: SceneModel, train: Cameras) -> Tensor:

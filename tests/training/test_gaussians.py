@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import trimesh
 
 import dietnerf
 from dietnerf.data import Procedural
 from dietnerf.data.view_sampling import ViewSource
-from dietnerf.errors import UserError
-from dietnerf.export.mesh import extract
+from dietnerf.export.command import main as export
 from dietnerf.gaussians import Gaussians, Points
 from dietnerf.losses import AbsoluteError
 from dietnerf.sampling import Stratified
@@ -79,9 +79,16 @@ def test_a_run_that_was_stopped_ends_as_an_unbroken_one(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_mesh_of_them_is_refused(run: Path):
-    with pytest.raises(UserError, match="which Gaussians do not have: export points or splats"):
-        extract(dietnerf.load(str(run)))
+@pytest.mark.parametrize("ending", ["ply", "glb"])
+def test_a_mesh_of_them_is_written(
+    ending: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / f"toy.{ending}"
+    export(["mesh", str(run), "--resolution", "64", "--out", str(out)])
+    said = capsys.readouterr().out
+    (mesh,) = trimesh.load_scene(out).geometry.values()
+    assert f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles" in said
+    assert len(mesh.faces) > 1000
 
 
 def test_what_needs_samples_along_rays_is_refused(
