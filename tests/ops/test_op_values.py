@@ -126,7 +126,7 @@ REFUSED = [
     ("render_hash_grid", {"color_layers": -1}, "color_layers must be from 1 to 64"),
     (
         "structural_similarity",
-        {"x": torch.rand(10, 40, 3), "y": torch.rand(10, 40, 3)},
+        {"x": torch.ones(10, 40, 3), "y": torch.ones(10, 40, 3)},
         "x and y must be at least 11 pixels high and wide",
     ),
     ("sample_stratified", {"n_samples": -1, "jitter": None}, "ray_offsets must ascend"),
