@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.geometry.cameras import Cameras
 
-SMALLEST = 16  # pixels along a side
+SMALLEST = 64  # pixels along the shorter side
 
 
 @dataclass(frozen=True)

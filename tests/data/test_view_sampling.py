@@ -10,8 +10,8 @@ from dietnerf.data.view_sampling import ViewSource
 WHITE = torch.ones(3)
 
 
-def dataset():
-    found = Procedural(resolution=32, n_train=4).read("train")
+def dataset(resolution: int = 32):
+    found = Procedural(resolution=resolution, n_train=4).read("train")
     assert found is not None
     return found
 
@@ -32,14 +32,14 @@ def test_all_views_are_drawn():
 
 
 def test_a_smaller_view_is_the_mean_of_its_pixels_and_has_its_camera():
-    source = ViewSource(dataset(), WHITE)
+    source = ViewSource(dataset(128), WHITE)
     whole, half = (source.draw(torch.Generator().manual_seed(0), n) for n in (0, 1))
-    blocks = whole.rgb.view(16, 2, 16, 2, 3).mean(dim=(1, 3))
-    torch.testing.assert_close(half.rgb.view(16, 16, 3), blocks)
-    assert (half.camera.width, half.camera.height) == (16, 16)
+    blocks = whole.rgb.view(64, 2, 64, 2, 3).mean(dim=(1, 3))
+    torch.testing.assert_close(half.rgb.view(64, 64, 3), blocks)
+    assert (half.camera.width, half.camera.height) == (64, 64)
     torch.testing.assert_close(2 * half.camera.focal, whole.camera.focal)
     smallest = source.draw(torch.Generator().manual_seed(0), 3)
-    assert smallest.camera.width == 16
+    assert smallest.camera.width == 64
 
 
 def test_without_a_background_each_view_has_one_of_its_own():
@@ -51,9 +51,9 @@ def test_without_a_background_each_view_has_one_of_its_own():
 
 
 def test_a_pixel_counts_where_all_of_what_it_averages_does():
-    masks = torch.ones(4, 32, 32, dtype=torch.bool)
+    masks = torch.ones(4, 128, 128, dtype=torch.bool)
     masks[:, 5, 7] = False
-    source = ViewSource(replace(dataset(), masks=masks), WHITE)
+    source = ViewSource(replace(dataset(128), masks=masks), WHITE)
     counts = source.draw(torch.Generator().manual_seed(0), 1).counts
     assert counts is not None
-    assert (~counts).nonzero()[:, 0].tolist() == [2 * 16 + 3]
+    assert (~counts).nonzero()[:, 0].tolist() == [2 * 64 + 3]
