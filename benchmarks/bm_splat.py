@@ -2,9 +2,9 @@
 
     python benchmarks/bm_splat.py real/tumbler --downscale 2 --steps 1500 --grid-steps 1200 6000
 
-Each row is a training of its own: `fit --scene CAPTURE`, once with the preset that suits the
-capture and once with `configs/gaussians.yaml` over `configs/photos.yaml`, then `test`. CPU seconds
-are those of all processes and threads of `fit`, start-up included.
+Each row is a training of its own, and then `test`: of Gaussians by `photos.yaml` and
+`gaussians.yaml`, of a hash grid by the configs of --grid. CPU seconds are those of all processes
+and threads of `fit`, start-up included.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common import ROOT, report
 
-GAUSSIANS = ("--config", "photos", "--config", "gaussians")
+GAUSSIANS = ("photos", "gaussians")
 
 
 def cpu_seconds() -> float:
@@ -46,14 +46,17 @@ def main() -> None:
     add("--downscale", default="auto", help="as for `fit`")
     add("--steps", type=int, nargs="*", default=[1500, 3000], help="of Gaussians")
     add("--grid-steps", type=int, nargs="*", default=[1200, 3000], help="of the hash grid")
+    add("--grid", nargs="*", default=["photos", "points"], help="configs of the hash grid")
     add("--seed", type=int, default=0)
     args = parser.parse_args()
     capture = ["--scene", args.scene, "--downscale", args.downscale, "--seed", str(args.seed)]
-    plans = [("gaussians", n, [*GAUSSIANS, "--steps", str(n)]) for n in args.steps]
-    plans += [("hash grid", n, ["--steps", str(n)]) for n in args.grid_steps]
+    plans = [("gaussians", GAUSSIANS, n) for n in args.steps]
+    plans += [("hash grid", args.grid, n) for n in args.grid_steps]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for i, (method, n_steps, options) in enumerate(plans):
+        for i, (method, configs, n_steps) in enumerate(plans):
+            options = [word for name in configs for word in ("--config", name)]
+            options += ["--steps", str(n_steps)]
             found = trained(capture, options, Path(folder) / str(i))
             rows.append({"method": method, "steps": n_steps, **found})
             print(

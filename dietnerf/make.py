@@ -14,7 +14,7 @@ from dietnerf.prepare.quality import CHOICES, QUALITIES
 LONGEST = 10_000_000  # steps
 MOST_MINUTES = 100_000
 MOST_DOWNSCALE = 1000
-MOST_ROWS = 360  # of the film: a CPU takes seconds for a larger frame
+MOST_ROWS = 360  # of the film of a field: a CPU takes seconds for a larger frame
 MOST_FRAMES = 100_000  # of the film
 
 
@@ -132,11 +132,23 @@ def _film(options: argparse.Namespace, run: Path, width: int, height: int) -> No
     """Render the film of a scene whose photos have that size."""
     from dietnerf.export.render import main as render
 
-    rows = min(height, MOST_ROWS)
-    words = ["--size", str(max(1, round(width * rows / height))), str(rows)]
+    words = [] if _is_of_gaussians(run) else _small_size(width, height)
     if options.film_frames is not None:
         words += ["--frames", str(options.film_frames)]
     render([str(run), *words])
+
+
+def _is_of_gaussians(run: Path) -> bool:
+    """Whether a run is a scene of Gaussians, whose frames take hundredths of a second."""
+    from dietnerf.runs.configs import config_of, read_config
+
+    field = read_config(config_of(run)).get("model", {}).get("field") or {}
+    return str(field.get("class_path")).endswith(".Gaussians")
+
+
+def _small_size(width: int, height: int) -> list[str]:
+    rows = min(height, MOST_ROWS)
+    return ["--size", str(max(1, round(width * rows / height))), str(rows)]
 
 
 def _check_same(photos: Path, names: tuple[str, ...], out: Path) -> None:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.canvas import Canvas
+from dietnerf.geometry.canvas import check_drawable
 from dietnerf.geometry.poses import face_one_way
 
 FEW = 9  # photos from one side, up to which detail must be held back
-MANY = 20  # photos with points, from which on Gaussians are better than a field (docs/results.md)
+MANY = 20  # photos with points from which on Gaussians are taken; measured at 48 and more
 FEWEST, SOME = 6, 24  # photos of an object, up to which the presets for few of them help
 
 
@@ -35,6 +35,7 @@ def preset_for(
     n_views: int | None = None,
     is_cut_out: bool = False,
     has_depths: bool = False,
+    needs_field: bool = False,
 ) -> Preset:
     """The preset for a capture, by how its photos were taken.
 
@@ -46,6 +47,7 @@ def preset_for(
         is_cut_out: nothing is behind what the photos show. `alpha.yaml`, which knows where, gains
             nothing over `object-8view.yaml` (docs/results.md).
         has_depths: sparse points or depth maps say how far away some of what they show is.
+        needs_field: options were chosen that Gaussians do not have.
     """
     n = len(cameras) if n_views is None else n_views
     if is_cut_out:
@@ -58,17 +60,19 @@ def preset_for(
         return Preset(("photos", "forward-few"), f"only {n} photos, all from one side")
     looks = "from one side" if is_one_sided else "that look in different directions"
     if has_depths:
-        kind = "gaussians" if n >= MANY and _is_drawable(cameras) else "points"
-        return Preset(("photos", kind), f"{n} photos {looks}, with points whose depth is known")
+        reason = f"{n} photos {looks}, with points whose depth is known"
+        if n < MANY or needs_field:
+            return Preset(("photos", "points"), reason)
+        if not _are_drawable(cameras):
+            return Preset(("photos", "points"), f"{reason}, by a lens too wide for Gaussians")
+        return Preset(("photos", "gaussians"), f"{reason}, {MANY} or more")
     return Preset(("photos",), f"{n} photos {looks}")
 
 
-def _is_drawable(cameras: Cameras) -> bool:
-    """Whether Gaussians can be drawn as the first of the cameras shows them: not by a fisheye."""
-    if cameras.lenses is None:
-        return True
+def _are_drawable(cameras: Cameras) -> bool:
+    """Whether Gaussians can be drawn as the cameras show them: not by a fisheye."""
     try:
-        Canvas.of(cameras[[0]])
+        check_drawable(cameras)
     except UserError:
         return False
     return True

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from dietnerf.data import Procedural
-from dietnerf.make import _check_same, main
+from dietnerf.export import render
+from dietnerf.make import _check_same, _film, main, parse
 from dietnerf.prepare import command
 from dietnerf.runs.checkpoints import checkpoints_of, find_checkpoint, load_scene, read_checkpoint
 from tests.formats import write_transforms
@@ -63,6 +64,22 @@ def test_the_film_and_the_training_can_be_short(photos: Path, tmp_path: Path, mo
     main([*words, "--film_frames", "3", "--steps", "1"])
     (film,) = [path for path in (out / "run").iterdir() if path.suffix in (".gif", ".mp4")]
     assert len(iio.imread(film)) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [("dietnerf.fields.HashGrid", ["--size", "480", "360"]), ("dietnerf.gaussians.Gaussians", [])],
+)
+def test_films_of_what_renders_slowly_are_small(
+    field: str, words: list[str], tmp_path, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(render, "main", calls.append)
+    content = {"model": {"field": {"class_path": field}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    options = parse(["photos", "--out", str(tmp_path)])
+    _film(options, tmp_path, 1600, 1200)
+    assert calls == [[str(tmp_path), *words]]
 
 
 @pytest.mark.parametrize(

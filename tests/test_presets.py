@@ -66,15 +66,21 @@ def test_known_depths_are_made_use_of(taken: Cameras, configs: tuple[str, ...]):
     assert all((CONFIGS / f"{name}.yaml").is_file() for name in configs)
 
 
-def test_what_a_fisheye_took_is_not_drawn():
+def test_options_that_gaussians_do_not_have_choose_a_field():
+    assert preset_for(ring(60), has_depths=True, needs_field=True).configs == ("photos", "points")
+
+
+@pytest.mark.parametrize("first", [0, 59])
+def test_what_a_fisheye_took_is_not_drawn(first: int):
     taken = ring(60)
     wide = replace(
         taken,
         focal=torch.full((60, 2), 12.0),
         distortion=torch.zeros(60, 9, dtype=torch.float64),
-        is_fisheye=torch.ones(60, dtype=torch.bool),
+        is_fisheye=torch.arange(60) >= first,
     )
-    assert preset_for(wide, has_depths=True).configs == ("photos", "points")
+    preset = preset_for(wide, has_depths=True)
+    assert preset.configs == ("photos", "points") and "too wide for Gaussians" in preset.reason
 
 
 def test_the_real_forward_facing_scene():

@@ -28,11 +28,12 @@ from dietnerf.optional import require
 from dietnerf.visualize import to_uint8
 
 N_PIXELS = 640  # along the longer side of the depth maps
-LEAST = 3  # views that have to know a point, where there are as many
+MIN_VIEWS = 3  # that have to know a point, where there are as many
 # Cells to each side of the surface, or `SKIN` where that is more: with half or twice as many a
 # generated scene is farther from its true surface.
 TRUNCATION = 4
-STRAY, MARGIN = 0.01, 0.1  # share of the Gaussians left out at each end of the box, and room added
+STRAY = 0.01  # share of the Gaussians that are left out at each end of the box
+MARGIN = 0.1  # of its longest side, added at each end
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Fusion:
             return subject
         low, high = torch.from_numpy(np.quantile(inside, [STRAY, 1 - STRAY], axis=0)).float()
         room = MARGIN * (high - low).max()
+        if room == 0:  # all at one place
+            return subject
         return torch.stack(
             [torch.maximum(low - room, subject[0]), torch.minimum(high + room, subject[1])]
         )
@@ -105,7 +108,7 @@ class Fusion:
 
     @property
     def _n_least(self) -> int:
-        return min(LEAST, len(self.train))
+        return min(MIN_VIEWS, len(self.train))
 
     def _views(self) -> Iterator[Sight]:
         """What each camera alone shows, up to where half of the light is stopped."""

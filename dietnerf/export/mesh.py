@@ -23,7 +23,7 @@ from dietnerf.runs.checkpoints import find_checkpoint
 from dietnerf.scene_model import SceneModel
 
 FORMATS = (".ply", ".obj", ".glb")
-FINEST = 1024  # cells along the longest side: 4 GB
+FINEST = 1024  # cells along the longest side: 4 GB, of Gaussians 8
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

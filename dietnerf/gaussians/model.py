@@ -12,12 +12,12 @@ from dietnerf.fields.base import AbstractRadianceField
 from dietnerf.gaussians.relocation import MAX_COPIES, split_opacity_and_scale
 from dietnerf.gaussians.start import Points
 from dietnerf.geometry.cameras import Cameras
-from dietnerf.geometry.canvas import Canvas, canvas_key
+from dietnerf.geometry.canvas import Canvas, canvas_key, check_drawable
 from dietnerf.geometry.rays import Rendering
 from dietnerf.ops import eval_sh, project_gaussians, rasterize_gaussians
 
 MAX_CAPACITY = 2**24 - 1  # of the op `rasterize_gaussians`
-MOST_CANVASES = 1 << 29  # bytes of those that are kept
+CANVAS_BYTES = 1 << 29  # of all that are kept
 FIRST_OPACITY = 0.5
 DEAD = 0.005  # opacity below which a Gaussian is moved to where it is needed
 NEAR = 0.01  # share of the cameras' extent, in front of which nothing is drawn
@@ -114,9 +114,7 @@ class Gaussians(AbstractRadianceField):
         spread = (positions - positions.mean(dim=0)).norm(dim=1).max()
         reach = cameras.far.mean() / 20  # of cameras at one place
         self.extent.copy_(torch.maximum(1.1 * spread, reach))
-        if cameras.distortion is not None:  # so that a lens that is too wide is refused at once
-            for i in range(len(cameras)):
-                self._canvas(cameras[[i]])
+        check_drawable(cameras)
 
     def learning_rates(self) -> dict[str, float]:
         return {**RATES, "means": RATES["means"] * float(self.extent)}
@@ -160,7 +158,8 @@ class Gaussians(AbstractRadianceField):
             image = self._draw(camera, with_median)
         else:
             canvas = self._canvas(camera)
-            image = canvas.resample(self._draw(canvas.camera(camera), with_median))
+            mode = "nearest" if with_median else "bilinear"  # else edges were between two surfaces
+            image = canvas.resample(self._draw(canvas.camera(camera), with_median), mode)
         rgb, opacity, depth = image.flatten(0, 1).split([3, 1, 1], dim=-1)
         return Rendering(rgb, opacity[:, 0], depth[:, 0], depth.new_empty(0))
 
@@ -168,7 +167,8 @@ class Gaussians(AbstractRadianceField):
         key = canvas_key(camera)
         if key not in self._canvases:
             canvas = Canvas.of(camera)
-            while len(self._canvases) * canvas.places.nbytes > MOST_CANVASES:
+            room = CANVAS_BYTES - canvas.places.nbytes
+            while sum(c.places.nbytes for c in self._canvases.values()) > max(room, 0):
                 del self._canvases[next(iter(self._canvases))]
             self._canvases[key] = canvas
         return self._canvases[key]

@@ -11,6 +11,7 @@ from dietnerf.errors import UserError
 from dietnerf.geometry.cameras import Cameras
 
 WIDEST = 3.0  # times the pixels of the image
+COARSE = 128  # pixels along the longer side of images that tell whether a lens is too wide
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,31 @@ class Canvas:
             is_fisheye=None,
         )
 
-    def resample(self, image: Tensor) -> Tensor:
+    def resample(self, image: Tensor, mode: str = "bilinear") -> Tensor:
         """What the lens shows of the pinhole image (height, width, n), differentiable; 0 where it
-        shows nothing."""
+        shows nothing.
+
+        Args:
+            mode: `bilinear`, or `nearest` where a mean of two pixels means nothing.
+        """
         channels = image.permute(2, 0, 1)[None]
-        shown = F.grid_sample(channels, self.places[None], align_corners=False)
+        shown = F.grid_sample(channels, self.places[None], mode=mode, align_corners=False)
         return shown[0].permute(1, 2, 0)
+
+
+def check_drawable(cameras: Cameras) -> None:
+    """Check that the lenses of a batch of cameras can be drawn, on small images.
+
+    Raises:
+        UserError: one is so wide that a pinhole image would be too large.
+    """
+    if cameras.lenses is None:
+        return
+    shrink = max(1.0, max(cameras.width, cameras.height) / COARSE)
+    small = cameras.resized(round(cameras.width / shrink), round(cameras.height / shrink))
+    distinct = {canvas_key(small[[i]]): i for i in range(len(small))}
+    for i in distinct.values():
+        Canvas.of(small[[i]])
 
 
 def canvas_key(camera: Cameras) -> tuple[object, ...]:

@@ -45,7 +45,8 @@ def start(
     """
     points, where = known_points(dataset, background), "points whose depth is known"
     if len(points) < FEWEST_KNOWN:
-        say(f"no depth is known: {FIELD_STEPS} steps of a hash grid find where Gaussians begin")
+        known = f"the depth of {len(points)} pixels" if len(points) else "no depth"
+        say(f"{known} is known: {FIELD_STEPS} steps of a hash grid find where Gaussians begin")
         points, where = field_points(dataset, background), "its surface"
     cell = CELL * float(gaussians.extent)
     generator = step_generator("points", 0, 0)

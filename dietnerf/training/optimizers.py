@@ -13,7 +13,7 @@ Kind = Literal["adam", "skipping_adam"]
 
 
 def make_optimizer(
-    kind: Kind, objective: Objective, rate: float, table_decay: float
+    kind: Kind, objective: Objective, rate: float, table_decay: float, fused: bool = False
 ) -> torch.optim.Optimizer:
     """An optimizer of the parameters of an objective. Weight decay applies to tables; corrections
     of cameras and photographs have learning rates and decays of their own.
@@ -21,6 +21,8 @@ def make_optimizer(
     Args:
         rate: the learning rate at step 0.
         table_decay: decoupled weight decay of the field's tables.
+        fused: let `adam` make one pass over each parameter, on a CPU or a GPU. It would unscale
+            gradients by itself, so that callbacks saw them scaled: not with a loss scale.
     """
     tables = objective.field.grid_parameters()
     parts: list[Any] = [objective.refinement, objective.exposure]
@@ -41,8 +43,7 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer
     if kind == "skipping_adam":
         optimizer = SkippingAdam(groups, lr=rate)
-    else:  # AdamW without decay is Adam; torch has one pass over each parameter for these devices
-        devices = {p.device.type for group in groups for p in group["params"]}
-        optimizer = torch.optim.AdamW(groups, lr=rate, fused=devices <= {"cpu", "cuda"})
+    else:  # AdamW without decay is Adam
+        optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
     optimizer.register_load_state_dict_pre_hook(checked_state)
     return optimizer

@@ -14,7 +14,14 @@ from dietnerf.data.reader import AbstractReader, DatasetIndex
 from dietnerf.errors import UserError
 from dietnerf.geometry.poses import face_one_way
 from dietnerf.presets import preset_for
+from dietnerf.training.xla import NAMES as TPUS
 
+FOR_FIELDS = (
+    "--model.refinement",
+    "--model.use_cuda_graphs",
+    "--model.schedules",
+    "--model.sampler",
+)
 OF_SCENE = ("--scene", "--views", "--downscale", "--run")
 WITH_A_RUN = ("validate", "test", "predict")
 FEWEST_TO_SPARE = 16  # photos, of which some can be held out for testing
@@ -55,7 +62,8 @@ def expand(verb: str, words: list[str]) -> list[str]:
         raise UserError(f"--scene goes with fit and report; {verb} takes the scene of its --run")
     else:
         scene, n_views = known.scene[-1], _number(known.views)
-        content, configs = _content(scene, n_views, known.downscale, known.config)
+        needs_field = any(word.startswith(FOR_FIELDS) or word in TPUS for word in others)
+        content, configs = _content(scene, n_views, known.downscale, known.config, needs_field)
         configs = [*configs, yaml.safe_dump(content, sort_keys=False)]
         run = known.run[-1:] or [f"runs/{Path(scene).resolve().name}"]
     chosen = [word for name in configs for word in ("--config", name)]
@@ -95,7 +103,11 @@ def _number(values: list[str]) -> int | None:
 
 
 def _content(
-    scene: str, n_views: int | None, downscale: list[str], configs: list[str]
+    scene: str,
+    n_views: int | None,
+    downscale: list[str],
+    configs: list[str],
+    needs_field: bool,
 ) -> tuple[dict[str, Any], list[str]]:
     """A config that reads a capture, and the presets that it overlays."""
     cls, folder = find_reader(scene)
@@ -119,7 +131,8 @@ def _content(
     if configs:
         return {"data": data}, configs
     one = listing.read([0])
-    preset = preset_for(listing.cameras, n_views, one.is_cut_out, one.depths is not None)
+    has_depths = one.depths is not None
+    preset = preset_for(listing.cameras, n_views, one.is_cut_out, has_depths, needs_field)
     held = f"; every {HOLD_EVERY}th ({n_held}) is kept for `test`" if n_held else ""
     print(f"{folder}, read by {path}: {preset.reason}, so {preset.options}{held}", flush=True)
     return {"data": data}, list(preset.configs)

@@ -114,10 +114,14 @@ class DietNeRF(AbstractSceneModule):
             is_resumed = self.trainer.ckpt_path is not None
             self.prepare(datamodule, self.trainer.strategy.root_device, is_resumed)
             self._check_averages()
-        precision: Any = self.trainer.precision_plugin
-        if self.use_cuda_graphs and getattr(precision, "scaler", None) is not None:
+        if self.use_cuda_graphs and self._scaler() is not None:
+            precision: Any = self.trainer.precision_plugin
             # Graphed steps scale their loss; the scaler would read from the GPU in each of them.
             precision.scaler = torch.amp.GradScaler(enabled=False)
+
+    def _scaler(self) -> Any:
+        """What scales the loss in half precision, or None."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def _check_averages(self) -> None:
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -162,7 +166,8 @@ class DietNeRF(AbstractSceneModule):
         law = self.learning_rate
         grows = self.trainer.datamodule.batch_per_device  # type: ignore[attr-defined]
         initial = law.initial * (self.trainer.world_size if grows else 1)
-        optimizer = make_optimizer(self.optimizer, self.objective, initial, self.table_decay)
+        fused = self.device.type in ("cpu", "cuda") and self._scaler() is None
+        optimizer = make_optimizer(self.optimizer, self.objective, initial, self.table_decay, fused)
         scheduler = Schedule(optimizer, lambda step: self._rate(step) / law.initial)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
