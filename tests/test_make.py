@@ -77,7 +77,7 @@ def test_films_of_what_renders_slowly_are_small(
     monkeypatch.setattr(render, "main", calls.append)
     content = {"model": {"field": {"class_path": field}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    options = parse(["photos", "--out", str(tmp_path)])
+    options = parse([str(tmp_path), "--out", str(tmp_path)])
     _film(options, tmp_path, 1600, 1200)
     assert calls == [[str(tmp_path), *words]]
 
