@@ -16,6 +16,7 @@ MOST_MINUTES = 100_000
 MOST_DOWNSCALE = 1000
 MOST_ROWS = 360  # of the film of a field: a CPU takes seconds for a larger frame
 MOST_FRAMES = 100_000  # of the film
+USED_UP = 0.95  # of the minutes, after which no step would be taken that counts
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
@@ -112,13 +113,19 @@ def _train(options: argparse.Namespace, run: Path, goes_on: bool) -> None:
     """Train the scene, from its last checkpoint if there is one."""
     from dietnerf.training.cli import main as train
 
+    minutes = options.minutes
+    if goes_on and minutes is not None and _minutes_of(run) >= USED_UP * minutes:
+        print(
+            f"the {minutes:g} minutes of --minutes are used up: --minutes {2 * minutes:g} goes on"
+        )
+        return
     words = ["--ckpt_path", "last"]
     if not goes_on:  # else photos stay as large as the run has them
         words = ["--scene", str(options.out), "--downscale", options.downscale]
     if options.steps is not None:
         words += ["--steps", str(options.steps)]
-    if options.minutes is not None:
-        words += ["--minutes", str(options.minutes)]
+    if minutes is not None:
+        words += ["--minutes", str(minutes)]
     try:
         train(["fit", "--run", str(run), *words, "--viewer", options.viewer])
     except SystemExit as ended:
@@ -126,6 +133,15 @@ def _train(options: argparse.Namespace, run: Path, goes_on: bool) -> None:
             again = shlex.join(map(str, [options.photos, "--out", options.out]))
             print(f"or the whole, with the film: {typed('make')} {again}", file=sys.stderr)
         raise
+
+
+def _minutes_of(run: Path) -> float:
+    """How long a run was trained."""
+    from dietnerf.history import History
+    from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
+
+    history = read_checkpoint(find_checkpoint(run))["dietnerf"].get("history")
+    return History.from_dict(history).seconds / 60
 
 
 def _film(options: argparse.Namespace, run: Path, width: int, height: int) -> None:

@@ -55,6 +55,9 @@ def test_the_film_and_the_training_can_be_short(photos: Path, tmp_path: Path, mo
     said = capsys.readouterr().out
     assert "1 of 2" in said and "2 of 2" in said and "3 of 3" not in said
     assert asked[0].panorama == "no"
+    assert "steps took the 0.01 minutes of --minutes" in said
+    main([*words, "--minutes", "0.01", "--no-film"])
+    assert "--minutes are used up: --minutes 0.02 goes on" in capsys.readouterr().out
     config = yaml.safe_load((out / "run/config.yaml").read_text())
     assert config["minutes"] == 0.01
     assert config["data"]["reader"]["init_args"]["downscale"] == 2

@@ -81,7 +81,11 @@ class ViewSource:
             image = F.interpolate(image.permute(2, 0, 1)[None], (height, width), mode="area")
             image = image[0].permute(1, 2, 0)
         values = image.reshape(-1, image.shape[-1]).to(self.device)
-        counts = None if dataset.masks is None else values[:, -1] > 0.999
+        counts = None
+        if dataset.masks is not None:
+            counts = values[:, -1] > 0.999
+            if not counts.any():  # of a mask finer than the view's pixels
+                counts = values[:, -1] > 0.5
         ids = torch.full((len(values),), index, device=self.device)
         return ViewBatch(
             camera.to(self.device),

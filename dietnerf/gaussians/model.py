@@ -121,8 +121,13 @@ class Gaussians(AbstractRadianceField):
 
     def _load_from_state_dict(self, saved: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         n = saved.get(prefix + "n_used")
-        if isinstance(n, Tensor) and n.numel() == 1 and not 1 <= int(n) <= self.capacity:
-            raise UserError(f"{prefix}n_used is {int(n)}; it must be from 1 to {self.capacity}")
+        if isinstance(n, Tensor) and n.numel() == 1:
+            is_number = n.dtype == torch.int64
+            if not is_number or not 1 <= int(n) <= self.capacity:
+                raise UserError(
+                    f"{prefix}n_used is {n.item()}; it must be a whole number from 1 to "
+                    f"{self.capacity}"
+                )
         super()._load_from_state_dict(saved, prefix, *rest)
 
     @torch.no_grad()

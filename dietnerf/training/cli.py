@@ -26,6 +26,7 @@ from dietnerf.locks import FolderLock
 from dietnerf.runs.checkpoints import read_checkpoint, set_aside
 from dietnerf.runs.resuming import check_declared, check_unused, choose_checkpoint, load_weights
 from dietnerf.training import xla
+from dietnerf.training.callbacks import budget
 from dietnerf.training.callbacks.divergence import RestartTraining
 from dietnerf.training.callbacks.folder import needs_lock
 from dietnerf.training.callbacks.saving import (
@@ -126,6 +127,8 @@ class DietNeRFCLI(LightningCLI):
                 history = read_checkpoint(checkpoint)["dietnerf"].get("history")
                 options.seed_everything = History.from_dict(history).seed
                 self._set_seed()
+                if options.minutes is not None:  # an earlier part may have gone beyond the config
+                    options.trainer.max_steps = budget.MOST_STEPS
             return
         self.save_config_callback = None
         # The weights in a checkpoint are the average already.
@@ -223,6 +226,13 @@ class DietNeRFCLI(LightningCLI):
             return
         assert self.model.camera_set is not None
         name = shlex.quote(run)
+        minutes = self._options().minutes
+        if minutes is not None:
+            print(
+                f"{self.trainer.global_step} steps took the {minutes:g} minutes of --minutes, all "
+                f"parts of the run together: {typed('fit')} --run {name} --ckpt_path last "
+                f"--minutes {2 * minutes:g} goes on"
+            )
         lines = [f"The scene is in {run}. Next:"]
         lines += [f"  {typed('test')} --run {name}"] * ("test" in self.model.camera_set.cameras)
         lines += [f"  {typed('render')} {name}", f"  {typed('view')} {name}"]

@@ -57,3 +57,12 @@ def test_a_pixel_counts_where_all_of_what_it_averages_does():
     counts = source.draw(torch.Generator().manual_seed(0), 1).counts
     assert counts is not None
     assert (~counts).nonzero()[:, 0].tolist() == [2 * 64 + 3]
+
+
+def test_of_a_mask_finer_than_its_pixels_a_view_is_not_empty():
+    masks = torch.ones(4, 128, 128, dtype=torch.bool)
+    masks[:, :, ::2] = False
+    masks[:, :, ::6] = True
+    source = ViewSource(replace(dataset(128), masks=masks), WHITE)
+    counts = source.draw(torch.Generator().manual_seed(0), 1).counts
+    assert counts is not None and counts.any()

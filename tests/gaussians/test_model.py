@@ -193,7 +193,7 @@ def test_what_is_saved_shows_the_same_pixels_after_loading():
 @pytest.mark.parametrize("n", [-5, 0, 501, 10**12])
 def test_a_number_that_there_cannot_be_is_refused(n: int):
     weights = ball().state_dict() | {"n_used": torch.tensor(n)}
-    with pytest.raises(UserError, match=f"n_used is {n}; it must be from 1 to 500"):
+    with pytest.raises(UserError, match=f"n_used is {n}; it must be a whole number from 1 to 500"):
         Gaussians(500, 400).load_state_dict(weights)
 
 

@@ -12,6 +12,7 @@ from dietnerf.training.system import DietNeRF
 
 LEAST = 20  # steps before the first estimate
 LONGEST = 100_000  # minutes
+MOST_STEPS = 1 << 40  # of a run that goes on, until it has begun
 
 
 class Budget(Callback):
@@ -35,10 +36,14 @@ class Budget(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DietNeRF)
-        self._last = (pl_module.history.steps, pl_module.history.seconds)
-        first = pl_module.history.steps + LEAST + 2 * steps_between_logs(trainer)
+        steps, seconds = pl_module.history.steps, pl_module.history.seconds
+        self._last = (steps, seconds)
         loop = trainer.fit_loop.epoch_loop
-        loop.max_steps = max(loop.max_steps, first)  # or it would end before the first estimate
+        expected = loop.max_steps
+        if seconds > 0:  # of a run that goes on, whose schedules would else begin anew
+            expected = round(steps * self.seconds / seconds)
+        first = steps + LEAST + 2 * steps_between_logs(trainer)  # of the first estimate
+        loop.max_steps = steps if seconds >= self.seconds else max(expected, first)
 
     def on_train_batch_end(
         self,

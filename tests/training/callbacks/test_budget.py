@@ -56,6 +56,27 @@ def test_an_earlier_part_counts(clock: Clock, tmp_path: Path):
     assert history_of(tmp_path / "run")["steps"] == pytest.approx(60, abs=10)
 
 
+def test_what_goes_on_does_not_begin_its_schedules_anew(clock: Clock, tmp_path: Path, capsys):
+    run = str(tmp_path / "run")
+    cli.main(["fit", *SMALL_RUN, *OPTIONS, "--run", run, "--minutes", "0.1"])
+    rates = []
+    rate_of = DietNeRF._rate
+
+    def recorded(self: DietNeRF, step: int) -> float:
+        rates.append((step / self.trainer.max_steps, rate_of(self, step)))
+        return rates[-1][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DietNeRF, "_rate", recorded)
+        cli.main(["fit", "--run", run, "--ckpt_path", "last", "--minutes", "0.15"])
+    assert all(share > 0.5 for share, _ in rates[-10:]), [round(s, 2) for s, _ in rates]
+    steps = history_of(tmp_path / "run")["steps"]
+    capsys.readouterr()
+    cli.main(["fit", "--run", run, "--ckpt_path", "last", "--minutes", "0.1"])
+    assert history_of(tmp_path / "run")["steps"] == steps
+    assert f"{steps} steps took the 0.1 minutes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("minutes", ["0", "-1", ".nan", "1e9"])
 def test_what_is_no_time_is_refused(minutes: str, tmp_path: Path, capsys):
     words = ["fit", *SMALL_RUN, "--minutes", minutes, "--run", str(tmp_path / "run")]
