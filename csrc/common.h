@@ -42,8 +42,8 @@
 
 #define DIETNERF_SIMD _Pragma("omp simd")
 
-// Before a short loop over arrays that must end up in registers: at most 16 harmonics, or 11 taps of
-// a window.
+// Before a short loop over arrays that must end up in registers: at most 16 harmonics, or 11 taps
+// of a window.
 #if defined(__CUDACC__)
 #define DIETNERF_UNROLL _Pragma("unroll")
 #else
