@@ -29,25 +29,28 @@ struct ShInputs {
   }
 };
 
+// Sizes of arrays are known where the degree is.
+template <typename Kernel>
+DIETNERF_HD void run_degree(const Kernel& kernel, int64_t degree, int64_t i) {
+  switch (degree) {
+    case 0:
+      return kernel.template run<0>(i);
+    case 1:
+      return kernel.template run<1>(i);
+    case 2:
+      return kernel.template run<2>(i);
+    default:
+      return kernel.template run<3>(i);
+  }
+}
+
 template <typename T>
 struct EvalSh {
   ShInputs<T> in;
   T* colors;  // (n, 3)
 
-  DIETNERF_HD void operator()(int64_t i) const {
-    switch (in.degree) {
-      case 0:
-        return run<0>(i);
-      case 1:
-        return run<1>(i);
-      case 2:
-        return run<2>(i);
-      default:
-        return run<3>(i);
-    }
-  }
+  DIETNERF_HD void operator()(int64_t i) const { run_degree(*this, in.degree, i); }
 
- private:
   template <int kDegree>
   DIETNERF_HD void run(int64_t i) const {
     T color[3];
@@ -62,20 +65,8 @@ struct EvalShBackward {
   ShInputs<T> in;
   T *grad_base, *grad_rest, *grad_directions;  // as the inputs; null if not computed
 
-  DIETNERF_HD void operator()(int64_t i) const {
-    switch (in.degree) {
-      case 0:
-        return run<0>(i);
-      case 1:
-        return run<1>(i);
-      case 2:
-        return run<2>(i);
-      default:
-        return run<3>(i);
-    }
-  }
+  DIETNERF_HD void operator()(int64_t i) const { run_degree(*this, in.degree, i); }
 
- private:
   template <int kDegree>
   DIETNERF_HD void run(int64_t i) const {
     const harmonics::Basis<T, kDegree> basis(in.directions + 3 * i);
