@@ -158,8 +158,9 @@ def _is_of_gaussians(run: Path) -> bool:
     """Whether a run is a scene of Gaussians, whose frames take hundredths of a second."""
     from dietnerf.runs.configs import config_of, read_config
 
-    field = read_config(config_of(run)).get("model", {}).get("field") or {}
-    return str(field.get("class_path")).endswith(".Gaussians")
+    model = read_config(config_of(run)).get("model")
+    field = model.get("field") if isinstance(model, dict) else None
+    return isinstance(field, dict) and str(field.get("class_path")).endswith(".Gaussians")
 
 
 def _small_size(width: int, height: int) -> list[str]:

@@ -69,16 +69,21 @@ def test_the_film_and_the_training_can_be_short(photos: Path, tmp_path: Path, mo
     assert len(iio.imread(film)) == 3
 
 
+SMALL = ["--size", "480", "360"]
+
+
 @pytest.mark.parametrize(
-    ("field", "words"),
-    [("dietnerf.fields.HashGrid", ["--size", "480", "360"]), ("dietnerf.gaussians.Gaussians", [])],
+    ("content", "words"),
+    [
+        ({"model": {"field": {"class_path": "dietnerf.fields.HashGrid"}}}, SMALL),
+        ({"model": {"field": {"class_path": "dietnerf.gaussians.Gaussians"}}}, []),
+        ({"model": {"field": "MLP"}}, SMALL),
+        ({"model": None}, SMALL),
+    ],
 )
-def test_films_of_what_renders_slowly_are_small(
-    field: str, words: list[str], tmp_path, monkeypatch
-):
+def test_films_of_what_renders_slowly_are_small(content, words: list[str], tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(render, "main", calls.append)
-    content = {"model": {"field": {"class_path": field}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     options = parse([str(tmp_path), "--out", str(tmp_path)])
     _film(options, tmp_path, 1600, 1200)

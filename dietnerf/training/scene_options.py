@@ -62,7 +62,9 @@ def expand(verb: str, words: list[str]) -> list[str]:
         raise UserError(f"--scene goes with fit and report; {verb} takes the scene of its --run")
     else:
         scene, n_views = known.scene[-1], _number(known.views)
-        needs_field = any(word.startswith(FOR_FIELDS) or word in TPUS for word in others)
+        needs_field = any(
+            word.startswith(FOR_FIELDS) or word.split("=")[-1] in TPUS for word in others
+        )
         content, configs = _content(scene, n_views, known.downscale, known.config, needs_field)
         configs = [*configs, yaml.safe_dump(content, sort_keys=False)]
         run = known.run[-1:] or [f"runs/{Path(scene).resolve().name}"]

@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from dietnerf.data import ImageDataset, Procedural
+from dietnerf.presets import preset_for
 from dietnerf.runs.checkpoints import find_checkpoint, read_checkpoint
-from dietnerf.training import cli
+from dietnerf.training import cli, scene_options
 from dietnerf.training.scene_options import expand
 from tests.formats import write_blender, write_colmap, write_transforms
 from tests.helpers import FEW_STEPS, refused
@@ -167,3 +168,25 @@ def test_many_renderings_without_test_views_are_all_trained_on(tmp_path: Path, c
     words = expand("fit", ["--scene", str(tmp_path / "many")])
     assert words[:4] == ["--config", "fast", "--config", "dense"]
     assert "kept" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "needs_field"),
+    [
+        ([], False),
+        (["--model.refinement", "CameraRefinement"], True),
+        (["--model.use_cuda_graphs=true"], True),
+        (["--accelerator", "tpu"], True),
+        (["--trainer.accelerator=tpu"], True),
+    ],
+)
+def test_options_of_fields_alone_keep_gaussians_away(options, needs_field, scene, monkeypatch):
+    found = []
+
+    def recorded(*args):
+        found.append(args[-1])
+        return preset_for(*args)
+
+    monkeypatch.setattr(scene_options, "preset_for", recorded)
+    expand("fit", ["--scene", str(scene), *options])
+    assert found == [needs_field]
