@@ -1,6 +1,7 @@
 """Where photographs were taken from, by structure from motion out of their matches: COLMAP."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,17 @@ import numpy as np
 
 from dietnerf.prepare.matching import is_chosen_first, quiet_pycolmap, shared_features, small_name
 from dietnerf.prepare.photos import Photo
+from dietnerf.prepare.quality import FEW
 
 FEWEST_INLIERS = 20  # matched points that place a photograph
 GROWTH = 1.4  # of a large set, between two adjustments of all of it
+TYPICAL_ERROR = 0.5  # of a right match, pixels of the small pictures
 MAX_ERROR = 2.0  # between a point and where it is seen, pixels of the small pictures
 
 
 @dataclass(frozen=True)
 class Lens:
-    """A pinhole with OpenCV's first radial distortion coefficient, in pixels of the photograph."""
+    """A pinhole with OpenCV's first distortion coefficients, in pixels of the photograph."""
 
     width: int
     height: int
@@ -27,6 +30,9 @@ class Lens:
     cx: float
     cy: float
     k1: float
+    k2: float = 0.0
+    p1: float = 0.0
+    p2: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def find_structure(photos: list[Photo], small: Path, database: Path, placed: Pat
         return Structure([], np.zeros((0, 4, 4)), [], nothing, nothing, [], [], 0.0, traces)
     model = max(models, key=lambda model: model.num_reg_images())
     if is_chosen_first(photos) and not options.constant_cameras:
-        _refine_principal_point(colmap, model)
+        _refine_lenses(colmap, model)
     return _structure(model, photos, traces)
 
 
@@ -132,12 +138,28 @@ def _exact_cameras(colmap: Any, database: Path, photos: list[Photo]) -> set[int]
         return {opened.read_image_with_name(name).camera_id for name in names}
 
 
-def _refine_principal_point(colmap: Any, model: Any) -> None:
-    """Adjust all poses once more, with the middle of the lens free: of cropped photos, and some
-    cameras, it lies elsewhere, and many photos tell where."""
+def _refine_lenses(colmap: Any, model: Any) -> None:
+    """Adjust all poses once more, with every lens that many photographs share as OpenCV's: they
+    tell where its middle lies, which of cropped photos is elsewhere, and how it distorts."""
+    placed = [image for image in model.images.values() if image.has_pose]
+    n_photos = Counter(image.camera_id for image in placed)
+    config = colmap.BundleAdjustmentConfig()
+    config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    for image in placed:
+        config.add_image(image.image_id)
+    for number, n in n_photos.items():
+        if n > FEW:
+            camera = model.camera(number)
+            focal, cx, cy, k1 = camera.params.tolist()
+            camera.model = colmap.CameraModelId.OPENCV
+            camera.params = [focal, focal, cx, cy, k1, 0.0, 0.0, 0.0]
+        else:
+            config.set_constant_cam_intrinsics(number)
     options = colmap.BundleAdjustmentOptions()
     options.refine_principal_point = True
-    colmap.bundle_adjustment(model, options)
+    options.ceres.loss_function_type = colmap.LossFunctionType.CAUCHY  # some matches are wrong
+    options.ceres.loss_function_scale = TYPICAL_ERROR
+    colmap.create_default_bundle_adjuster(options, config, model).solve()
     model.update_point_3d_errors()
 
 
@@ -201,6 +223,8 @@ def _observations(photo: Photo, image: Any, numbers: np.ndarray) -> PhotoObserva
 
 def _lens(photo: Photo, camera: Any) -> Lens:
     x, y = photo.width / camera.width, photo.height / camera.height
-    # Of COLMAP's SIMPLE_RADIAL; the principal point counts from the corner, as here.
-    focal, cx, cy, k1 = camera.params.tolist()
-    return Lens(photo.width, photo.height, focal * x, focal * y, cx * x, cy * y, k1)
+    parameters = camera.params.tolist()  # the principal point counts from the corner, as here
+    if camera.model.name == "SIMPLE_RADIAL":
+        parameters = [parameters[0], *parameters]
+    fl_x, fl_y, cx, cy, *distortion = parameters
+    return Lens(photo.width, photo.height, fl_x * x, fl_y * y, cx * x, cy * y, *distortion)

@@ -7,8 +7,14 @@ import pytest
 
 from dietnerf.prepare.matching import quiet_pycolmap
 from dietnerf.prepare.photos import Photo
-from dietnerf.prepare.structure import Structure, _refine_principal_point, _structure
+from dietnerf.prepare.structure import Lens, Structure, _refine_lenses, _structure
 from dietnerf.prepare.transforms import reliable_observations
+
+pytest.importorskip("pycolmap")
+
+
+def opencv() -> Any:
+    return quiet_pycolmap().CameraModelId.OPENCV
 
 
 def model_of(n_photos: int, n_points: int, **options: object) -> Any:
@@ -29,17 +35,32 @@ def structure_of(model: Any) -> Structure:
     return _structure(model, [Photo(name, 2048, 1536, None) for name in names], {})
 
 
+OFF_THE_MIDDLE = [1280.0, 1268.0, 552.0, 390.0, 0.03, -0.02, 0.002, -0.001]
+
+
 def test_a_lens_off_the_middle_is_found():
-    pytest.importorskip("pycolmap")
-    model = model_of(25, 200, camera_params=[1280.0, 552.0, 384.0, 0.0])
+    model = model_of(25, 200, camera_model_id=opencv(), camera_params=OFF_THE_MIDDLE)
     (camera,) = model.cameras.values()
+    camera.model = quiet_pycolmap().CameraModelId.SIMPLE_RADIAL
     camera.params = [1280.0, 512.0, 384.0, 0.0]  # the middle
-    _refine_principal_point(quiet_pycolmap(), model)
-    assert camera.params.tolist() == pytest.approx([1280, 552, 384, 0], abs=0.5)
+    _refine_lenses(quiet_pycolmap(), model)
+    found = structure_of(model).lenses[0]
+    pixels = [found.fl_x, found.fl_y, found.cx, found.cy]  # of photos twice as large
+    assert pixels == pytest.approx([2 * value for value in OFF_THE_MIDDLE[:4]], abs=1)
+    distortion = [found.k1, found.k2, found.p1, found.p2]
+    assert distortion == pytest.approx(OFF_THE_MIDDLE[4:], abs=1e-3)
+
+
+def test_a_lens_of_few_photos_stays():
+    model = model_of(20, 200)
+    (camera,) = model.cameras.values()
+    camera.params = [1270.0, 512.0, 384.0, 0.01]
+    _refine_lenses(quiet_pycolmap(), model)
+    assert camera.params.tolist() == [1270.0, 512.0, 384.0, 0.01]
+    assert structure_of(model).lenses[0] == Lens(2048, 1536, 2540, 2540, 1024, 768, 0.01)
 
 
 def test_points_are_seen_where_the_full_photos_show_them():
-    pytest.importorskip("pycolmap")
     structure = structure_of(model_of(4, 50))
     for pose, seen, depths in zip(
         structure.c2w, structure.observations, structure.depths, strict=True
@@ -53,7 +74,6 @@ def test_points_are_seen_where_the_full_photos_show_them():
 
 @pytest.mark.parametrize("track_length", [2, 3])
 def test_what_two_photos_show_is_not_told(track_length: int):
-    pytest.importorskip("pycolmap")
     structure = structure_of(model_of(5, 50, track_length=track_length))
     assert sum(len(seen.points) for seen in structure.observations) == 50 * track_length
     assert len(reliable_observations(structure)) == (150 if track_length == 3 else 0)
