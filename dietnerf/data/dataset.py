@@ -97,6 +97,16 @@ class ImageDataset:
         """Whether photos are transparent somewhere: nothing is behind what they show."""
         return self.has_alpha and bool((self.images[..., 3] < 255).any())
 
+    def edge_color(self) -> Tensor:
+        """The mean color, (3,) in [0, 1], of what counts in the outer tenth of each photograph."""
+        n, height, width, _ = self.images.shape
+        counts = torch.ones(n, height, width, dtype=torch.bool)
+        counts &= True if self.masks is None else self.masks.cpu()
+        counts[:, height // 10 : height - height // 10, width // 10 : width - width // 10] = False
+        if not counts.any():
+            return torch.ones(3)
+        return self.images[..., :3].cpu()[counts].float().mean(dim=0) / 255
+
     def image(self, index: int, background: Tensor) -> Tensor:
         """View `index` over a background (3,): (height, width, 3) in [0, 1]."""
         return self.rgb(self.images[index], background)

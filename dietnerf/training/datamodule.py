@@ -58,8 +58,9 @@ class SceneDataModule(pl.LightningDataModule):
         background: what stands behind transparent pixels. `random` draws a color for each ray and
             so teaches the field which pixels are transparent (with alpha that is more supervision
             than the paper has), and that photographs without alpha are opaque everywhere;
-            validation and test are then on white. `auto` is white for photographs with alpha and
-            random for others.
+            validation and test are then on white. `auto` is white for photographs with alpha. For
+            others it is random in training, and pictures have the mean color of the photographs'
+            edges where no photograph looked.
         pixel_jitter: cast rays through random points of their pixels, not through the centers, as a
             pixel is the mean over its area.
         precrop_steps: take rays from the middle of the photographs during the first steps.
@@ -183,19 +184,22 @@ class SceneDataModule(pl.LightningDataModule):
             self._read_test()
 
     def _read_train_and_val(self) -> None:
-        train = self._needed("train")
-        kept = self.views.choose(train.cameras, train.view_ids)
-        chosen: dict[Split, tuple[DatasetIndex, list[int]]] = {"train": (train, kept)}
+        listing = self._needed("train")
+        kept = self.views.choose(listing.cameras, listing.view_ids)
+        chosen: dict[Split, tuple[DatasetIndex, list[int]]] = {"train": (listing, kept)}
         val = self.reader.listing("val")
         candidates = list(range(len(val or ())))
         if val is None:
-            val, candidates = train, sorted(set(range(len(train))) - set(kept))
+            val, candidates = listing, sorted(set(range(len(listing))) - set(kept))
         if candidates:
             picked = self.val_views.choose(val.cameras[candidates], val.view_ids[candidates])
             chosen["val"] = (val, [candidates[i] for i in picked])
         self._read(chosen)
+        train = self.datasets["train"]
         if self.is_auto_background:
-            self.has_random_background = not self.datasets["train"].has_alpha
+            self.has_random_background = not train.has_alpha
+            if self.has_random_background:
+                self.background = train.edge_color()
 
     def _read_test(self) -> None:
         test = self._needed("test")
@@ -230,8 +234,9 @@ class SceneDataModule(pl.LightningDataModule):
         """What the test views are, in words, for a table of results."""
         test = self.datasets["test"]
         size = f"{test.cameras.width}x{test.cameras.height}"
-        tone = "black" if self.background.sum() == 0 else "white"
-        return f"{type(self.reader).__name__}, {len(test)} test views at {size} on {tone}"
+        behind = " on black" if self.background.sum() == 0 else " on white"
+        of = f"{type(self.reader).__name__}, {len(test)} test views at {size}"
+        return of + (behind if test.has_alpha else "")
 
     def views_rule(self) -> dict[str, Any]:
         """How the training views were chosen: the rule's name and its settings, seed included."""

@@ -47,7 +47,8 @@ class AbstractSceneModule(pl.LightningModule, ABC):
         return scene
 
     def _render_view(self, view: View) -> RenderedView:
-        return RenderedView(view, self.scene.render_rays_of(view.cameras, 0, view.background))
+        background = self.scene.background if view.background is None else view.background
+        return RenderedView(view, self.scene.render_rays_of(view.cameras, 0, background))
 
     def on_validation_epoch_start(self) -> None:
         self._scores: list[Tensor] = []

@@ -20,7 +20,7 @@ class View:
         name: its name in metrics and file names.
         view_id: its number in the list of its split.
         image: over the background, (height, width, 3) in [0, 1].
-        background: (3,).
+        background: (3,), or None where the photograph is opaque everywhere.
         cameras: its camera, a batch of one.
         mask: which pixels count, bool, (height, width), or None where all do.
     """
@@ -28,7 +28,7 @@ class View:
     name: str
     view_id: int
     image: Tensor
-    background: Tensor
+    background: Tensor | None
     cameras: Cameras
     mask: Tensor | None = None
 
@@ -37,7 +37,7 @@ class View:
         return replace(
             self,
             image=self.image.to(device),
-            background=self.background.to(device),
+            background=None if self.background is None else self.background.to(device),
             mask=None if self.mask is None else self.mask.to(device),
         )
 
@@ -76,7 +76,7 @@ class Views(Dataset[View]):
             dataset.names[index],
             int(dataset.view_ids[index]),
             dataset.image(index, self.background),
-            self.background,
+            self.background if dataset.has_alpha else None,
             dataset.cameras[[index]],
             None if dataset.masks is None else dataset.masks[index],
         )

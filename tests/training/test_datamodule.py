@@ -6,8 +6,10 @@ import torch
 from dietnerf.data import AbstractReader, Blender, ExplicitViews, FirstViews, Procedural
 from dietnerf.data.ray_sampling import RayBatch
 from dietnerf.errors import UserError
+from dietnerf.fields import HashGrid
 from dietnerf.randomness import step_generator
 from dietnerf.training.datamodule import MAX_RAYS, SceneDataModule, quantized_batch_size
+from dietnerf.training.system import DietNeRF
 from tests.formats import write_blender
 
 READER = Procedural(resolution=16, n_train=6, n_val=3, n_test=2)
@@ -122,7 +124,32 @@ def test_the_background_follows_from_alpha():
     opaque.setup("fit")
     batch = draw(opaque)
     assert len(batch.background.unique(dim=0)) == 64 and batch.alpha is None
-    assert torch.equal(opaque.background, torch.ones(3))  # of validation and test
+    assert torch.equal(opaque.background, opaque.datasets["train"].edge_color())  # in pictures
+
+
+def test_what_no_photo_shows_has_the_color_of_their_edges():
+    """Also in test views, before which no training photo is read."""
+    trained = SceneDataModule(Opaque(), FirstViews(3), background="auto")
+    trained.setup("fit")
+    model = DietNeRF(HashGrid(log2_table_size=8))
+    model.field.box.copy_(torch.tensor([[50.0], [51.0]]))  # seen by no camera
+    model.camera_set = trained.camera_set()
+    tested = SceneDataModule(Opaque(), background="auto")
+    tested.setup("test")
+    shown = model.test_step(tested.test_dataloader().dataset[0], 0)
+    torch.testing.assert_close(shown.rgb, trained.background.expand_as(shown.rgb))
+    assert "white" not in tested.protocol()
+
+
+def test_the_color_of_edges():
+    scene = Opaque().listing("train").read()
+    scene.images[0], scene.images[1:] = 51, 255
+    masks = torch.zeros(len(scene), 16, 16, dtype=torch.bool)
+    masks[:1] = True
+    torch.testing.assert_close(replace(scene, masks=masks).edge_color(), torch.full((3,), 0.2))
+    scene.images[0, 1:-1, 1:-1] = 0  # the middle does not count
+    torch.testing.assert_close(replace(scene, masks=masks).edge_color(), torch.full((3,), 0.2))
+    torch.testing.assert_close(replace(scene, masks=~masks).edge_color(), torch.ones(3))
 
 
 def test_an_alpha_that_is_full_everywhere_is_none(tmp_path):
