@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import Queue
 from pathlib import Path
 from typing import ClassVar
@@ -122,14 +123,16 @@ class Worker:
 
 
 def _counted(frames: Iterator[Timed], film: RenderJob, n_at_once: int) -> Frames:
-    """The images, with a progress bar and an estimate of the total time after the first ones."""
+    """The images, with a progress bar and an estimate of the total time after two of them: the
+    first takes longer."""
     n_frames = len(film.cameras)
-    pictures, seconds = next(frames)
+    begun = list(islice(frames, 2))
+    seconds = min(seconds for _, seconds in begun)
     size = f"{film.cameras.width}x{film.cameras.height}"
     total = duration(seconds * n_frames / n_at_once)
     print(f"{n_frames} frames of {size}, about {total}", file=sys.stderr)
-    yield pictures
-    bar = tqdm(frames, unit="frame", desc="rendering", initial=1, total=n_frames)
+    yield from (pictures for pictures, _ in begun)
+    bar = tqdm(frames, unit="frame", desc="rendering", initial=len(begun), total=n_frames)
     with closing(bar):
         for pictures, _ in bar:
             yield pictures

@@ -16,6 +16,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from dietnerf.errors import UserError
 from dietnerf.export.sight import SEEN, Sight
@@ -113,7 +114,7 @@ class Fusion:
     def _views(self) -> Iterator[Sight]:
         """What each camera alone shows, up to where half of the light is stopped."""
         small = coarse(self.train, N_PIXELS)
-        for i in range(len(small)):
+        for i in tqdm(range(len(small)), unit="view", desc="views of the surface", leave=False):
             with torch.no_grad():
                 image = self.gaussians.render_view(small, i, with_median=True)
             yield Sight.in_images(small[[i]], [image])

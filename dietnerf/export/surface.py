@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dietnerf.errors import UserError
 from dietnerf.export.sight import Sight
@@ -170,7 +171,7 @@ def opacities(
         behind: how far density counts behind what a camera sees, scene units.
     """
     found = torch.zeros(grid.shape)
-    for i in range(grid.shape[0]):
+    for i in tqdm(range(grid.shape[0]), unit="slab", desc="densities", leave=False):
         points, slab = grid.slab(i), found[i].view(-1)
         is_open = scene.sampler.is_occupied(points.to(scene.device)).cpu()
         open_ids = is_open.nonzero().squeeze(-1)

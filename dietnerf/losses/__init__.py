@@ -18,6 +18,7 @@ from dietnerf.losses.occlusion import Occlusion
 from dietnerf.losses.photometric import Photometric
 from dietnerf.losses.semantic import SemanticConsistency
 from dietnerf.losses.silhouette import Silhouette
+from dietnerf.losses.stereo_depth import StereoDepth
 from dietnerf.losses.structural_dissimilarity import StructuralDissimilarity
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "SceneContext",
     "SemanticConsistency",
     "Silhouette",
+    "StereoDepth",
     "StructuralDissimilarity",
 ]
