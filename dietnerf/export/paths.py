@@ -42,7 +42,11 @@ BYTES_AT_ONCE = 64  # of memory for each pixel of the frame that is being render
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """A checkpoint, and the device that it is rendered on."""
     add = parser.add_argument
-    add("checkpoint", type=path_name, help="folder of a run, a .ckpt file, or hf://owner/name")
+    add(
+        "checkpoint",
+        type=path_name,
+        help="folder of a run, a .ckpt file, a .ply of splats, or hf://owner/name",
+    )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -121,6 +125,8 @@ def output_of(options: argparse.Namespace, checkpoint: Path, name: str) -> Path:
         UserError: it cannot be written.
     """
     out: Path = options.out or results_folder(options.checkpoint, checkpoint) / name
+    if out.resolve() == checkpoint.resolve():
+        raise UserError(f"{out} is the scene itself: name another file by --out")
     if Path(name).suffix:
         check_file(out, "--out")
         remove_parts(out.parent)

@@ -1,0 +1,65 @@
+"""A file of splats as a scene. It names no cameras, so that some are placed around it."""
+
+import math
+import sys
+from pathlib import Path
+
+import torch
+
+from dietnerf.data.camera_set import CameraSet
+from dietnerf.errors import printable
+from dietnerf.gaussians import Gaussians
+from dietnerf.gaussians.ply import read_splats
+from dietnerf.geometry.cameras import Cameras
+from dietnerf.geometry.poses import look_at
+from dietnerf.scene_model import SceneModel
+
+N_CAMERAS, WIDTH, HEIGHT, FOCAL = 24, 800, 600, 800.0  # around the scene; pixels
+ELEVATION = math.radians(20)
+OPAQUE = 0.1  # splats that are less are fog
+SUBJECT = 0.5  # share of them, nearest to the middle, that is what one looks at
+DISTANCE = 3.0  # of the cameras, in radii of the subject
+NEAR, FAR = 0.01, 100.0  # in the same
+
+
+def scene_of_splats(path: Path) -> SceneModel:
+    """The splats of a PLY file, ready to render on black, and cameras on a circle around them.
+
+    Which way is up is guessed: z, or -y as COLMAP's cameras have it, along whichever they reach
+    less far.
+
+    Raises:
+        UserError: it is no file of splats.
+    """
+    gaussians = read_splats(path)
+    scene = SceneModel(gaussians)
+    cameras, up = _cameras_around(gaussians)
+    gaussians.prepare(cameras)
+    ids = list(range(N_CAMERAS))
+    scene.camera_set = CameraSet({"train": cameras}, {"train": ids}, torch.zeros(3))
+    print(
+        f"{printable(path)} names no cameras: they circle the middle of its {gaussians.n} splats, "
+        f"with {up} up",
+        file=sys.stderr,
+    )
+    return scene.eval()
+
+
+def _cameras_around(gaussians: Gaussians) -> tuple[Cameras, str]:
+    """On a circle, and the name of the axis that is up."""
+    means = gaussians.means.detach()
+    is_opaque = gaussians.opacity_logits.detach().sigmoid() > OPAQUE
+    means = means[is_opaque] if is_opaque.any() else means
+    center = means.median(dim=0).values
+    radius = max(float((means - center).norm(dim=1).quantile(SUBJECT)), 1e-6)
+    x, y, z = torch.eye(3)
+    reach = (means - center).abs().median(dim=0).values
+    up, name = (z, "z") if reach[2] <= reach[1] else (-y, "-y")
+    turns = torch.arange(N_CAMERAS) / N_CAMERAS * 2 * math.pi
+    level = turns.cos()[:, None] * x + turns.sin()[:, None] * torch.linalg.cross(up, x)
+    directions = math.cos(ELEVATION) * level + math.sin(ELEVATION) * up
+    c2w = look_at(center + DISTANCE * radius * directions, center, up)
+    focal = torch.full((N_CAMERAS, 2), FOCAL)
+    middle = torch.tensor([WIDTH / 2, HEIGHT / 2]).expand(N_CAMERAS, 2)
+    near, far = (share * radius * torch.ones(N_CAMERAS) for share in (NEAR, FAR))
+    return Cameras(c2w, focal, middle, near, far, WIDTH, HEIGHT), name

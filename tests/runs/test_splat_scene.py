@@ -1,0 +1,84 @@
+"""Splat files of other programs, as scenes: what they show, and where the cameras stand."""
+
+import argparse
+from pathlib import Path
+
+import imageio.v3 as iio
+import pytest
+import torch
+
+import dietnerf
+from dietnerf.demo.scenes import LoadedScene, find_scenes
+from dietnerf.errors import UserError
+from dietnerf.export.render import main as render
+from dietnerf.export.splats import add_options, run
+from dietnerf.gaussians.ply import read_splats, write_splats
+from tests.gaussians.scenes import ball
+
+MIDDLE = torch.tensor([3.0, -2.0, 1.0])
+
+
+def write_disk(path: Path, thin: int, scale: float = 1.0) -> None:
+    """A ball pressed flat along an axis, off the origin."""
+    gaussians = ball()
+    with torch.no_grad():
+        gaussians.means[:, thin] *= 0.3
+        gaussians.means.mul_(scale).add_(MIDDLE)
+        gaussians.log_scales.add_(torch.tensor(scale).log())
+    write_splats(path, gaussians)
+
+
+@pytest.mark.parametrize(("thin", "up"), [(2, [0, 0, 1]), (1, [0, -1, 0])])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_cameras_circle_the_middle_of_what_is_there(
+    thin: int, up: list[float], scale: float, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    write_disk(tmp_path / "a.ply", thin, scale)
+    scene = dietnerf.load(tmp_path / "a.ply")
+    name = "z" if up[2] else "-y"
+    assert f"a.ply names no cameras: they circle the middle of its 400 splats, with {name} up" in (
+        capsys.readouterr().err
+    )
+    cameras = scene.cameras["train"]
+    toward = torch.nn.functional.normalize(MIDDLE - cameras.positions, dim=1)
+    assert ((toward * -cameras.c2w[:, :, 2]).sum(dim=1) > 0.98).all()
+    assert (cameras.c2w[:, :, 1] @ torch.tensor(up, dtype=torch.float32) > 0.9).all()
+    for image in scene.render_path(cameras[[0, 7]].resized(80, 60)):
+        assert image.opacity[30, 40] > 0.9 and image.opacity[0].max() < 0.2
+
+
+def test_it_shows_what_the_splats_show(tmp_path: Path):
+    write_disk(tmp_path / "a.ply", 2)
+    scene = dietnerf.load(tmp_path / "a.ply")
+    camera = scene.cameras["train"][[3]].resized(40, 30)
+    gaussians = read_splats(tmp_path / "a.ply")
+    gaussians.prepare(scene.cameras["train"])
+    assert torch.equal(scene.render(camera).rgb.flatten(0, 1), gaussians.render_view(camera, 0).rgb)
+
+
+def test_a_film_and_the_page_of_a_splat_file(tmp_path: Path):
+    write_disk(tmp_path / "a.ply", 2)
+    render([str(tmp_path / "a.ply"), "--frames", "3", "--size", "40", "30", "--device", "cpu"])
+    (film,) = (path for path in tmp_path.iterdir() if path.suffix in (".gif", ".mp4"))
+    frames = iio.imread(film)
+    assert len(frames) == 3 and frames[:, 15, 20].max() > 50
+    (source,) = find_scenes([str(tmp_path / "a.ply")]).values()
+    assert LoadedScene(source).results() is None
+
+
+def test_a_splat_file_is_not_written_over(tmp_path: Path):
+    write_disk(tmp_path / "splats.ply", 2)
+    before = (tmp_path / "splats.ply").read_bytes()
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    with pytest.raises(UserError, match=r"splats\.ply is the scene itself: name another file"):
+        run(parser.parse_args([str(tmp_path / "splats.ply")]))
+    assert (tmp_path / "splats.ply").read_bytes() == before
+
+
+def test_a_mesh_is_no_scene(tmp_path: Path):
+    text = "ply\nformat ascii 1.0\nelement vertex 1\n"
+    text += "".join(f"property float {axis}\n" for axis in "xyz")
+    (tmp_path / "mesh.ply").write_text(text + "end_header\n0 0 0\n")
+    with pytest.raises(UserError, match=r"mesh\.ply .*have no f_dc_0"):
+        dietnerf.load(tmp_path / "mesh.ply")
