@@ -120,6 +120,13 @@ def ranged(frames: list[Frame], points: Tensor | None, box: NgpBox | None) -> li
         replace(frame, near=float(near[i]), far=float(far[i])) for i, frame in enumerate(frames)
     ]
     measured = frames if points is None else with_common_far(_among(frames, points))
+    is_guessed = any(math.isnan(own.near) for own in frames)
+    if points is not None and is_guessed and all(math.isnan(known.near) for known in measured):
+        warnings.warn(
+            f"near and far are guessed without the {len(points)} sparse points, since no photo "
+            f"shows {FEWEST_POINTS} of them: do they belong to the poses?",
+            stacklevel=2,
+        )
     return [
         own if not math.isnan(own.near) else known if not math.isnan(known.near) else guess
         for own, known, guess in zip(frames, measured, guessed, strict=True)

@@ -263,3 +263,14 @@ def test_points_beside_a_listing_put_far_where_the_deepest_view_has_it(tmp_path:
     ahead, back = ranged(frames, points, None)
     assert ahead.far == back.far > 20
     assert 0.8 < back.near < 1.1
+
+
+@pytest.mark.parametrize("n", [0, 9, 500])
+def test_points_that_no_photo_shows_are_said_to_be_useless(n: int):
+    """None at all, too few, and many behind all cameras."""
+    pose = torch.eye(4, dtype=torch.float64)
+    frames = [Frame("a", Path("a"), pose, LENS, math.nan, math.nan)]
+    points = torch.tensor([[0.0, 0.0, 5.0 if n > 9 else -5.0]]).double().expand(n, 3)
+    with pytest.warns(UserWarning, match=f"without the {n} sparse points, since no photo shows 10"):
+        (found,) = ranged(frames, points, None)
+    assert found.near == ranged(frames, None, None)[0].near
