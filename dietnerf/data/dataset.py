@@ -99,13 +99,15 @@ class ImageDataset:
 
     def edge_color(self) -> Tensor:
         """The mean color, (3,) in [0, 1], of what counts in the outer tenth of each photograph."""
-        n, height, width, _ = self.images.shape
-        counts = torch.ones(n, height, width, dtype=torch.bool)
-        counts &= True if self.masks is None else self.masks.cpu()
-        counts[:, height // 10 : height - height // 10, width // 10 : width - width // 10] = False
-        if not counts.any():
-            return torch.ones(3)
-        return self.images[..., :3].cpu()[counts].float().mean(dim=0) / 255
+        _, height, width, _ = self.images.shape
+        is_edge = torch.ones(height, width, dtype=torch.bool)
+        is_edge[height // 10 : height - height // 10, width // 10 : width - width // 10] = False
+        total, n_pixels = torch.zeros(3, dtype=torch.float64), 0
+        for i, image in enumerate(self.images.cpu()):
+            counts = is_edge if self.masks is None else is_edge & self.masks[i].cpu()
+            total += image[counts][:, :3].sum(dim=0)
+            n_pixels += int(counts.sum())
+        return (total / (255 * n_pixels)).float() if n_pixels else torch.ones(3)
 
     def image(self, index: int, background: Tensor) -> Tensor:
         """View `index` over a background (3,): (height, width, 3) in [0, 1]."""

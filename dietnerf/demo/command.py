@@ -23,8 +23,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("runs", type=path_name, nargs="?", default=Path("runs"))
     parser.add_argument("--port", type=number(int, 1, 65_535), default=8501)
     options = parser.parse_args(args)
-    if not options.runs.is_dir():
-        raise UserError(f"there is no folder {options.runs}; train a scene first: dietnerf fit")
+    if not options.runs.exists():
+        raise UserError(f"there is no {options.runs}; train a scene first: dietnerf fit")
     if not (ROOT / "app.py").is_file():
         raise UserError("the page is in the checkout, which the installed package is without")
     if find_spec("streamlit") is None:

@@ -21,7 +21,7 @@ from dietnerf.export.sight import Unseen
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.lenses import COEFFICIENTS
-from dietnerf.runs.checkpoints import find_checkpoint
+from dietnerf.runs.checkpoints import SPLATS, find_checkpoint
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +45,8 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the cameras."""
     checkpoint = find_checkpoint(options.checkpoint)
+    if checkpoint.suffix.lower() == SPLATS:
+        raise UserError(f"{checkpoint} is a file of splats, which names no cameras")
     out = output_of(options, checkpoint, "cameras.json")
     scene, camera_set = load_run(options)
     unseen = Unseen(scene, camera_set.cameras["train"])

@@ -29,6 +29,7 @@ from dietnerf.workers import CONTEXT, workers
 
 Pictures = dict[str, Tensor]  # of each mode, 8 bit, (height, width, 3), on the CPU
 Frames = Generator[Pictures, None, None]
+WARM_UP = 20.0  # seconds, of a first frame from which on they are its own
 Timed = tuple[Pictures, float]  # a frame and the seconds that it took
 PREFIXES = ("", "beside_")  # of the modes of one run, and of another beside it
 
@@ -123,10 +124,12 @@ class Worker:
 
 
 def _counted(frames: Iterator[Timed], film: RenderJob, n_at_once: int) -> Frames:
-    """The images, with a progress bar and an estimate of the total time after two of them: the
-    first takes longer."""
+    """The images, with a progress bar and an estimate of the total time after the first of them, or
+    the second, as the first takes up to some seconds longer."""
     n_frames = len(film.cameras)
-    begun = list(islice(frames, 2))
+    begun = [next(frames)]
+    if begun[0][1] < WARM_UP:
+        begun += islice(frames, 1)
     seconds = min(seconds for _, seconds in begun)
     size = f"{film.cameras.width}x{film.cameras.height}"
     total = duration(seconds * n_frames / n_at_once)

@@ -26,7 +26,7 @@ from dietnerf.geometry.poses import (
     rigid,
     spiral,
 )
-from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
+from dietnerf.runs.checkpoints import SPLATS, find_checkpoint, load_scene, run_of
 from dietnerf.runs.hub import is_remote, repository_of
 from dietnerf.scene_model import SceneModel
 
@@ -117,14 +117,21 @@ def results_folder(given: Path, checkpoint: Path) -> Path:
     return folder
 
 
+def result_name(checkpoint: Path, name: str) -> str:
+    """What a result of a checkpoint is called by default: that of a file of splats, which has no
+    folder of its own, begins with the file's name."""
+    return f"{checkpoint.stem}-{name}" if checkpoint.suffix.lower() == SPLATS else name
+
+
 def output_of(options: argparse.Namespace, checkpoint: Path, name: str) -> Path:
-    """The file that is written, or where `name` has no ending the folder: `--out`, or `name` in the
-    folder for results. Partial files of earlier commands that were killed are removed there.
+    """The file that is written, or where `name` has no ending the folder: `--out`, or `result_name`
+    in the folder for results. Partial files of earlier commands that were killed are removed there.
 
     Raises:
         UserError: it cannot be written.
     """
-    out: Path = options.out or results_folder(options.checkpoint, checkpoint) / name
+    folder = results_folder(options.checkpoint, checkpoint)
+    out: Path = options.out or folder / result_name(checkpoint, name)
     if out.resolve() == checkpoint.resolve():
         raise UserError(f"{out} is the scene itself: name another file by --out")
     if Path(name).suffix:

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from dietnerf.geometry.cameras import Cameras
 
 RADIUS = 3  # of the windows that are compared, pixels
-STEP = 1.0  # between two planes, pixels of a neighbor
-FEWEST_PLANES, MOST_PLANES = 16, 192
+STEP = 1.0  # between two planes, pixels of the neighbor that is farthest away
+MOST_PLANES = 256  # what is so near that it would take more is not found
+FEWEST_PIXELS = 8.0  # of a neighbor, by which near and far are apart in it at least
 ALIKE = 0.6  # correlation from which on windows show the same
-NEAREST = 1e-3  # plane, of the farthest
 NOISE = 2e-4  # standard deviations of gray levels, multiplied, of windows that show nothing
 
 
@@ -25,33 +25,35 @@ def sweep(images: Tensor, cameras: Cameras, n_neighbors: int = 3, n_agreeing: in
     neighbors show there is compared by the normalized cross-correlation of windows of 7x7 gray
     levels, of which the mean over the better half of the neighbors, or over two, counts. A depth is
     known where other photographs find the same, to one plane (as Schönberger et al. 2016).
+    Photographs from one place, as of a tripod, tell nothing to each other.
 
     Args:
         images: (n, height, width, 3) in [0, 1].
         cameras: theirs, of that size.
         n_neighbors: how many photographs each is compared with.
-        n_agreeing: how many have to find the same depth, or all others where there are fewer.
+        n_agreeing: how many others have to find the same depth, or all where there are fewer.
 
     Returns:
         Distances along the camera axis, 0 where they are unknown, (n, height, width).
     """
-    n = len(cameras)
-    if n < 2:
-        return images.new_zeros(images.shape[:3])
     gray = images.mean(dim=-1)
-    distances = torch.cdist(cameras.positions, cameras.positions).fill_diagonal_(torch.inf)
-    neighbors = distances.argsort(dim=1)[:, : min(n_neighbors, n - 1)].tolist()
-    swept = [_Swept.of(gray, cameras, i, neighbors[i]) for i in range(n)]
-    inverse = torch.stack([one.inverse for one in swept])
-    n_votes = torch.stack([_votes(inverse, cameras, i, swept[i].step) for i in range(n)])
-    is_known = torch.stack([one.correlation > ALIKE for one in swept])
-    is_known &= n_votes >= min(n_agreeing, n - 1)
-    return torch.where(is_known, 1 / inverse, 0.0)
+    shifts = _pixel_shifts(cameras)
+    swept = [_Swept.of(gray, cameras, i, shifts[i], n_neighbors) for i in range(len(cameras))]
+    known = [one.inverse.where(one.correlation > ALIKE, torch.nan) for one in swept]
+    n_needed = (shifts > 0).sum(dim=1).clamp(1, n_agreeing).tolist()
+    is_known = [
+        _votes(known, cameras, i, shifts[i], one.step) >= n_needed[i] for i, one in enumerate(swept)
+    ]
+    depths = torch.stack([1 / inverse for inverse in known])
+    return depths.where(torch.stack(is_known) & depths.isfinite(), 0.0)
 
 
-def nearest_plane(near: Tensor, far: Tensor) -> Tensor:
-    """Near, or where that is next to nothing, a small share of far."""
-    return near.maximum(NEAREST * far)
+def _pixel_shifts(cameras: Cameras) -> Tensor:
+    """By how many pixels of camera j a point moves along the axis of camera i for each unit of
+    inverse depth, (n, n); 0 where near and far could not be told from each other."""
+    shifts = torch.cdist(cameras.positions, cameras.positions) * cameras.focal.amax(dim=1)
+    ranges = 1 / cameras.near - 1 / cameras.far
+    return shifts.where(shifts * ranges.clamp(max=1e6)[:, None] >= FEWEST_PIXELS, 0.0)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class _Swept:
 
     Args:
         inverse: of the depth, (height, width).
-        correlation: there, (height, width).
+        correlation: there, (height, width); -1 where there are no neighbors.
         step: from one plane to the next, in inverse depth.
     """
 
@@ -69,23 +71,27 @@ class _Swept:
     step: float
 
     @classmethod
-    def of(cls, gray: Tensor, cameras: Cameras, index: int, neighbors: list[int]) -> Self:
-        near, far = cameras.near.min(), cameras.far.max()
-        first, last = 1 / float(nearest_plane(near, far)), 1 / float(far)
-        baselines = (cameras.positions[neighbors] - cameras.positions[index]).norm(dim=1)
-        n_pixels = float((baselines * cameras.focal[neighbors, 0]).max()) * (first - last)
-        n_planes = min(max(math.ceil(n_pixels / STEP), FEWEST_PLANES), MOST_PLANES)
-        rays, own, n_best = cameras.image_rays(index), _Windows.of(gray[index]), len(neighbors)
-        n_best = min(n_best, max(2, math.ceil(n_best / 2)))
-        planes = torch.linspace(first, last, n_planes)
+    def of(
+        cls, gray: Tensor, cameras: Cameras, index: int, shifts: Tensor, n_neighbors: int
+    ) -> Self:
+        order = shifts.where(shifts > 0, torch.inf).argsort()
+        neighbors = order[: min(n_neighbors, int((shifts > 0).sum()))].tolist()
+        if not neighbors:
+            return cls(torch.ones_like(gray[index]), -torch.ones_like(gray[index]), 0.0)
+        step = STEP / float(shifts[neighbors].max())
+        last = 1 / float(cameras.far.max())
+        n_steps = (1 / max(float(cameras.near.min()), 1e-9) - last) / step
+        n_planes = math.ceil(min(n_steps, MOST_PLANES)) + 1
+        rays, own = cameras.image_rays(index), _Windows.of(gray[index])
+        n_best = min(len(neighbors), max(2, math.ceil(len(neighbors) / 2)))
+        planes = last + step * torch.arange(n_planes)
         volume = torch.empty(n_planes, *gray.shape[1:])
         for i, inverse in enumerate(planes):
             points = rays.rays_o + rays.rays_d / inverse
-            found = [own.correlation(*_seen_at(points, gray, cameras, j)) for j in neighbors]
+            found = [own.correlation(*_seen_at(points, gray[j], cameras, j)) for j in neighbors]
             volume[i] = torch.stack(found).topk(n_best, dim=0).values.mean(dim=0)
         correlation, best = volume.max(dim=0)
-        step = (first - last) / (n_planes - 1)
-        return cls(planes[best] - step * _peak(volume, best), correlation, step)
+        return cls(planes[best] + step * _peak(volume, best), correlation, step)
 
 
 @dataclass(frozen=True)
@@ -114,15 +120,14 @@ def _window_mean(values: Tensor) -> Tensor:
 
 
 def _seen_at(
-    points: Tensor, values: Tensor, cameras: Cameras, index: int, mode: str = "bilinear"
+    points: Tensor, image: Tensor, cameras: Cameras, index: int, mode: str = "bilinear"
 ) -> tuple[Tensor, Tensor]:
-    """What one of several images (n, height, width) shows at points (height * width, 3), and
+    """What the image (height, width) of one of the cameras shows at points (height * width, 3), and
     whether they are in it, (height, width) each."""
     places, is_seen = cameras[[index]].project(points)
-    shape = values.shape[1:]
-    image = values[index][None, None]
-    found = F.grid_sample(image, places[:, None], mode, "border", align_corners=False)
-    return found.view(shape), is_seen.view(shape)
+    values = image[None, None]
+    found = F.grid_sample(values, places[:, None], mode, "border", align_corners=False)
+    return found.view_as(image), is_seen.view_as(image)
 
 
 def _peak(volume: Tensor, best: Tensor) -> Tensor:
@@ -134,15 +139,16 @@ def _peak(volume: Tensor, best: Tensor) -> Tensor:
     return torch.where(inner == best, peak.clamp(-0.5, 0.5), 0.0)
 
 
-def _votes(inverse: Tensor, cameras: Cameras, index: int, step: float) -> Tensor:
+def _votes(
+    inverse: list[Tensor], cameras: Cameras, index: int, shifts: Tensor, step: float
+) -> Tensor:
     """How many other photographs find the same depth, to one step, (height, width)."""
     rays = cameras.image_rays(index)
     points = rays.rays_o + rays.rays_d / inverse[index].view(-1, 1)
     votes = torch.zeros_like(inverse[index], dtype=torch.long)
-    for j in range(len(cameras)):
-        if j == index:
-            continue
-        found, is_seen = _seen_at(points, inverse, cameras, j, mode="nearest")
+    voters = shifts.nonzero().flatten().tolist()
+    for j in voters:
+        found, is_seen = _seen_at(points, inverse[j], cameras, j, mode="nearest")
         backward, position = cameras.c2w[j, :, 2], cameras.c2w[j, :, 3]
         own = 1 / -((points - position) @ backward).view_as(found)
         votes += ((own - found).abs() < step) & is_seen

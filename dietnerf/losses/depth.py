@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dietnerf.data.dataset import ImageDataset
+from dietnerf.geometry.rays import Rays
 from dietnerf.losses.known_depth import AbstractDepthLoss
 
 
@@ -30,4 +31,7 @@ class Depth(AbstractDepthLoss):
         if dataset.masks is not None:
             depths = depths.where(dataset.masks, 0.0)
         needs = "depth maps or sparse points, which the training photos lack"
-        self.know(depths, dataset.cameras, needs)
+        self.keep_known(depths, dataset.cameras, needs)
+
+    def share_of(self, found: Tensor, known: Tensor, rays: Rays) -> Tensor:
+        return (found - known) / (rays.far - rays.near)

@@ -1,6 +1,7 @@
 """What losses that compare depths with known ones have in common."""
 
 import warnings
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from dietnerf.losses.base import AbstractRegularizer, SceneContext
 from dietnerf.randomness import moved
 from dietnerf.renderer import render_rays
 
-CORNER = 0.01  # difference below which the losses are quadratic, share of near to far
+CORNER = 0.01  # difference below which the losses are quadratic, share of the range of depths
 
 
 class AbstractDepthLoss(AbstractRegularizer):
@@ -39,11 +40,12 @@ class AbstractDepthLoss(AbstractRegularizer):
         self.n_rays = n_rays
         self.is_optional = is_optional
 
-    def know(self, depths: Tensor, cameras: Cameras, needs: str) -> None:
-        """Keep the depths of cameras, (n, height, width), that are not 0.
+    def keep_known(self, depths: Tensor, cameras: Cameras, needs: str) -> None:
+        """Keep the depths of cameras, (n, height, width), that are not 0. Where all are, say what
+        the loss `needs`, and switch it off if it is optional.
 
         Raises:
-            UserError: all are, and the loss is not optional. It `needs` what is then named.
+            UserError: all are, and it is not.
         """
         self.places = (depths > 0).nonzero()  # (n_known, 3): image, row, column
         self.depths, self.cameras = depths[depths > 0], cameras
@@ -68,6 +70,6 @@ class AbstractDepthLoss(AbstractRegularizer):
         share = self.share_of(found, known, rays)
         return F.smooth_l1_loss(share, torch.zeros_like(share), beta=CORNER)
 
+    @abstractmethod
     def share_of(self, found: Tensor, known: Tensor, rays: Rays) -> Tensor:
-        """The difference of depths (n_rays,) relative to the range from near to far."""
-        return (found - known) / (rays.far - rays.near)
+        """The difference of depths (n_rays,) relative to the range that they can have."""

@@ -139,27 +139,20 @@ def _exact_cameras(colmap: Any, database: Path, photos: list[Photo]) -> set[int]
 
 
 def _refine_lenses(colmap: Any, model: Any) -> None:
-    """Adjust all poses once more, with every lens that many photographs share as OpenCV's: they
-    tell where its middle lies, which of cropped photos is elsewhere, and how it distorts."""
-    placed = [image for image in model.images.values() if image.has_pose]
-    n_photos = Counter(image.camera_id for image in placed)
-    config = colmap.BundleAdjustmentConfig()
-    config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    for image in placed:
-        config.add_image(image.image_id)
+    """Adjust all poses once more, with the middle of each lens free, which of cropped photos is
+    elsewhere; a lens that many photographs share is then OpenCV's."""
+    n_photos = Counter(image.camera_id for image in model.images.values() if image.has_pose)
     for number, n in n_photos.items():
         if n > FEW:
             camera = model.camera(number)
             focal, cx, cy, k1 = camera.params.tolist()
             camera.model = colmap.CameraModelId.OPENCV
             camera.params = [focal, focal, cx, cy, k1, 0.0, 0.0, 0.0]
-        else:
-            config.set_constant_cam_intrinsics(number)
     options = colmap.BundleAdjustmentOptions()
     options.refine_principal_point = True
     options.ceres.loss_function_type = colmap.LossFunctionType.CAUCHY  # some matches are wrong
     options.ceres.loss_function_scale = TYPICAL_ERROR
-    colmap.create_default_bundle_adjuster(options, config, model).solve()
+    colmap.bundle_adjustment(model, options)
     model.update_point_3d_errors()
 
 

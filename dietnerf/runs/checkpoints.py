@@ -17,7 +17,7 @@ from dietnerf.scene_model import PARTS, SceneModel
 from dietnerf.tensor_files import load_tensors
 
 LAST, BEST = "last.ckpt", "best.ckpt"
-SPLATS = ".ply"  # files of
+SPLATS = ".ply"  # ending of files that other programs write as well
 SCHEME = "hf:"  # of a scene on the hub
 
 

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -37,6 +38,8 @@ def scene_of_splats(path: Path) -> SceneModel:
     gaussians.prepare(cameras)
     ids = list(range(N_CAMERAS))
     scene.camera_set = CameraSet({"train": cameras}, {"train": ids}, torch.zeros(3))
+    if parent_process() is not None:  # one of many that render: the first has said it
+        return scene.eval()
     print(
         f"{printable(path)} names no cameras: they circle the middle of its {gaussians.n} splats, "
         f"with {up} up",

@@ -47,7 +47,9 @@ class AbstractSceneModule(pl.LightningModule, ABC):
         return scene
 
     def _render_view(self, view: View) -> RenderedView:
-        background = self.scene.background if view.background is None else view.background
+        background = view.background
+        if background is None:  # the photograph says nothing of it
+            background = torch.ones(3) if self.camera_set is None else self.camera_set.background
         return RenderedView(view, self.scene.render_rays_of(view.cameras, 0, background))
 
     def on_validation_epoch_start(self) -> None:

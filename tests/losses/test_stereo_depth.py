@@ -46,13 +46,23 @@ def test_pixels_that_do_not_count_tell_no_depth(scene: ImageDataset):
     assert len(loss.places) > 100 and loss.places[:, 2].max() < 20
 
 
+def test_transparent_pixels_tell_no_depth(scene: ImageDataset):
+    alpha = torch.full((3, 48, 64, 1), 255, dtype=torch.uint8)
+    alpha[:, :, 20:] = 0
+    loss = StereoDepth()
+    images = torch.cat([scene.images, alpha], dim=-1)
+    cut_out = ImageDataset(images, scene.cameras, scene.view_ids, scene.names)
+    loss.prepare(cut_out, WHITE, CPU)
+    assert len(loss.places) > 100 and loss.places[:, 2].max() < 20
+
+
 def test_large_photos_are_compared_in_a_small_size(scene: ImageDataset):
     cameras = cameras_in_a_row().resized(1024, 768)
     images = scene.images.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)
     loss = StereoDepth(weight=1.0, n_rays=512)
     large = ImageDataset(images, cameras, scene.view_ids, scene.names)
     assert float(value(loss, large, BehindPlane())) < 0.03
-    assert loss.places.amax(dim=0).tolist()[1:] < [192, 256]
+    assert 100 < loss.places[:, 1].max() < 192 and 128 < loss.places[:, 2].max() < 256
 
 
 def test_photos_that_agree_nowhere_tell_no_depth(scene: ImageDataset):

@@ -10,6 +10,7 @@ import torch
 import dietnerf
 from dietnerf.demo.scenes import LoadedScene, find_scenes
 from dietnerf.errors import UserError
+from dietnerf.export.__main__ import main as export
 from dietnerf.export.render import main as render
 from dietnerf.export.splats import add_options, run
 from dietnerf.gaussians.ply import read_splats, write_splats
@@ -66,14 +67,29 @@ def test_a_film_and_the_page_of_a_splat_file(tmp_path: Path):
     assert LoadedScene(source).results() is None
 
 
-def test_a_splat_file_is_not_written_over(tmp_path: Path):
-    write_disk(tmp_path / "splats.ply", 2)
-    before = (tmp_path / "splats.ply").read_bytes()
+def splats(*words: str) -> None:
     parser = argparse.ArgumentParser()
     add_options(parser)
-    with pytest.raises(UserError, match=r"splats\.ply is the scene itself: name another file"):
-        run(parser.parse_args([str(tmp_path / "splats.ply")]))
+    run(parser.parse_args(list(words)))
+
+
+def test_what_is_made_of_a_splat_file_replaces_no_other(tmp_path: Path):
+    write_disk(tmp_path / "a.ply", 2)
+    write_disk(tmp_path / "splats.ply", 1)
+    before = (tmp_path / "splats.ply").read_bytes()
+    splats(str(tmp_path / "a.ply"))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.ply", "splats.ply", "a-splats.ply"}
     assert (tmp_path / "splats.ply").read_bytes() == before
+    assert read_splats(tmp_path / "a-splats.ply").n == 400
+    with pytest.raises(UserError, match=r"splats\.ply is the scene itself: name another file"):
+        splats(str(tmp_path / "splats.ply"), "--out", str(tmp_path / "splats.ply"))
+
+
+def test_cameras_that_were_made_up_are_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture):
+    write_disk(tmp_path / "a.ply", 2)
+    with pytest.raises(SystemExit, match="2"):
+        export(["cameras", str(tmp_path / "a.ply")])
+    assert "a.ply is a file of splats, which names no cameras" in capsys.readouterr().err
 
 
 def test_a_mesh_is_no_scene(tmp_path: Path):

@@ -61,7 +61,7 @@ def weights_along_rays(system: DietNeRF, view: View) -> Tensor:
     n_pixels = view.cameras.width * view.cameras.height
     pixels = torch.linspace(0, n_pixels - 1, min(n_pixels, HISTOGRAM_RAYS)).long()
     rays = view.cameras.image_rays(0, pixels).to(system.device)
-    rendering, _ = render_rays(rays, system.field, system.sampler, system.background, None)
+    rendering, _ = render_rays(rays, system.field, system.sampler, rays.rays_o.new_zeros(3), None)
     weights = rendering.weights.float().cpu()
     return weights[weights > 1e-3]
 
