@@ -47,7 +47,7 @@ def load(path: Path | str, device: str = "cpu") -> "SceneModel":
     """A trained scene, ready to render.
 
     Args:
-        path: folder of a run, a checkpoint file, a PLY file of splats, or `hf://owner/name` of the
+        path: folder of a run, a checkpoint file, a file of splats, or `hf://owner/name` of the
             model hub.
         device: where it renders.
 

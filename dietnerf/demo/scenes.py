@@ -64,7 +64,7 @@ def find_scenes(sources: Sequence[str]) -> dict[str, str]:
     name of the run. Links that lead out of a folder are skipped.
 
     Args:
-        sources: runs, folders of runs, checkpoint files, PLY files of splats, or `hf://user/name`.
+        sources: runs, folders of runs, checkpoint files, files of splats, or `hf://user/name`.
 
     Raises:
         UserError: there is none, or a folder may not be read.
@@ -114,7 +114,7 @@ class LoadedScene:
     """A loaded checkpoint with its turntable.
 
     Args:
-        source: a checkpoint, a run, a PLY file of splats, or `hf://user/name`.
+        source: a checkpoint, a run, a file of splats, or `hf://user/name`.
 
     Raises:
         UserError: it cannot be fetched, or cannot be read.

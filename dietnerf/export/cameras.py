@@ -21,7 +21,8 @@ from dietnerf.export.sight import Unseen
 from dietnerf.files import write_file
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.lenses import COEFFICIENTS
-from dietnerf.runs.checkpoints import SPLATS, find_checkpoint
+from dietnerf.runs.checkpoints import find_checkpoint
+from dietnerf.runs.splat_scene import is_splats
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the cameras."""
     checkpoint = find_checkpoint(options.checkpoint)
-    if checkpoint.suffix.lower() == SPLATS:
+    if is_splats(checkpoint):
         raise UserError(f"{checkpoint} is a file of splats, which names no cameras")
     out = output_of(options, checkpoint, "cameras.json")
     scene, camera_set = load_run(options)

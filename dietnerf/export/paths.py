@@ -26,8 +26,9 @@ from dietnerf.geometry.poses import (
     rigid,
     spiral,
 )
-from dietnerf.runs.checkpoints import SPLATS, find_checkpoint, load_scene, run_of
+from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
 from dietnerf.runs.hub import is_remote, repository_of
+from dietnerf.runs.splat_scene import is_splats
 from dietnerf.scene_model import SceneModel
 
 AROUND = ("orbit", "swing", "spiral")  # paths around the middle of the scene
@@ -45,7 +46,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add(
         "checkpoint",
         type=path_name,
-        help="folder of a run, a .ckpt file, a .ply of splats, or hf://owner/name",
+        help="folder of a run, a .ckpt file, a .ply or .splat, or hf://owner/name",
     )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
@@ -120,7 +121,7 @@ def results_folder(given: Path, checkpoint: Path) -> Path:
 def result_name(checkpoint: Path, name: str) -> str:
     """What a result of a checkpoint is called by default: that of a file of splats, which has no
     folder of its own, begins with the file's name."""
-    return f"{checkpoint.stem}-{name}" if checkpoint.suffix.lower() == SPLATS else name
+    return f"{checkpoint.stem}-{name}" if is_splats(checkpoint) else name
 
 
 def output_of(options: argparse.Namespace, checkpoint: Path, name: str) -> Path:

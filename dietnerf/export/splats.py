@@ -1,4 +1,4 @@
-"""`splats`: the Gaussians of a scene, as a PLY file that other viewers and engines read."""
+"""`splats`: the Gaussians of a scene, as a file that other viewers and engines read."""
 
 import argparse
 
@@ -7,13 +7,20 @@ from dietnerf.errors import UserError
 from dietnerf.export.paths import add_run_options, load_run, output_of
 from dietnerf.gaussians import Gaussians
 from dietnerf.gaussians.ply import write_splats
+from dietnerf.gaussians.splat import write_splat
 from dietnerf.runs.checkpoints import find_checkpoint
+
+WRITERS = {".ply": write_splats, ".splat": write_splat}  # by ending
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `splats`."""
     add_run_options(parser)
-    parser.add_argument("--out", type=path_name, help="a .ply (default: splats.ply in the run)")
+    parser.add_argument(
+        "--out",
+        type=path_name,
+        help=".ply, or .splat without view-dependent colors (default: splats.ply in the run)",
+    )
 
 
 def check(options: argparse.Namespace) -> None:
@@ -22,8 +29,8 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: names the option.
     """
-    if options.out is not None and options.out.suffix != ".ply":
-        raise UserError(f"--out {options.out}: splats are written as .ply")
+    if options.out is not None and options.out.suffix not in WRITERS:
+        raise UserError(f"--out {options.out}: splats are written as .ply or .splat")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -39,4 +46,4 @@ def run(options: argparse.Namespace) -> None:
             f"{options.checkpoint} is a {type(scene.field).__name__}, which has no splats: train "
             "Gaussians, --config gaussians, or export a mesh or points"
         )
-    print(f"{out}: {write_splats(out, scene.field)} splats")
+    print(f"{out}: {WRITERS[out.suffix](out, scene.field)} splats")

@@ -9,7 +9,7 @@ from torch import Tensor
 from dietnerf.data.ply import read_vertices, write_ply
 from dietnerf.errors import UserError
 from dietnerf.files import replace_file
-from dietnerf.gaussians.model import Gaussians
+from dietnerf.gaussians.model import MAX_CAPACITY, Gaussians
 
 BASE = ("f_dc_0", "f_dc_1", "f_dc_2")
 SCALES = ("scale_0", "scale_1", "scale_2")
@@ -76,6 +76,8 @@ def read_splats(path: Path) -> Gaussians:
     n = int(is_drawn.sum())
     if n == 0:
         raise UserError(f"none of the {len(table)} splats of {path} can be drawn")
+    if n > MAX_CAPACITY:
+        raise UserError(f"{path} has {n} splats; at most {MAX_CAPACITY} can be drawn")
     gaussians = Gaussians(n, n, sh_degree=N_REST[len(rest)], antialias=False)
     with torch.no_grad():
         gaussians.n_used.fill_(n)

@@ -12,12 +12,11 @@ from dietnerf.errors import UserError
 from dietnerf.registry import OptionReader
 from dietnerf.runs.checkpoint_checks import build_scene, check_values, check_weights
 from dietnerf.runs.checkpoint_format import check_format, read_facts
-from dietnerf.runs.splat_scene import scene_of_splats
+from dietnerf.runs.splat_scene import is_splats, scene_of_splats
 from dietnerf.scene_model import PARTS, SceneModel
 from dietnerf.tensor_files import load_tensors
 
 LAST, BEST = "last.ckpt", "best.ckpt"
-SPLATS = ".ply"  # ending of files that other programs write as well
 SCHEME = "hf:"  # of a scene on the hub
 
 
@@ -133,12 +132,12 @@ def read_options(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def load_scene(path: Path) -> SceneModel:
     """Field, sampler and cameras of a checkpoint, ready to render, on the CPU; or the splats of a
-    PLY file, with cameras around them.
+    file, with cameras around them.
 
     Raises:
         UserError: as `read_checkpoint`, or the weights are not those of the options.
     """
-    if path.suffix.lower() == SPLATS:
+    if is_splats(path):
         return scene_of_splats(path)
     checkpoint = read_checkpoint(path)
     parts = read_options(checkpoint, path)

@@ -11,10 +11,12 @@ from dietnerf.data.camera_set import CameraSet
 from dietnerf.errors import printable
 from dietnerf.gaussians import Gaussians
 from dietnerf.gaussians.ply import read_splats
+from dietnerf.gaussians.splat import read_splat
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
 from dietnerf.scene_model import SceneModel
 
+READERS = {".ply": read_splats, ".splat": read_splat}  # by the ending of files
 N_CAMERAS, WIDTH, HEIGHT, FOCAL = 24, 800, 600, 800.0  # around the scene; pixels
 ELEVATION = math.radians(20)
 OPAQUE = 0.1  # splats that are less are fog
@@ -23,8 +25,13 @@ DISTANCE = 3.0  # of the cameras, in radii of the subject
 NEAR, FAR = 0.01, 100.0  # in the same
 
 
+def is_splats(path: Path) -> bool:
+    """Whether a file is one of splats, by its ending."""
+    return path.suffix.lower() in READERS
+
+
 def scene_of_splats(path: Path) -> SceneModel:
-    """The splats of a PLY file, ready to render on black, and cameras on a circle around them.
+    """The splats of a file, ready to render on black, and cameras on a circle around them.
 
     Which way is up is guessed: z, or -y as COLMAP's cameras have it, along whichever they reach
     less far.
@@ -32,7 +39,7 @@ def scene_of_splats(path: Path) -> SceneModel:
     Raises:
         UserError: it is no file of splats.
     """
-    gaussians = read_splats(path)
+    gaussians = READERS[path.suffix.lower()](path)
     scene = SceneModel(gaussians)
     cameras, up = _cameras_around(gaussians)
     gaussians.prepare(cameras)

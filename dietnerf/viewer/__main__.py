@@ -16,7 +16,7 @@ from dietnerf.viewer import Viewer
 def parse(args: list[str] | None) -> argparse.Namespace:
     """The options of the command line."""
     parser = Parser(prog="dietnerf view", description=__doc__)
-    what = "folder of a run, a .ckpt file, or a .ply of splats"
+    what = "folder of a run, a .ckpt file, or a .ply or .splat"
     parser.add_argument("checkpoint", type=Path, help=what)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for the whole network")
     parser.add_argument("--port", type=number(int, 0, 65_535), default=8080)

@@ -57,6 +57,14 @@ def test_it_shows_what_the_splats_show(tmp_path: Path):
     assert torch.equal(scene.render(camera).rgb.flatten(0, 1), gaussians.render_view(camera, 0).rgb)
 
 
+def test_both_kinds_of_files_are_scenes(tmp_path: Path):
+    write_disk(tmp_path / "a.ply", 2)
+    splats(str(tmp_path / "a.ply"), "--out", str(tmp_path / "b.splat"))
+    a, b = (dietnerf.load(tmp_path / name) for name in ("a.ply", "b.splat"))
+    camera = a.cameras["train"][[0]].resized(40, 30)
+    assert (a.render(camera).rgb - b.render(camera).rgb).abs().max() < 0.05
+
+
 def test_a_film_and_the_page_of_a_splat_file(tmp_path: Path):
     write_disk(tmp_path / "a.ply", 2)
     render([str(tmp_path / "a.ply"), "--frames", "3", "--size", "40", "30", "--device", "cpu"])
