@@ -1,4 +1,5 @@
-"""Where Gaussians begin: sparse points and depth maps of a capture, or the surface of a field."""
+"""Where Gaussians begin: sparse points and depth maps of a capture, depths at which its photos
+agree, or the surface of a field."""
 
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from dietnerf.data.dataset import ImageDataset
 from dietnerf.data.ray_sampling import RaySampling, RaySource
+from dietnerf.data.stereo import StereoDepths
 from dietnerf.errors import UserError
 from dietnerf.fields import HashGrid
 from dietnerf.gaussians import Gaussians, Points
@@ -22,6 +24,7 @@ from dietnerf.training.optimizers import make_optimizer
 
 FEWEST_KNOWN = 500  # pixels of known depth that are a start
 MOST_KNOWN = 1_000_000  # of them, drawn at random
+FEWEST_AGREED = 0.1  # share of pixels whose depth photos agree on that is a start
 FIELD_STEPS = 500
 RAYS_PER_STEP = 1365
 N_PIXELS = 200_000  # of all views together, in which a field's depth is looked up
@@ -46,8 +49,14 @@ def start(
     points, where = known_points(dataset, background), "points whose depth is known"
     if len(points) < FEWEST_KNOWN:
         known = f"the depth of {len(points)} pixels" if len(points) else "no depth"
-        say(f"{known} is known: {FIELD_STEPS} steps of a hash grid find where Gaussians begin")
-        points, where = field_points(dataset, background), "its surface"
+        say(f"{known} is known: the photos are compared to find where Gaussians begin")
+        found = StereoDepths.of(dataset, background)
+        share = float((found.depths > 0).float().mean())
+        points, where = agreed_points(found), f"depths on which photos agree ({share:.0%} of them)"
+        if share < FEWEST_AGREED:
+            steps = f"{FIELD_STEPS} steps of a hash grid find more"
+            say(f"they agree on the depth of {share:.1%} of their pixels: {steps}")
+            points, where = field_points(dataset, background), "its surface"
     cell = CELL * float(gaussians.extent)
     generator = step_generator("points", 0, 0)
     chosen = points.thinned(gaussians.n_first, cell, generator)
@@ -75,6 +84,14 @@ def known_points(dataset: ImageDataset, background: Tensor) -> Points:
     rays = dataset.cameras.rays(ids, columns, rows)
     positions = rays.rays_o + dataset.depths[ids, rows, columns][:, None] * rays.rays_d
     return Points(positions, dataset.rgb(dataset.pixels(ids, columns, rows), background))
+
+
+def agreed_points(found: StereoDepths) -> Points:
+    """The pixels whose depth others confirm."""
+    ids, rows, columns = (found.depths > 0).nonzero().unbind(-1)
+    rays = found.cameras.rays(ids, columns, rows)
+    positions = rays.rays_o + found.depths[ids, rows, columns][:, None] * rays.rays_d
+    return Points(positions, found.images[ids, rows, columns])
 
 
 def field_points(dataset: ImageDataset, background: Tensor) -> Points:

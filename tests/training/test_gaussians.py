@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 import dietnerf
-from dietnerf.data import Procedural
+from dietnerf.data import ImageDataset, Procedural
 from dietnerf.data.view_sampling import ViewSource
 from dietnerf.export.command import main as export
 from dietnerf.gaussians import Gaussians, Points
@@ -17,6 +17,7 @@ from dietnerf.sampling import Stratified
 from dietnerf.training import cli, gaussian_start
 from dietnerf.training.objective import Objective
 from tests.helpers import refused, weights
+from tests.slanted_plane import NORMAL, cameras_in_a_row, photos_of_plane
 
 WHITE = torch.ones(3)
 OPTIONS = [
@@ -134,6 +135,29 @@ def test_known_depths_are_where_they_begin():
     camera = train.cameras[[0]]
     _, is_shown = camera.project(points.positions[:10])
     assert is_shown.all()
+
+
+@pytest.mark.parametrize("pattern", [1.0, 0.0])
+def test_they_begin_where_photos_agree_and_else_on_a_surface(
+    pattern: float, monkeypatch: pytest.MonkeyPatch
+):
+    cameras = cameras_in_a_row()
+    images = (255 * photos_of_plane(cameras, pattern)).round().to(torch.uint8)
+    photos = ImageDataset(images, cameras, torch.arange(3), ("a", "b", "c"))
+    monkeypatch.setattr(gaussian_start, "field_points", lambda *_: Points(*torch.rand(2, 50, 3)))
+    gaussians = Gaussians(400, 400)
+    gaussians.prepare(cameras)
+    said: list[str] = []
+    gaussian_start.start(gaussians, photos, WHITE, said.append)
+    assert said[0].startswith("no depth is known: the photos are compared")
+    if pattern:
+        assert "begin at depths on which photos agree" in said[1]
+        means = gaussians.means[: gaussians.n].detach()
+        off = (means + torch.tensor([0.0, 0.0, 4.0])) @ NORMAL
+        assert gaussians.n == 400 and off.abs().quantile(0.9) < 0.2
+        assert (gaussians.base.detach().amax() - gaussians.base.detach().amin()) > 1
+    else:
+        assert "agree on the depth of 0.0% of their pixels" in said[1] and gaussians.n == 50
 
 
 def test_points_in_the_way_of_other_views_are_left_out():
