@@ -8,7 +8,7 @@ from dietnerf.geometry.canvas import check_drawable
 from dietnerf.geometry.poses import face_one_way
 
 FEW = 9  # photos from one side, up to which detail must be held back
-MANY = 20  # photos with points from which on Gaussians are taken; measured at 48 and more
+MANY = 20  # photos from which on Gaussians are taken; measured at 24 and more
 FEWEST, SOME = 6, 24  # photos of an object, up to which the presets for few of them help
 
 
@@ -59,14 +59,13 @@ def preset_for(
     if is_one_sided and n <= FEW:
         return Preset(("photos", "forward-few"), f"only {n} photos, all from one side")
     looks = "from one side" if is_one_sided else "that look in different directions"
-    if has_depths:
-        reason = f"{n} photos {looks}, with points whose depth is known"
-        if n < MANY or needs_field:
-            return Preset(("photos", "points"), reason)
-        if not _are_drawable(cameras):
-            return Preset(("photos", "points"), f"{reason}, by a lens too wide for Gaussians")
-        return Preset(("photos", "gaussians"), f"{reason}, {MANY} or more")
-    return Preset(("photos",), f"{n} photos {looks}")
+    reason = f"{n} photos {looks}" + (", with points whose depth is known" if has_depths else "")
+    field = ("photos", "points") if has_depths else ("photos",)
+    if n < MANY or needs_field:
+        return Preset(field, reason)
+    if not _are_drawable(cameras):
+        return Preset(field, f"{reason}, by a lens too wide for Gaussians")
+    return Preset(("photos", "gaussians"), f"{reason}, {MANY} or more")
 
 
 def _are_drawable(cameras: Cameras) -> bool:

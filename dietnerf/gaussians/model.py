@@ -112,7 +112,8 @@ class Gaussians(AbstractRadianceField):
     def prepare(self, cameras: Cameras) -> None:
         positions = cameras.positions
         spread = (positions - positions.mean(dim=0)).norm(dim=1).max()
-        reach = cameras.far.mean() / 20  # of cameras at one place
+        # Of cameras that stand close together, what they see is larger than where they stand.
+        reach = torch.maximum(cameras.far / 20, 2 / (1 / cameras.near + 1 / cameras.far)).mean()
         self.extent.copy_(torch.maximum(1.1 * spread, reach))
         check_drawable(cameras)
 
