@@ -39,8 +39,10 @@ def side(n: int) -> Cameras:
     ("taken", "configs"),
     [
         (ring(3), ("photos",)),
-        (ring(60), ("photos",)),
-        (side(20), ("photos",)),
+        (ring(60), ("photos", "gaussians")),
+        (ring(19), ("photos",)),
+        (side(20), ("photos", "gaussians")),
+        (side(19), ("photos",)),
         (side(9), ("photos", "forward-few")),
         (side(3), ("photos", "forward-few")),
     ],
