@@ -98,16 +98,21 @@ class ImageDataset:
         return self.has_alpha and bool((self.images[..., 3] < 255).any())
 
     def edge_color(self) -> Tensor:
-        """The mean color, (3,) in [0, 1], of what counts in the outer tenth of each photograph."""
+        """The mean color, (3,) in [0, 1], of what counts in the outer tenth of each photograph, or
+        where nothing there does in all of it."""
         _, height, width, _ = self.images.shape
+        rows, columns = max(1, height // 10), max(1, width // 10)
         is_edge = torch.ones(height, width, dtype=torch.bool)
-        is_edge[height // 10 : height - height // 10, width // 10 : width - width // 10] = False
-        total, n_pixels = torch.zeros(3, dtype=torch.float64), 0
-        for i, image in enumerate(self.images.cpu()):
-            counts = is_edge if self.masks is None else is_edge & self.masks[i].cpu()
-            total += image[counts][:, :3].sum(dim=0)
-            n_pixels += int(counts.sum())
-        return (total / (255 * n_pixels)).float() if n_pixels else torch.ones(3)
+        is_edge[rows : height - rows, columns : width - columns] = False
+        for chosen in (is_edge, torch.ones_like(is_edge)):
+            total, n_pixels = torch.zeros(3, dtype=torch.float64), 0
+            for i, image in enumerate(self.images.cpu()):
+                counts = chosen if self.masks is None else chosen & self.masks[i].cpu()
+                total += image[counts][:, :3].sum(dim=0)
+                n_pixels += int(counts.sum())
+            if n_pixels:
+                return (total / (255 * n_pixels)).float()
+        return torch.ones(3)
 
     def image(self, index: int, background: Tensor) -> Tensor:
         """View `index` over a background (3,): (height, width, 3) in [0, 1]."""

@@ -122,9 +122,10 @@ def ranged(frames: list[Frame], points: Tensor | None, box: NgpBox | None) -> li
     measured = frames if points is None else with_common_far(_among(frames, points))
     is_guessed = any(math.isnan(own.near) for own in frames)
     if points is not None and is_guessed and all(math.isnan(known.near) for known in measured):
+        why = "do they belong to the poses?" if len(points) else "the file holds none"
         warnings.warn(
             f"near and far are guessed without the {len(points)} sparse points, since no photo "
-            f"shows {FEWEST_POINTS} of them: do they belong to the poses?",
+            f"shows {FEWEST_POINTS} of them: {why}",
             stacklevel=2,
         )
     return [

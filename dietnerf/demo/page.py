@@ -193,7 +193,9 @@ def _frame(
 def _facts(column: Any, scene: LoadedScene) -> None:
     """History and scores of the scene."""
     history, n_views = scene.model.history, len(scene.turntable.cameras)
-    assert history is not None, "a scene that was loaded has one"
+    if history is None:
+        column.caption("A file of splats, which names neither photos nor scores.")
+        return
     column.caption(f"{n_views} views, {history.steps:d} steps in {history.seconds:.0f} s")
     try:
         results = scene.results()

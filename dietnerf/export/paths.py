@@ -118,21 +118,30 @@ def results_folder(given: Path, checkpoint: Path) -> Path:
     return folder
 
 
-def result_name(checkpoint: Path, name: str) -> str:
-    """What a result of a checkpoint is called by default: that of a file of splats, which has no
-    folder of its own, begins with the file's name."""
-    return f"{checkpoint.stem}-{name}" if is_splats(checkpoint) else name
+def default_output(given: Path, checkpoint: Path, name: str) -> Path:
+    """Where a result of a checkpoint is written by default: in `results_folder`, or beside a file
+    of splats, whose name it begins with.
+
+    Raises:
+        UserError: a link in the run leads somewhere else, or what lies beside a file of splats
+            would be written over.
+    """
+    if is_splats(checkpoint):
+        out = checkpoint.with_name(f"{checkpoint.stem}-{name}")
+        if out.exists():
+            raise UserError(f"{out} is there already: remove it, or name another file by --out")
+        return out
+    return results_folder(given, checkpoint) / name
 
 
 def output_of(options: argparse.Namespace, checkpoint: Path, name: str) -> Path:
-    """The file that is written, or where `name` has no ending the folder: `--out`, or `result_name`
-    in the folder for results. Partial files of earlier commands that were killed are removed there.
+    """The file that is written, or where `name` has no ending the folder: `--out`, or what is the
+    default. Partial files of earlier commands that were killed are removed there.
 
     Raises:
         UserError: it cannot be written.
     """
-    folder = results_folder(options.checkpoint, checkpoint)
-    out: Path = options.out or folder / result_name(checkpoint, name)
+    out: Path = options.out or default_output(options.checkpoint, checkpoint, name)
     if out.resolve() == checkpoint.resolve():
         raise UserError(f"{out} is the scene itself: name another file by --out")
     if Path(name).suffix:

@@ -20,8 +20,7 @@ from dietnerf.export.paths import (
     camera_path,
     check_memory,
     check_path_options,
-    result_name,
-    results_folder,
+    default_output,
 )
 from dietnerf.export.sight import Unseen
 from dietnerf.files import remove_parts
@@ -119,8 +118,8 @@ def _output(options: argparse.Namespace, shown: list[Path], cameras: Cameras) ->
         UserError: it cannot be.
     """
     is_small = max(cameras.width, cameras.height) <= LARGEST_GIF
-    name = result_name(shown[0], f"{options.path}{'.gif' if is_small else '.mp4'}")
-    out: Path = options.out or results_folder(options.checkpoint, shown[0]) / name
+    name = f"{options.path}{'.gif' if is_small else '.mp4'}"
+    out: Path = options.out or default_output(options.checkpoint, shown[0], name)
     check_output(out)
     n_pictures = len(set(options.modes)) * len(shown)
     check_film(out, n_pictures * cameras.width, cameras.height, options.fps)

@@ -1,5 +1,6 @@
 """Splats as PLY files, in the layout of 3D Gaussian Splatting, which viewers and engines read."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ BASE = ("f_dc_0", "f_dc_1", "f_dc_2")
 SCALES = ("scale_0", "scale_1", "scale_2")
 TURNS = ("rot_0", "rot_1", "rot_2", "rot_3")
 NEEDED = ("x", "y", "z", *BASE, "opacity", *SCALES, *TURNS)
+LARGEST = 1e15  # coordinate or size, whose square is a number, too
 N_REST = {0: 0, 9: 1, 24: 2, 45: 3}  # numbers beyond the first harmonic, and the degree
 
 
@@ -46,7 +48,7 @@ def write_splats(path: Path, gaussians: Gaussians) -> int:
 def read_splats(path: Path) -> Gaussians:
     """The Gaussians of a file.
 
-    Those with a number that is not finite, or without a rotation, are left out.
+    Those with a number that is not finite or beyond measure, or without a rotation, are left out.
 
     Raises:
         UserError: it is no PLY file of splats, or none of them can be drawn.
@@ -68,11 +70,14 @@ def read_splats(path: Path) -> Gaussians:
             if names
             else np.empty((len(table), 0))
         )
-        return torch.from_numpy(values.astype(np.float32))
+        with np.errstate(over="ignore"):  # what is too large is left out
+            return torch.from_numpy(values.astype(np.float32))
 
     values = columns((*NEEDED, *rest))
     turns = columns(TURNS)
     is_drawn = values.isfinite().all(dim=1) & (turns.norm(dim=1) > 0)
+    is_drawn &= (columns(("x", "y", "z")).abs() < LARGEST).all(dim=1)
+    is_drawn &= (columns(SCALES) < math.log(LARGEST)).all(dim=1)
     n = int(is_drawn.sum())
     if n == 0:
         raise UserError(f"none of the {len(table)} splats of {path} can be drawn")

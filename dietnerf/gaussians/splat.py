@@ -12,6 +12,7 @@ import torch
 from dietnerf.errors import UserError
 from dietnerf.files import open_regular, replace_file
 from dietnerf.gaussians.model import BAND_0, MAX_CAPACITY, Gaussians
+from dietnerf.gaussians.ply import LARGEST
 
 ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("turn", "u1", 4)])
 
@@ -41,7 +42,9 @@ def write_splat(path: Path, gaussians: Gaussians) -> int:
 
 
 def read_splat(path: Path) -> Gaussians:
-    """The Gaussians of a file. Those with a number that is not finite are left out.
+    """The Gaussians of a file.
+
+    Those with a number that is not finite or beyond measure are left out.
 
     Raises:
         UserError: it is no such file, or none of them can be drawn.
@@ -54,8 +57,8 @@ def read_splat(path: Path) -> Gaussians:
         )
     rows = np.frombuffer(content, ROW)
     turns = (rows["turn"].astype(np.float32) - 128) / 128
-    is_drawn = np.isfinite(rows["mean"]).all(axis=1) & (turns != 0).any(axis=1)
-    is_drawn &= (np.isfinite(rows["scale"]) & (rows["scale"] >= 0)).all(axis=1)
+    is_drawn = (np.abs(rows["mean"]) < LARGEST).all(axis=1) & (turns != 0).any(axis=1)
+    is_drawn &= ((rows["scale"] >= 0) & (rows["scale"] < LARGEST)).all(axis=1)
     rows, turns, n = rows[is_drawn], turns[is_drawn], int(is_drawn.sum())
     if n == 0:
         raise UserError(f"none of the {len(is_drawn)} splats of {path} can be drawn")

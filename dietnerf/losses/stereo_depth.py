@@ -19,8 +19,8 @@ class StereoDepth(AbstractDepthLoss):
     relative to the largest that they agree on: depth out of few photos without any given.
 
     Before the training they are compared by a plane sweep (`geometry/plane_sweep.py`), which takes
-    a second a photo; what two others do not confirm does not count. Inverse depths are compared,
-    because those are what photographs tell equally well at any distance.
+    about a second a photo; what two others do not confirm does not count. Inverse depths are
+    compared, because those are what photographs tell equally well at any distance.
 
     Args:
         weight: factor in the sum of all losses.
@@ -32,7 +32,7 @@ class StereoDepth(AbstractDepthLoss):
 
     def prepare(self, dataset: ImageDataset, background: Tensor, device: torch.device) -> None:
         found = StereoDepths.of(dataset, background)
-        needs = "training photos that show the same from different places"
+        needs = "training photos that show the same from places far enough apart"
         self.keep_known(found.depths, found.cameras, needs)
         if len(self.depths):
             self.largest = float(1 / self.depths.min())

@@ -21,7 +21,7 @@ MAX_ERROR = 2.0  # between a point and where it is seen, pixels of the small pic
 
 @dataclass(frozen=True)
 class Lens:
-    """A pinhole with OpenCV's first distortion coefficients, in pixels of the photograph."""
+    """A pinhole with OpenCV's first radial distortion coefficients, in pixels of the photograph."""
 
     width: int
     height: int
@@ -31,8 +31,6 @@ class Lens:
     cy: float
     k1: float
     k2: float = 0.0
-    p1: float = 0.0
-    p2: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -140,14 +138,17 @@ def _exact_cameras(colmap: Any, database: Path, photos: list[Photo]) -> set[int]
 
 def _refine_lenses(colmap: Any, model: Any) -> None:
     """Adjust all poses once more, with the middle of each lens free, which of cropped photos is
-    elsewhere; a lens that many photographs share is then OpenCV's."""
+    elsewhere; a lens that many photographs share has a second coefficient of distortion then.
+
+    Its two focal lengths stay one: photos that turn about a single axis do not tell them apart.
+    """
     n_photos = Counter(image.camera_id for image in model.images.values() if image.has_pose)
     for number, n in n_photos.items():
         if n > FEW:
             camera = model.camera(number)
             focal, cx, cy, k1 = camera.params.tolist()
-            camera.model = colmap.CameraModelId.OPENCV
-            camera.params = [focal, focal, cx, cy, k1, 0.0, 0.0, 0.0]
+            camera.model = colmap.CameraModelId.RADIAL
+            camera.params = [focal, cx, cy, k1, 0.0]
     options = colmap.BundleAdjustmentOptions()
     options.refine_principal_point = True
     options.ceres.loss_function_type = colmap.LossFunctionType.CAUCHY  # some matches are wrong
@@ -216,8 +217,6 @@ def _observations(photo: Photo, image: Any, numbers: np.ndarray) -> PhotoObserva
 
 def _lens(photo: Photo, camera: Any) -> Lens:
     x, y = photo.width / camera.width, photo.height / camera.height
-    parameters = camera.params.tolist()  # the principal point counts from the corner, as here
-    if camera.model.name == "SIMPLE_RADIAL":
-        parameters = [parameters[0], *parameters]
-    fl_x, fl_y, cx, cy, *distortion = parameters
-    return Lens(photo.width, photo.height, fl_x * x, fl_y * y, cx * x, cy * y, *distortion)
+    # Of COLMAP's SIMPLE_RADIAL and RADIAL; the principal point counts from the corner, as here.
+    focal, cx, cy, *distortion = camera.params.tolist()
+    return Lens(photo.width, photo.height, focal * x, focal * y, cx * x, cy * y, *distortion)

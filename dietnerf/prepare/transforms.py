@@ -104,7 +104,7 @@ def write_transforms(structure: Structure, scene: Path) -> None:
 def _lens(lens: Lens) -> dict[str, Any]:
     values = asdict(lens)
     size = {"w": values.pop("width"), "h": values.pop("height")}
-    return {"camera_model": "OPENCV", **size, **values}
+    return {"camera_model": "OPENCV", **size, **values, "p1": 0.0, "p2": 0.0}
 
 
 def _write_points(structure: Structure, path: Path) -> None:

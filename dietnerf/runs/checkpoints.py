@@ -39,7 +39,8 @@ def find_checkpoint(path: Path | str) -> Path:
                 raise UserError(f"{path} is damaged: its checksums do not hold; take another one")
             return path
         raise UserError(
-            f"there is no checkpoint at {path}; give a .ckpt file or the folder of a run"
+            f"there is no checkpoint at {path}; give the folder of a run, a .ckpt file, or splats "
+            "as .ply or .splat"
         )
     for candidate in checkpoints_of(path):
         if is_whole(candidate):
@@ -104,6 +105,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: the file is broken, not a checkpoint that this version can read, holds more than
             its bytes can, or names classes that no file may name.
     """
+    if is_splats(path):
+        raise UserError(f"{path} is a file of splats, and no checkpoint of a run")
     try:
         checkpoint = load_tensors(path)
     except Exception as error:  # any error of torch.load on bytes that are no checkpoint

@@ -61,7 +61,9 @@ def _cameras_around(gaussians: Gaussians) -> tuple[Cameras, str]:
     is_opaque = gaussians.opacity_logits.detach().sigmoid() > OPAQUE
     means = means[is_opaque] if is_opaque.any() else means
     center = means.median(dim=0).values
-    radius = max(float((means - center).norm(dim=1).quantile(SUBJECT)), 1e-6)
+    sizes = 3 * gaussians.log_scales.detach().amax(dim=1).exp()  # as far as a splat is seen
+    distance = (means - center).norm(dim=1).quantile(SUBJECT)
+    radius = max(float(distance + sizes.median()), 1e-12)
     x, y, z = torch.eye(3)
     reach = (means - center).abs().median(dim=0).values
     up, name = (z, "z") if reach[2] <= reach[1] else (-y, "-y")

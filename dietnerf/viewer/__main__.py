@@ -9,6 +9,7 @@ from dietnerf.arguments import Parser, number
 from dietnerf.devices import usable_device
 from dietnerf.errors import exit_on_user_error
 from dietnerf.runs.checkpoints import find_checkpoint, load_scene, run_of
+from dietnerf.runs.splat_scene import is_splats
 from dietnerf.training.runtime import prepare_process
 from dietnerf.viewer import Viewer
 
@@ -40,7 +41,7 @@ def open_run(options: argparse.Namespace) -> Viewer:
         scene.sampler,
         camera_set.cameras["train"],
         camera_set.background.to(options.device),
-        run_of(checkpoint),
+        checkpoint if is_splats(checkpoint) else run_of(checkpoint),
         host=options.host,
         port=options.port,
     )

@@ -96,9 +96,12 @@ class CameraPath:
     def _write(self, event: Any) -> None:
         if not self.poses:
             return
-        path = self._run / "path.json"
+        is_file = self._run.is_file()  # of splats
+        name = f"{self._run.stem}-path.json" if is_file else "path.json"
+        path = self._run.with_name(name) if is_file else self._run / name
         try:
-            check_links(self._run)
+            if not is_file:
+                check_links(self._run)
             write_path(self.poses, path)
         except (UserError, OSError) as error:
             self._tell(f"{path} was not written: {error}")

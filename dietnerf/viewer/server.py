@@ -49,7 +49,7 @@ class Viewer:
         sampler: where along each ray it is evaluated.
         cameras: the training cameras, drawn as pyramids if asked for; a click on one goes there.
         background: color behind the scene, (3,), on the device of the field.
-        run: folder that a camera path is written into.
+        run: folder that a camera path is written into, or a file of splats, beside which it is.
         photos: of the cameras, drawn in their pyramids, (n, h, w, 3), 8 bit; or None.
         host, port: where browsers find it.
 

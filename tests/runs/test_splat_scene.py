@@ -1,6 +1,7 @@
 """Splat files of other programs, as scenes: what they show, and where the cameras stand."""
 
 import argparse
+import math
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -14,6 +15,7 @@ from dietnerf.export.__main__ import main as export
 from dietnerf.export.render import main as render
 from dietnerf.export.splats import add_options, run
 from dietnerf.gaussians.ply import read_splats, write_splats
+from dietnerf.runs.checkpoints import read_checkpoint
 from tests.gaussians.scenes import ball
 
 MIDDLE = torch.tensor([3.0, -2.0, 1.0])
@@ -82,15 +84,54 @@ def splats(*words: str) -> None:
 
 
 def test_what_is_made_of_a_splat_file_replaces_no_other(tmp_path: Path):
+    """Links beside it, which a run must not have, are nobody's business."""
     write_disk(tmp_path / "a.ply", 2)
     write_disk(tmp_path / "splats.ply", 1)
+    (tmp_path / "elsewhere").symlink_to("/usr/bin")
     before = (tmp_path / "splats.ply").read_bytes()
     splats(str(tmp_path / "a.ply"))
-    assert {path.name for path in tmp_path.iterdir()} == {"a.ply", "splats.ply", "a-splats.ply"}
+    names = {"a.ply", "splats.ply", "a-splats.ply", "elsewhere"}
+    assert {path.name for path in tmp_path.iterdir()} == names
     assert (tmp_path / "splats.ply").read_bytes() == before
     assert read_splats(tmp_path / "a-splats.ply").n == 400
+    with pytest.raises(UserError, match=r"a-splats\.ply is there already: remove it, or name"):
+        splats(str(tmp_path / "a.ply"))
     with pytest.raises(UserError, match=r"splats\.ply is the scene itself: name another file"):
         splats(str(tmp_path / "splats.ply"), "--out", str(tmp_path / "splats.ply"))
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-8, 1e13])
+def test_sizes_of_any_kind_are_seen(spread: float, tmp_path: Path):
+    """Also one place, where splats alone have a size."""
+    gaussians = ball()
+    with torch.no_grad():
+        gaussians.means.mul_(spread)
+        gaussians.log_scales.add_(math.log(spread or 1))
+    write_splats(tmp_path / "a.ply", gaussians)
+    scene = dietnerf.load(tmp_path / "a.ply")
+    image = scene.render(scene.cameras["train"][[0]].resized(40, 30))
+    assert image.opacity[15, 20] > 0.5 and image.opacity[0, 0] < 0.3
+
+
+@pytest.mark.parametrize(("column", "value"), [("means", 1e20), ("log_scales", 90.0)])
+def test_what_is_beyond_measure_is_left_out(column: str, value: float, tmp_path: Path):
+    gaussians = ball()
+    with torch.no_grad():
+        getattr(gaussians, column)[:100] = value
+    write_splats(tmp_path / "a.ply", gaussians)
+    assert dietnerf.load(tmp_path / "a.ply").field.n == 300
+    assert splats(str(tmp_path / "a.ply"), "--out", str(tmp_path / "a.splat")) is None
+    with torch.no_grad():
+        getattr(gaussians, column)[:] = value
+    write_splats(tmp_path / "b.ply", gaussians)
+    with pytest.raises(UserError, match="none of the 400 splats"):
+        dietnerf.load(tmp_path / "b.ply")
+
+
+def test_where_a_checkpoint_is_needed_a_splat_file_is_named(tmp_path: Path):
+    write_disk(tmp_path / "a.ply", 2)
+    with pytest.raises(UserError, match=r"a\.ply is a file of splats, and no checkpoint of a run"):
+        read_checkpoint(tmp_path / "a.ply")
 
 
 def test_cameras_that_were_made_up_are_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture):

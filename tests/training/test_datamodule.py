@@ -150,6 +150,10 @@ def test_the_color_of_edges():
     scene.images[0, 1:-1, 1:-1] = 0  # the middle does not count
     torch.testing.assert_close(replace(scene, masks=masks).edge_color(), torch.full((3,), 0.2))
     torch.testing.assert_close(replace(scene, masks=~masks).edge_color(), torch.ones(3))
+    masks[0, [0, -1]], masks[0, :, [0, -1]] = False, False
+    assert replace(scene, masks=masks).edge_color().tolist() == [0, 0, 0]  # all that counts
+    tiny = replace(scene, images=torch.full((2, 9, 9, 3), 51, dtype=torch.uint8))
+    torch.testing.assert_close(tiny.edge_color(), torch.full((3,), 0.2))
 
 
 def test_an_alpha_that_is_full_everywhere_is_none(tmp_path):
