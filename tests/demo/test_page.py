@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from dietnerf.demo import scenes
+from dietnerf.gaussians.ply import write_splats
 from tests.browser import ROOT
+from tests.gaussians.scenes import ball
 
 pytest.importorskip("streamlit", reason="streamlit is not installed: pip install -e '.[app]'")
 
@@ -66,6 +68,15 @@ def test_sliders_stay_where_the_scene_has_something_to_show(finished_run: Path, 
     assert (azimuth.min, azimuth.max, azimuth.value) == (-180, 180, 0)
     assert -89 <= elevation.min < elevation.value < elevation.max <= 89
     assert 0 < distance.min < distance.value < distance.max
+
+
+def test_a_file_of_splats_is_a_scene(tmp_path: Path, monkeypatch):
+    write_splats(tmp_path / "ball.ply", ball())
+    page = opened(monkeypatch, tmp_path / "ball.ply")
+    assert not page.error and len(pictures(page)) == 1
+    captions = [str(one.value) for one in page.main.caption]
+    assert "A file of splats, which names neither photos nor scores." in captions
+    assert "Film" in [one.label for one in page.sidebar.expander]
 
 
 def test_two_checkpoints_side_by_side(finished_run: Path, monkeypatch):
