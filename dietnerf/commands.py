@@ -162,7 +162,7 @@ COMMANDS = {
         files=("viewer/__main__.py",),
     ),
     "export": Command(
-        "a run as a mesh, points, depth maps or cameras, and to and from the Hugging Face hub",
+        "a run as mesh, points, splats, depth maps, cameras, and to and from the Hugging Face hub",
         "dietnerf.export.command",
         (
             "dietnerf export mesh runs/demo --out mesh.glb",

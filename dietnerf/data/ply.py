@@ -2,7 +2,7 @@
 photographs show them, as `prepare` alone does."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +99,20 @@ def read_observations(path: Path) -> Observations | None:
         return Observations(images, points[vertices], _stacked(seen, "xy"))
 
 
-def write_ply(path: Path, elements: dict[str, np.ndarray]) -> None:
+def read_comments(path: Path) -> list[list[str]]:
+    """The words of each comment of a PLY file.
+
+    Raises:
+        UserError: it is none.
+    """
+    with _naming(path), open_regular(path, MOST_BYTES) as file:
+        return [words[1:] for words in _lines(file) if words[0] == "comment"]
+
+
+def write_ply(path: Path, elements: dict[str, np.ndarray], comments: Sequence[str] = ()) -> None:
     """Write elements, structured arrays of little-endian `NAMES`, in binary: text takes twice the
     room."""
-    header = ["ply", "format binary_little_endian 1.0"]
+    header = ["ply", "format binary_little_endian 1.0", *(f"comment {c}" for c in comments)]
     for name, rows in elements.items():
         header.append(f"element {name} {len(rows)}")
         for field in rows.dtype.names or ():

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     """Write the cameras."""
     checkpoint = find_checkpoint(options.checkpoint)
     if is_splats(checkpoint):
-        raise UserError(f"{checkpoint} is a file of splats, which names no cameras")
+        raise UserError(f"{checkpoint} is a file of splats: name the run that it came from")
     out = output_of(options, checkpoint, "cameras.json")
     scene, camera_set = load_run(options)
     unseen = Unseen(scene, camera_set.cameras["train"])

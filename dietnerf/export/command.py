@@ -1,4 +1,4 @@
-"""`dietnerf export`: a scene as a mesh, points, depth maps or cameras, and on the hub."""
+"""`dietnerf export`: a scene as a mesh, points, splats, depth maps or cameras, and on the hub."""
 
 from dietnerf.arguments import Parser
 from dietnerf.devices import usable_device

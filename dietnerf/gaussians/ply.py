@@ -1,6 +1,7 @@
 """Splats as PLY files, in the layout of 3D Gaussian Splatting, which viewers and engines read."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,11 @@ LARGEST = 1e15  # coordinate or size, whose square is a number, too
 N_REST = {0: 0, 9: 1, 24: 2, 45: 3}  # numbers beyond the first harmonic, and the degree
 
 
-def write_splats(path: Path, gaussians: Gaussians) -> int:
+def write_splats(path: Path, gaussians: Gaussians, comments: Sequence[str] = ()) -> int:
     """Write the Gaussians that are used.
+
+    Args:
+        comments: lines of the header that other programs pass over, such as cameras.
 
     Returns:
         How many there are.
@@ -41,7 +45,7 @@ def write_splats(path: Path, gaussians: Gaussians) -> int:
     for name, values in columns.items():
         table[name] = values.detach().float().cpu().numpy()
     with replace_file(path) as part:
-        write_ply(part, {"vertex": table})
+        write_ply(part, {"vertex": table}, comments)
     return n
 
 

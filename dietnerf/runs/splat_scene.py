@@ -1,16 +1,20 @@
-"""A file of splats as a scene. It names no cameras, so that some are placed around it."""
+"""A file of splats as a scene. Where it names no cameras, some are placed around it."""
 
 import math
 import sys
+import warnings
 from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dietnerf.data.camera_set import CameraSet
-from dietnerf.errors import printable
+from dietnerf.data.ply import read_comments
+from dietnerf.errors import UserError, printable
 from dietnerf.gaussians import Gaussians
 from dietnerf.gaussians.ply import read_splats
+from dietnerf.gaussians.ply_cameras import cameras_in
 from dietnerf.gaussians.splat import read_splat
 from dietnerf.geometry.cameras import Cameras
 from dietnerf.geometry.poses import look_at
@@ -31,28 +35,42 @@ def is_splats(path: Path) -> bool:
 
 
 def scene_of_splats(path: Path) -> SceneModel:
-    """The splats of a file, ready to render on black, and cameras on a circle around them.
+    """The splats of a file, ready to render, from the cameras that its comments name, as ours do;
+    or on black, from some on a circle around them.
 
-    Which way is up is guessed: z, or -y as COLMAP's cameras have it, along whichever they reach
-    less far.
+    Which way is up is then guessed: z, or -y as COLMAP's cameras have it, along whichever they
+    reach less far.
 
     Raises:
         UserError: it is no file of splats.
     """
     gaussians = READERS[path.suffix.lower()](path)
-    scene = SceneModel(gaussians)
-    cameras, up = _cameras_around(gaussians)
+    cameras, background = _named_cameras(path) or (None, torch.zeros(3))
+    if cameras is None:
+        cameras, up = _cameras_around(gaussians)
+        if parent_process() is None:  # of many that render, the first says it
+            print(
+                f"{printable(path)} names no cameras: they circle the middle of its {gaussians.n} "
+                f"splats, with {up} up",
+                file=sys.stderr,
+            )
     gaussians.prepare(cameras)
-    ids = list(range(N_CAMERAS))
-    scene.camera_set = CameraSet({"train": cameras}, {"train": ids}, torch.zeros(3))
-    if parent_process() is not None:  # one of many that render: the first has said it
-        return scene.eval()
-    print(
-        f"{printable(path)} names no cameras: they circle the middle of its {gaussians.n} splats, "
-        f"with {up} up",
-        file=sys.stderr,
+    scene = SceneModel(gaussians)
+    scene.camera_set = CameraSet(
+        {"train": cameras}, {"train": list(range(len(cameras)))}, background
     )
     return scene.eval()
+
+
+def _named_cameras(path: Path) -> tuple[Cameras, Tensor] | None:
+    """Those in the comments of a PLY file, and the background."""
+    if path.suffix.lower() != ".ply":
+        return None
+    try:
+        return cameras_in(read_comments(path))
+    except UserError as error:
+        warnings.warn(f"the cameras in {path} are not used: {error}", stacklevel=2)
+        return None
 
 
 def _cameras_around(gaussians: Gaussians) -> tuple[Cameras, str]:

@@ -52,7 +52,10 @@ def start(
         say(f"{known} is known: the photos are compared to find where Gaussians begin")
         found = StereoDepths.of(dataset, background)
         share = float((found.depths > 0).float().mean())
-        points, where = agreed_points(found), f"depths on which photos agree ({share:.0%} of them)"
+        points, where = (
+            agreed_points(found),
+            f"depths on which photos agree ({share:.0%} of pixels)",
+        )
         if share < FEWEST_AGREED:
             steps = f"{FIELD_STEPS} steps of a hash grid find more"
             say(f"they agree on the depth of {share:.1%} of their pixels: {steps}")

@@ -15,8 +15,10 @@ from dietnerf.export.__main__ import main as export
 from dietnerf.export.render import main as render
 from dietnerf.export.splats import add_options, run
 from dietnerf.gaussians.ply import read_splats, write_splats
+from dietnerf.gaussians.ply_cameras import comments_of
 from dietnerf.runs.checkpoints import read_checkpoint
 from tests.gaussians.scenes import ball
+from tests.slanted_plane import cameras_in_a_row
 
 MIDDLE = torch.tensor([3.0, -2.0, 1.0])
 
@@ -134,11 +136,39 @@ def test_where_a_checkpoint_is_needed_a_splat_file_is_named(tmp_path: Path):
         read_checkpoint(tmp_path / "a.ply")
 
 
+def test_our_own_files_are_seen_from_where_the_photos_were(tmp_path: Path, capsys):
+    row = cameras_in_a_row(30)
+    write_splats(tmp_path / "a.ply", ball(), comments_of(row, torch.tensor([0.1, 0.2, 0.3])))
+    scene = dietnerf.load(tmp_path / "a.ply")
+    found = scene.cameras["train"]
+    assert len(found) == 12 and (found.width, found.height) == (row.width, row.height)
+    torch.testing.assert_close(found.c2w[[0, -1]], row.c2w[[0, -1]])
+    torch.testing.assert_close(scene.background, torch.tensor([0.1, 0.2, 0.3]))
+    assert "names no cameras" not in capsys.readouterr().err
+    assert (tmp_path / "a.ply").read_bytes().index(b"end_header") < 10_000  # where viewers look
+    splats(str(tmp_path / "a.ply"), "--out", str(tmp_path / "b.ply"))
+    torch.testing.assert_close(dietnerf.load(tmp_path / "b.ply").cameras["train"].c2w, found.c2w)
+    trimesh = pytest.importorskip("trimesh")
+    assert len(trimesh.load(tmp_path / "a.ply").vertices) == 400
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["camera 1 2", "camera " + 20 * "x ", "camera " + 20 * "nan ", "camera " + 20 * "0 ",
+     "camera 60 60 32 24 1e30 1e30 1 9 1 0 0 0 0 1 0 0 0 0 1 0"],
+)  # fmt: skip
+def test_cameras_that_cannot_be_are_not_used(line: str, tmp_path: Path):
+    write_splats(tmp_path / "a.ply", ball(), [line])
+    with pytest.warns(UserWarning, match=r"the cameras in .*a\.ply are not used: "):
+        scene = dietnerf.load(tmp_path / "a.ply")
+    assert len(scene.cameras["train"]) == 24
+
+
 def test_cameras_that_were_made_up_are_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture):
     write_disk(tmp_path / "a.ply", 2)
     with pytest.raises(SystemExit, match="2"):
         export(["cameras", str(tmp_path / "a.ply")])
-    assert "a.ply is a file of splats, which names no cameras" in capsys.readouterr().err
+    assert "a.ply is a file of splats: name the run that it came from" in capsys.readouterr().err
 
 
 def test_a_mesh_is_no_scene(tmp_path: Path):
