@@ -38,8 +38,8 @@ def scene_of_splats(path: Path) -> SceneModel:
     """The splats of a file, ready to render, from the cameras that its comments name, as ours do;
     or on black, from some on a circle around them.
 
-    Which way is up is then guessed: z, or -y as COLMAP's cameras have it, along whichever they
-    reach less far.
+    Which way is up is then guessed: along y or z, whichever the finest of them reach less far; z,
+    or the end of y at which others are farther away, as walls and sky are.
 
     Raises:
         UserError: it is no file of splats.
@@ -75,16 +75,21 @@ def _named_cameras(path: Path) -> tuple[Cameras, Tensor] | None:
 
 def _cameras_around(gaussians: Gaussians) -> tuple[Cameras, str]:
     """On a circle, and the name of the axis that is up."""
-    means = gaussians.means.detach()
+    means, sizes = gaussians.means.detach(), gaussians.log_scales.detach().amax(dim=1).exp()
     is_opaque = gaussians.opacity_logits.detach().sigmoid() > OPAQUE
-    means = means[is_opaque] if is_opaque.any() else means
-    center = means.median(dim=0).values
-    sizes = 3 * gaussians.log_scales.detach().amax(dim=1).exp()  # as far as a splat is seen
-    distance = (means - center).norm(dim=1).quantile(SUBJECT)
-    radius = max(float(distance + sizes.median()), 1e-12)
+    if is_opaque.any():
+        means, sizes = means[is_opaque], sizes[is_opaque]
+    # What was photographed from nearby has the finest splats.
+    fine = means[sizes <= sizes.median()]
+    center = fine.median(dim=0).values
+    distance = (fine - center).norm(dim=1).quantile(SUBJECT)
+    radius = max(float(distance + 3 * sizes.median()), 1e-12)  # a splat is seen as far as that
     x, y, z = torch.eye(3)
-    reach = (means - center).abs().median(dim=0).values
-    up, name = (z, "z") if reach[2] <= reach[1] else (-y, "-y")
+    reach = (fine - center).abs().median(dim=0).values
+    up, name = z, "z"
+    if reach[2] > reach[1]:
+        low, middle, high = means[:, 1].quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
+        up, name = (y, "y") if high - middle > middle - low else (-y, "-y")
     turns = torch.arange(N_CAMERAS) / N_CAMERAS * 2 * math.pi
     level = turns.cos()[:, None] * x + turns.sin()[:, None] * torch.linalg.cross(up, x)
     directions = math.cos(ELEVATION) * level + math.sin(ELEVATION) * up

@@ -23,24 +23,28 @@ from tests.slanted_plane import cameras_in_a_row
 MIDDLE = torch.tensor([3.0, -2.0, 1.0])
 
 
-def write_disk(path: Path, thin: int, scale: float = 1.0) -> None:
-    """A ball pressed flat along an axis, off the origin."""
+def write_disk(path: Path, thin: int, scale: float = 1.0, wall: torch.Tensor | None = None) -> None:
+    """A ball pressed flat along an axis, off the origin, and a tenth of the splats as a coarse wall
+    far along a direction."""
     gaussians = ball()
     with torch.no_grad():
         gaussians.means[:, thin] *= 0.3
+        if wall is not None:
+            gaussians.means[::10] += 20 * wall
+            gaussians.log_scales[::10] += 1
         gaussians.means.mul_(scale).add_(MIDDLE)
         gaussians.log_scales.add_(torch.tensor(scale).log())
     write_splats(path, gaussians)
 
 
-@pytest.mark.parametrize(("thin", "up"), [(2, [0, 0, 1]), (1, [0, -1, 0])])
+@pytest.mark.parametrize(("thin", "up"), [(2, [0, 0, 1]), (1, [0, -1, 0]), (1, [0, 1, 0])])
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
 def test_cameras_circle_the_middle_of_what_is_there(
     thin: int, up: list[float], scale: float, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    write_disk(tmp_path / "a.ply", thin, scale)
+    write_disk(tmp_path / "a.ply", thin, scale, wall=torch.tensor(up))
     scene = dietnerf.load(tmp_path / "a.ply")
-    name = "z" if up[2] else "-y"
+    name = "z" if up[2] else "y" if up[1] > 0 else "-y"
     assert f"a.ply names no cameras: they circle the middle of its 400 splats, with {name} up" in (
         capsys.readouterr().err
     )
