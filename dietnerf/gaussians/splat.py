@@ -49,7 +49,7 @@ def read_splat(path: Path) -> Gaussians:
     Raises:
         UserError: it is no such file, or none of them can be drawn.
     """
-    with open_regular(path) as file:
+    with open_regular(path, MAX_CAPACITY * ROW.itemsize) as file:
         content = file.read()
     if len(content) == 0 or len(content) % ROW.itemsize:
         raise UserError(
@@ -62,8 +62,6 @@ def read_splat(path: Path) -> Gaussians:
     rows, turns, n = rows[is_drawn], turns[is_drawn], int(is_drawn.sum())
     if n == 0:
         raise UserError(f"none of the {len(is_drawn)} splats of {path} can be drawn")
-    if n > MAX_CAPACITY:
-        raise UserError(f"{path} has {n} splats; at most {MAX_CAPACITY} can be drawn")
     gaussians = Gaussians(n, n, sh_degree=0, antialias=False)
     rgba = torch.from_numpy(rows["rgba"] / np.float32(255))
     with torch.no_grad():

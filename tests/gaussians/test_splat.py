@@ -65,6 +65,13 @@ def test_what_is_no_splat_file_is_refused(content: bytes, sentence: str, tmp_pat
         read_splat(tmp_path / "a.splat")
 
 
+def test_more_than_can_be_drawn_are_not_read(tmp_path: Path):
+    with (tmp_path / "a.splat").open("wb") as file:
+        file.truncate(32 << 34)  # half a terabyte without a byte on the disk
+    with pytest.raises(UserError, match=r"a\.splat"):
+        read_splat(tmp_path / "a.splat")
+
+
 def test_broken_ones_among_others_are_left_out(tmp_path: Path):
     content = rows(mean=[[0, 0, np.inf], [1, 2, 3]])
     (tmp_path / "a.splat").write_bytes(content)
